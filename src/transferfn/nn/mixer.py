@@ -1,0 +1,176 @@
+"""The contract of every layer that mixes a sequence along time, and the checks on what callers pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from transferfn.typing import State
+
+
+class SequenceMixer(nn.Module, ABC):
+    """A map from sequences to sequences that runs in parallel, in chunks and sample by sample.
+
+    All verbs compute the same numbers: ``forward(u)`` equals ``extend(u)[0]``, which equals ``extend`` over any
+    split of ``u`` into chunks, which equals ``step`` repeated.
+
+    A state is a pytree of tensors, batch first. It is returned, never changed in place, and gradients flow
+    through it. A mixer that is not causal (``is_causal`` is false) has ``forward`` only.
+
+    Conventions shared by all verbs:
+
+    * ``lengths`` (B,) says how many samples of each row count. Outputs past them are zero, the returned state is
+      the one at the length, and whatever the padding holds, NaN included, changes nothing.
+    * ``resets`` (B, L) is true where the state is cleared before the sample. Left padding is a reset at the first
+      real sample.
+    * Rows and chunks of length zero return the state they were given.
+    """
+
+    is_causal: bool = True
+
+    @abstractmethod
+    def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+        """Map a whole sequence, starting from rest.
+
+        Args:
+            u: Input, (B, L, D).
+            lengths: Number of valid samples of each row, (B,), integers; None means all.
+            resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+
+        Returns:
+            Output, (B, L, D); zero past ``lengths``.
+        """
+
+    def extend(
+        self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Map the next chunk of a sequence and return the state after it: prefill, streaming, truncated BPTT.
+
+        Args:
+            u: Next samples, (B, L, D); L may be zero.
+            state: State before the chunk; None means rest.
+            lengths: Number of valid samples of each row, (B,), integers; None means all.
+            resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+
+        Returns:
+            Output, (B, L, D), and the state after each row's last valid sample.
+
+        Raises:
+            NotCausalError: if the mixer looks ahead.
+        """
+        raise NotCausalError(type(self).__name__, "extend")
+
+    def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map one sample.
+
+        Args:
+            u_t: Sample, (B, D).
+            state: State before the sample.
+
+        Returns:
+            Output sample, (B, D), and the state after it.
+
+        Raises:
+            NotCausalError: if the mixer looks ahead.
+        """
+        raise NotCausalError(type(self).__name__, "step")
+
+    def init_state(
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """Return the state at rest.
+
+        Args:
+            batch_size: Number of rows B.
+            device: Where the state lives; None means where the parameters are.
+            dtype: Type of the signals to come; None means that of the parameters. States are kept in float32 or wider.
+
+        Raises:
+            NotCausalError: if the mixer looks ahead.
+        """
+        raise NotCausalError(type(self).__name__, "init_state")
+
+
+class NotCausalError(RuntimeError):
+    """Raised when a recurrent verb is asked of a layer that looks ahead."""
+
+    def __init__(self, layer: str, verb: str) -> None:
+        super().__init__(
+            f"{layer}.{verb}() needs a causal layer, but this one is bidirectional: its output depends on future "
+            f"samples, so it has no state. Call forward() on the whole sequence, or build it with bidirectional=False."
+        )
+
+
+def valid_samples(lengths: Tensor, length: int) -> Tensor:
+    """Mask that is true at the valid samples of each row, (B, L).
+
+    Args:
+        lengths: Number of valid samples of each row, (B,).
+        length: Number of samples L.
+    """
+    return torch.arange(length, device=lengths.device) < lengths[:, None]
+
+
+def check_signal(u: Tensor, channels: int) -> None:
+    """Raise unless ``u`` is a real floating-point (B, L, channels) tensor.
+
+    Args:
+        u: What the caller passed.
+        channels: Number of channels D the layer was built for.
+    """
+    if u.dim() != 3 or u.shape[-1] != channels:
+        raise ValueError(
+            f"expected a signal of shape (batch, length, channels={channels}), got {tuple(u.shape)}. "
+            f"Channels come last; a single sequence needs u.unsqueeze(0), one sample goes through step()."
+        )
+    _check_real(u)
+
+
+def check_sample(u_t: Tensor, channels: int) -> None:
+    """Raise unless ``u_t`` is a real floating-point (B, channels) tensor.
+
+    Args:
+        u_t: What the caller passed.
+        channels: Number of channels D the layer was built for.
+    """
+    if u_t.dim() != 2 or u_t.shape[-1] != channels:
+        raise ValueError(
+            f"expected one sample of shape (batch, channels={channels}), got {tuple(u_t.shape)}. "
+            f"A block of several samples goes through extend()."
+        )
+    _check_real(u_t)
+
+
+def _check_real(u: Tensor) -> None:
+    if not u.is_floating_point():
+        raise TypeError(f"expected a real floating-point signal, got {u.dtype}. Convert it, e.g. with u.float().")
+
+
+def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> None:
+    """Raise unless ``lengths`` and ``resets`` fit the signal ``u``.
+
+    Args:
+        u: The signal, (B, L, ...).
+        lengths: What the caller passed as lengths.
+        resets: What the caller passed as resets.
+    """
+    batch_size, length = u.shape[:2]
+    if lengths is not None:
+        if lengths.shape != (batch_size,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+            raise ValueError(
+                f"lengths must hold one integer a row, shape ({batch_size},), got shape {tuple(lengths.shape)} "
+                f"of {lengths.dtype}. A padding mask converts with mask.sum(-1)."
+            )
+        # Looking at values would wait for an accelerator and break a traced graph.
+        looks_free = lengths.device.type == "cpu" and not torch.compiler.is_compiling()
+        if looks_free and not torch._C._are_functorch_transforms_active() and lengths.numel():
+            low, high = (int(x) for x in lengths.aminmax())
+            if low < 0 or high > length:
+                raise ValueError(f"lengths must lie in 0..{length}, the length of the input, got {low}..{high}.")
+    if resets is not None and (resets.shape != (batch_size, length) or resets.dtype != torch.bool):
+        raise ValueError(
+            f"resets must be a bool mask of shape {(batch_size, length)}, one entry a sample, "
+            f"got shape {tuple(resets.shape)} of {resets.dtype}."
+        )
