@@ -31,13 +31,14 @@ if torch.backends.mps.is_available():
     DEVICES.append("mps")
 
 
-@pytest.fixture(params=DEVICES)
+# Of session scope, so that property-based tests may use them too.
+@pytest.fixture(scope="session", params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Each device of this machine in turn."""
     return torch.device(request.param)
 
 
-@pytest.fixture(params=[torch.float32, torch.float64], ids=["f32", "f64"])
+@pytest.fixture(scope="session", params=[torch.float32, torch.float64], ids=["f32", "f64"])
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """Float32 and float64 in turn, as far as the device of the test has them."""
     if request.param == torch.float64 and "device" in request.fixturenames:
