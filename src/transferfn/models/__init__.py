@@ -1,1 +1,6 @@
-"""transferfn."""
+"""Whole models: encoder, blocks, head. Each has the verbs of a single mixer."""
+
+from __future__ import annotations
+
+from transferfn.models.backbone import Backbone as Backbone
+from transferfn.models.classifier import Classifier as Classifier
