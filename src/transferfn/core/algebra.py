@@ -1,0 +1,99 @@
+"""Series, parallel and feedback connections of banks, on their coefficients (b, a, h0)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from transferfn.core.kernel import spread
+from transferfn.core.polynomial import monic, multiply
+
+Coefficients = tuple[Tensor, Tensor, Tensor]
+
+
+def numerator(b: Tensor, a: Tensor, h0: Tensor) -> Tensor:
+    """Whole numerator h0 A(z) + B(z) over the common denominator A(z).
+
+    Args:
+        b: Strictly proper numerator, (*bank, D, n).
+        a: Denominator, (*bank, G, n).
+        h0: Feedthrough, (*bank, D).
+
+    Returns:
+        Coefficients of z^0..z^-n, (*bank, D, n + 1).
+    """
+    return h0[..., None] * spread(monic(a), b.shape[-2]) + pad(b, (1, 0))
+
+
+def series(first: Coefficients, second: Coefficients) -> Coefficients:
+    """One filter after the other: H_1(z) H_2(z).
+
+    Args:
+        first: Coefficients (b, a, h0) of D channels.
+        second: Coefficients of as many channels.
+
+    Returns:
+        Coefficients of order n_1 + n_2.
+    """
+    return _proper(multiply(numerator(*first), numerator(*second)), _common_denominator(first, second))
+
+
+def parallel(first: Coefficients, second: Coefficients) -> Coefficients:
+    """Both filters on the same input, outputs added: H_1(z) + H_2(z).
+
+    Args:
+        first: Coefficients (b, a, h0) of D channels.
+        second: Coefficients of as many channels.
+
+    Returns:
+        Coefficients of order n_1 + n_2.
+    """
+    channels = first[0].shape[-2]
+    left = multiply(numerator(*first), spread(monic(second[1]), channels))
+    right = multiply(numerator(*second), spread(monic(first[1]), channels))
+    return _proper(left + right, _common_denominator(first, second))
+
+
+def feedback(forward: Coefficients, backward: Coefficients, *, sign: int) -> Coefficients:
+    """Closed loop H / (1 - sign H G).
+
+    Args:
+        forward: Coefficients (b, a, h0) of H.
+        backward: Coefficients of G, as many channels.
+        sign: -1 for negative feedback, +1 for positive.
+
+    Returns:
+        Coefficients of order n_1 + n_2, one denominator a channel.
+
+    Raises:
+        ValueError: if 1 - sign h0 g0 vanishes for some channel, so that the loop has no solution at t = 0.
+    """
+    channels = forward[0].shape[-2]
+    open_loop = multiply(numerator(*forward), numerator(*backward))
+    whole = spread(multiply(*_to_common_groups(monic(forward[1]), monic(backward[1]))), channels) - sign * open_loop
+    lead = whole[..., :1]
+    if bool((lead.detach().abs() <= torch.finfo(lead.dtype).eps).any()):
+        raise ValueError(
+            "the loop is algebraic and has no solution: 1 - sign * h0 * g0 is zero for some channel. "
+            "Put a delay (zero feedthrough) into one of the two paths."
+        )
+    top = multiply(numerator(*forward), spread(monic(backward[1]), channels))
+    return _proper(top / lead, (whole / lead)[..., 1:])
+
+
+def _proper(whole: Tensor, a: Tensor) -> Coefficients:
+    """Split h0 off a whole numerator of the same degree as the denominator."""
+    h0 = whole[..., 0]
+    return (whole - h0[..., None] * spread(monic(a), whole.shape[-2]))[..., 1:], a, h0
+
+
+def _common_denominator(first: Coefficients, second: Coefficients) -> Tensor:
+    return multiply(*_to_common_groups(monic(first[1]), monic(second[1])))[..., 1:]
+
+
+def _to_common_groups(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    groups = math.lcm(p.shape[-2], q.shape[-2])
+    return spread(p, groups), spread(q, groups)

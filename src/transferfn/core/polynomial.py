@@ -1,0 +1,127 @@
+"""Polynomials in batches: products, values on the unit circle, roots.
+
+Coefficients run along the last axis. A denominator a_1..a_n stands for the monic A(z) = z^n + a_1 z^(n-1) + ... + a_n,
+or in powers of z^-1 for 1 + a_1 z^-1 + ... + a_n z^-n.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+LONGEST_DIRECT = 256  # from here on the FFT is the faster product, and a Toeplitz matrix a large one
+
+
+def monic(a: Tensor) -> Tensor:
+    """Write out the leading 1 of a denominator.
+
+    Args:
+        a: Denominator a_1..a_n, (*bank, G, n).
+
+    Returns:
+        Coefficients 1, a_1, ..., a_n, (*bank, G, n + 1).
+    """
+    return pad(a, (1, 0), value=1.0)
+
+
+def toeplitz(c: Tensor, rows: int, columns: int) -> Tensor:
+    """Lower-triangular Toeplitz matrix of a polynomial: ``toeplitz(c, ...) @ x`` is the head of the product c * x.
+
+    Args:
+        c: Coefficients c_0..c_m, (*batch, m + 1).
+        rows: Number of rows.
+        columns: Number of columns.
+
+    Returns:
+        Matrix with entry (i, j) equal to c_(i-j), zero outside 0..m, (*batch, rows, columns).
+    """
+    c = c[..., :rows]
+    padded = pad(c, (columns - 1, rows - c.shape[-1]))
+    return padded.unfold(-1, columns, 1).flip(-1)
+
+
+def multiply(p: Tensor, q: Tensor) -> Tensor:
+    """Multiply two polynomials: by the definition when one is short, by FFT when both are long.
+
+    The definition is exact to rounding in each coefficient, the FFT to rounding of the largest one.
+
+    Args:
+        p: Coefficients, (*batch, m).
+        q: Coefficients, (*batch, k), leading axes broadcast with those of p.
+
+    Returns:
+        Coefficients of the product, (*batch, m + k - 1).
+
+    Example:
+        >>> multiply(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0, 1.0]))
+        tensor([1., 5., 7., 2.])
+    """
+    if p.shape[-1] < q.shape[-1]:
+        p, q = q, p
+    if q.shape[-1] > LONGEST_DIRECT:
+        size = p.shape[-1] + q.shape[-1] - 1
+        return torch.fft.irfft(torch.fft.rfft(p, size) * torch.fft.rfft(q, size), size)
+    return (toeplitz(p, p.shape[-1] + q.shape[-1] - 1, q.shape[-1]) @ q[..., None])[..., 0]
+
+
+def companion(a: Tensor) -> Tensor:
+    """Companion matrix with the coefficients in its first row.
+
+    Args:
+        a: Denominator, (*bank, n).
+
+    Returns:
+        Matrix A of x' = A x + e_1 u, (*bank, n, n).
+
+    Example:
+        >>> companion(torch.tensor([0.5, 0.25]))
+        tensor([[-0.5000, -0.2500],
+                [ 1.0000,  0.0000]])
+    """
+    n = a.shape[-1]
+    shift = torch.eye(n, dtype=a.dtype, device=a.device)[: n - 1].expand(*a.shape[:-1], n - 1, n)
+    return torch.cat((-a[..., None, :], shift), -2)
+
+
+def on_circle(c: Tensor, points: int) -> Tensor:
+    """Values of c_0 + c_1 z^-1 + ... at the roots of unity z = exp(2 pi i m / points), m = 0..points // 2.
+
+    Args:
+        c: Coefficients c_0..c_m, (*batch, m + 1), at most ``points`` of them.
+        points: Number of roots of unity around the circle.
+
+    Returns:
+        Complex values, (*batch, points // 2 + 1).
+    """
+    return torch.fft.rfft(c, points)
+
+
+def roots(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Roots of the monic A(z), and how far rounding of its coefficients can move each.
+
+    Args:
+        a: Denominator, (*bank, n), float64.
+
+    Returns:
+        Roots, complex, (*bank, n), and for each, real, (*bank, n), the radius r within which rounding moves it: every
+        coefficient is perturbed by n eps of itself, and |A| is taken as r for a simple root and r^k for a cluster of k
+        times the product of the distances to the others.
+
+    Example:
+        >>> z, radius = roots(torch.tensor([0.0, -0.25], dtype=torch.float64))
+        >>> z.real.sort().values
+        tensor([-0.5000,  0.5000], dtype=torch.float64)
+        >>> bool(radius.max() < 1e-15)
+        True
+    """
+    n = a.shape[-1]
+    z = torch.linalg.eigvals(companion(a))
+    exponents = torch.arange(n, -1, -1, device=a.device)
+    residual = n * torch.finfo(a.dtype).eps * (z.abs()[..., None] ** exponents * monic(a).abs()[..., None, :]).sum(-1)
+    nearest_first = (z[..., :, None] - z[..., None, :]).abs().sort(-1).values  # entry 0 is the root itself
+    far = nearest_first[..., 1:].log().flip(-1).cumsum(-1).flip(-1)  # log product of the distances beyond the k nearest
+    far = pad(far, (0, 1))
+    cluster = torch.arange(1, n + 1, device=a.device)
+    radius = ((residual.log()[..., None] - far) / cluster).exp().nan_to_num(nan=torch.inf)
+    return z, radius.amin(-1)

@@ -1,0 +1,347 @@
+"""The values everything revolves around: a bank of transfer functions, and the same relative to a horizon."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from transferfn.core import algebra, convert, kernel
+from transferfn.core.polynomial import companion, monic, roots
+from transferfn.core.stability import Stability, stability
+from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
+
+
+class IllConditionedWarning(UserWarning):
+    """The coefficients no longer determine what was asked of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class TransferFunction:
+    r"""A bank of D discrete-time filters with G distinct denominators.
+
+    H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
+
+    Channel d uses denominator d * G // D. The value is immutable, a pytree, and adds up as transfer functions do:
+    ``g * h`` in series, ``g + h`` and ``g - h`` in parallel, ``g.feedback(h)``; scalars scale.
+
+    Args:
+        b: True numerator b_1..b_n, strictly proper, (*bank, D, n).
+        a: Denominator a_1..a_n, the leading 1 left out, (*bank, G, n).
+        h0: True response at t = 0, (*bank, D).
+        dt: Sampling interval in seconds; None means per sample.
+
+    Raises:
+        ValueError: if the shapes do not fit, G does not divide D, types or devices differ, or dt is not positive.
+
+    Example:
+        A leaky integrator, y_t = 0.9 y_(t-1) + u_t:
+
+        >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
+        >>> h.impulse_response(4)
+        tensor([[1.0000, 0.9000, 0.8100, 0.7290]])
+        >>> h.poles()
+        tensor([[0.9000+0.j]], dtype=torch.complex128)
+    """
+
+    b: Numerator
+    a: Denominator
+    h0: Feedthrough
+    dt: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_bank(self.b, self.a, self.h0)
+        if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
+            raise ValueError(f"dt is the sampling interval in seconds and must be positive, got {self.dt}")
+
+    @property
+    def order(self) -> int:
+        """Order n: the degree of the denominators."""
+        return self.a.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels D."""
+        return self.b.shape[-2]
+
+    @property
+    def denominator_groups(self) -> int:
+        """Number of distinct denominators G."""
+        return self.a.shape[-2]
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TransferFunction:
+        """Move the coefficients or change their type.
+
+        Args:
+            device: New device; None keeps it.
+            dtype: New floating-point type; None keeps it.
+        """
+        b, a, h0 = (x.to(device=device, dtype=dtype) for x in (self.b, self.a, self.h0))
+        return TransferFunction(b, a, h0, self.dt)
+
+    def impulse_response(self, length: int) -> Kernel:
+        """True impulse response, from the recurrence.
+
+        Args:
+            length: Number of samples, at least 1.
+
+        Returns:
+            h_0..h_(length-1), (*bank, D, length).
+        """
+        if length < 1:
+            raise ValueError(f"an impulse response has at least 1 sample, got length={length}")
+        return kernel.impulse_response(self.b, self.a, self.h0, length=length)
+
+    def frequency_response(self, omega: Tensor) -> Tensor:
+        """Complex response H(exp(i omega)).
+
+        Args:
+            omega: Angular frequencies in rad/sample, (F).
+
+        Returns:
+            Values, complex128, (*bank, D, F).
+
+        Example:
+            >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
+            >>> h.frequency_response(torch.tensor([0.0])).real.round(decimals=4)
+            tensor([[10.]], dtype=torch.float64)
+        """
+        # z^-i = exp(-i omega) for i = 0..n; near a pole A(z) cancels, so all of it happens in double precision.
+        i = torch.arange(self.order + 1, dtype=torch.float64, device=self.a.device)
+        basis = torch.exp(-1j * i[:, None] * omega.to(torch.float64))
+        b, a, h0 = (x.to(torch.float64) for x in (self.b, self.a, self.h0))
+        denominator = kernel.spread(monic(a).to(basis.dtype) @ basis, self.channels)
+        return h0[..., None] + (b.to(basis.dtype) @ basis[1:]) / denominator
+
+    def poles(self) -> Tensor:
+        """Poles of each denominator: the eigenvalues of its companion matrix in double precision.
+
+        Warns (:class:`IllConditionedWarning`) where rounding of the coefficients moves a pole by more than a
+        thousandth: the coefficients of clustered poles do not determine them.
+
+        Returns:
+            Poles, complex128, (*bank, G, n).
+        """
+        poles, error = roots(self.a.detach().to(torch.float64))
+        _warn_of_uncertain("poles", error)
+        return poles
+
+    def zeros(self) -> Tensor:
+        """Zeros of each channel: the roots of h0 A(z) + B(z) in double precision.
+
+        A channel whose leading numerator coefficients are exactly zero has fewer than n zeros; the rest are complex
+        infinities, in last place. Warns like :meth:`poles`.
+
+        Returns:
+            Zeros, complex128, (*bank, D, n).
+        """
+        whole = algebra.numerator(self.b, self.a, self.h0).detach().to(torch.float64)
+        rows = [_finite_roots(row) for row in whole.reshape(-1, self.order + 1)]
+        _warn_of_uncertain("zeros", torch.cat([error for _, error in rows]))
+        padded = [torch.nn.functional.pad(z, (0, self.order - len(z)), value=torch.inf) for z, _ in rows]
+        return torch.stack(padded).reshape(*self.b.shape)
+
+    def stability(self) -> Stability:
+        """Verdict on each denominator: stable, unstable or undecided, with the largest pole radius."""
+        return stability(self.a)
+
+    def conditioning(self, period: int) -> Tensor:
+        """How strongly rounding is amplified: kappa = (1 + sum|a_i|) / min_m |A(w_m)|.
+
+        Args:
+            period: Number of roots of unity w_m; must exceed the order.
+
+        Returns:
+            kappa of each denominator, (*bank, G).
+        """
+        return kernel.conditioning(self.a.to(torch.float64), period=period)
+
+    def state_space(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Companion realisation x' = A x + B u, y = C x + D u, as ``scipy.signal.tf2ss`` gives it.
+
+        The state is (w_(t-1), ..., w_(t-n)) with w the input filtered by 1/A(z).
+
+        Returns:
+            A (*bank, D, n, n), B (*bank, D, n, 1), C (*bank, D, 1, n) and D (*bank, D, 1, 1).
+        """
+        a_matrix = companion(kernel.spread(self.a, self.channels))
+        first = torch.zeros_like(self.b[..., None])
+        first[..., 0, 0] = 1
+        return a_matrix, first, self.b[..., None, :], self.h0[..., None, None]
+
+    def truncate(self, horizon: int) -> TruncatedTransferFunction:
+        """Express the same filters relative to a horizon.
+
+        Args:
+            horizon: Period P in samples; must exceed the order.
+        """
+        b_tilde, h0_tilde = convert.truncate(self.b, self.a, self.h0, horizon=horizon)
+        return TruncatedTransferFunction(b_tilde, self.a, h0_tilde, horizon, self.dt)
+
+    def feedback(self, other: TransferFunction | float = 1.0, *, sign: int = -1) -> TransferFunction:
+        """Close a loop around these filters: H / (1 - sign H G).
+
+        Args:
+            other: G in the feedback path, as many channels; a number is a gain.
+            sign: -1 for negative feedback, +1 for positive.
+
+        Returns:
+            The closed loop, one denominator a channel.
+
+        Raises:
+            ValueError: if the loop has no solution at t = 0 (1 - sign h0 g0 = 0), or sampling intervals differ.
+        """
+        if sign not in (-1, 1):
+            raise ValueError(f"sign is -1 (negative feedback) or +1 (positive feedback), got {sign}")
+        path = self._gain(other) if isinstance(other, (int, float)) else other
+        coefficients = algebra.feedback(self._coefficients, path._coefficients, sign=sign)
+        return TransferFunction(*coefficients, self._common_dt(path))
+
+    def __mul__(self, other: TransferFunction | float) -> TransferFunction:
+        if isinstance(other, (int, float)):
+            return replace(self, b=self.b * other, h0=self.h0 * other)
+        return TransferFunction(*algebra.series(self._coefficients, other._coefficients), self._common_dt(other))
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: TransferFunction | float) -> TransferFunction:
+        if isinstance(other, (int, float)):
+            return replace(self, h0=self.h0 + other)
+        return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), self._common_dt(other))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> TransferFunction:
+        return self * -1.0
+
+    def __sub__(self, other: TransferFunction | float) -> TransferFunction:
+        return self + (-other)
+
+    def __rsub__(self, other: float) -> TransferFunction:
+        return -self + other
+
+    @property
+    def _coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.b, self.a, self.h0
+
+    def _gain(self, value: float) -> TransferFunction:
+        return TransferFunction(self.b[..., :0], self.a[..., :1, :0], torch.full_like(self.h0, value), self.dt)
+
+    def _common_dt(self, other: TransferFunction) -> float | None:
+        if self.channels != other.channels:
+            raise ValueError(f"the banks must have as many channels, got {self.channels} and {other.channels}")
+        if self.dt is not None and other.dt is not None and self.dt != other.dt:
+            raise ValueError(f"the filters must share a sampling interval, got dt={self.dt} and dt={other.dt}")
+        return self.dt if self.dt is not None else other.dt
+
+
+@dataclass(frozen=True, eq=False)
+class TruncatedTransferFunction:
+    """The paper's form of a bank: numerator and feedthrough relative to a horizon of P samples.
+
+    The kernel of period P, one FFT a polynomial, holds the true samples 0..P-1 whether the filters are stable or not.
+
+    Args:
+        b_tilde: Truncated numerator b~ = b (I - A^P), (*bank, D, n).
+        a: Denominator a_1..a_n, (*bank, G, n).
+        h0_tilde: Truncated feedthrough h0~ = h0 - h_P, (*bank, D).
+        horizon: Period P in samples; must exceed n.
+        dt: Sampling interval in seconds; None means per sample.
+
+    Raises:
+        ValueError: as for :class:`TransferFunction`, or if the horizon does not exceed the order.
+    """
+
+    b_tilde: Numerator
+    a: Denominator
+    h0_tilde: Feedthrough
+    horizon: int
+    dt: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_bank(self.b_tilde, self.a, self.h0_tilde)
+        if self.horizon <= self.order:
+            raise ValueError(
+                f"the horizon must exceed the order, got horizon={self.horizon} for order {self.order}. "
+                f"Take a longer horizon, or use the true numerator (TransferFunction), which has none."
+            )
+
+    @property
+    def order(self) -> int:
+        """Order n: the degree of the denominators."""
+        return self.a.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels D."""
+        return self.b_tilde.shape[-2]
+
+    def kernel(self) -> Kernel:
+        """True impulse response up to the horizon, (*bank, D, P), at a cost that does not depend on the order."""
+        return kernel.aliased_kernel(self.b_tilde, self.a, self.h0_tilde, period=self.horizon)
+
+    def transfer_function(self) -> TransferFunction:
+        """The same filters with their true numerator and feedthrough."""
+        b, h0 = convert.untruncate(self.b_tilde, self.a, self.h0_tilde, horizon=self.horizon)
+        return TransferFunction(b, self.a, h0, self.dt)
+
+
+def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
+    if b.dim() < 2 or a.dim() < 2 or b.shape[-1] != a.shape[-1] or h0.shape != b.shape[:-1]:
+        raise ValueError(
+            f"expected a numerator (D, n), a denominator (G, n) and a feedthrough (D), "
+            f"got {tuple(b.shape)}, {tuple(a.shape)} and {tuple(h0.shape)}"
+        )
+    channels, groups = b.shape[-2], a.shape[-2]
+    if groups < 1 or channels % groups:
+        raise ValueError(
+            f"the number of denominators must divide the number of channels, got {groups} denominators "
+            f"for {channels} channels"
+        )
+    if not b.dtype == a.dtype == h0.dtype or not b.is_floating_point():
+        raise ValueError(f"coefficients must share one real floating-point type, got {b.dtype}, {a.dtype}, {h0.dtype}")
+    if not b.device == a.device == h0.device:
+        raise ValueError(f"coefficients must be on one device, got {b.device}, {a.device}, {h0.device}")
+
+
+def _finite_roots(c: Tensor) -> tuple[Tensor, Tensor]:
+    """Roots of one polynomial, highest power first, whose leading coefficients may be zero."""
+    present = c.nonzero()[:, 0]
+    first = int(present[0]) if len(present) else len(c) - 1
+    if first == len(c) - 1:
+        return torch.empty(0, dtype=torch.complex128, device=c.device), c[:0]
+    return roots(c[first + 1 :] / c[first])
+
+
+def _warn_of_uncertain(what: str, error: Tensor) -> None:
+    if error.numel() and float(error.max()) > 1e-3:
+        warnings.warn(
+            f"the coefficients do not determine the {what}: rounding them in float64 moves some by "
+            f"{float(error.max()):.1g}. They are clustered; design the filter as second-order sections or lower its "
+            f"order.",
+            IllConditionedWarning,
+            stacklevel=3,
+        )
+
+
+def _register(cls: type, tensors: tuple[str, ...], rest: tuple[str, ...]) -> None:
+    """Make a value a pytree. Rebuilding skips the checks: transforms put placeholders where tensors were."""
+
+    def flatten(value):
+        return [getattr(value, name) for name in tensors], tuple(getattr(value, name) for name in rest)
+
+    def unflatten(leaves, context):
+        value = object.__new__(cls)
+        for name, leaf in zip((*tensors, *rest), (*leaves, *context), strict=True):
+            object.__setattr__(value, name, leaf)
+        return value
+
+    pytree.register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"transferfn.{cls.__name__}")
+
+
+_register(TransferFunction, ("b", "a", "h0"), ("dt",))
+_register(TruncatedTransferFunction, ("b_tilde", "a", "h0_tilde"), ("horizon", "dt"))

@@ -1,0 +1,1 @@
+"""Native loops over samples, and the differentiable operators around them."""
