@@ -182,3 +182,14 @@ def test_wrong_inputs_are_refused() -> None:
         signal.extend(torch.randn(3, 5, 2), signal.init_state(3)[:1])
     with pytest.raises(ValueError, match="tuple of 2 states, one a block, got Tensor"):
         signal.step(torch.randn(3, 2), torch.zeros(3, CHANNELS))
+
+
+def test_autocast_keeps_a_wide_signal_wide() -> None:
+    """What flows along the residual connections is as wide as the input, or as the embedding."""
+    for model in (backbone(inputs=INPUTS), backbone(vocabulary=TOKENS)):
+        model.eval()
+        u = draw(model, 3, 5, dtype=torch.float32)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert model.encoder(u).dtype == torch.float32
+            assert model(u).dtype == torch.float32
+            assert model.step(u[:, 0], model.init_state(3))[0].dtype == torch.float32

@@ -153,3 +153,11 @@ def test_wrong_options_are_refused() -> None:
         make(nn.Linear(D, D))
     with pytest.raises(ValueError, match='"batch", "layer" or None, got \'group\''):
         make(norm="group")
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": False}, {"prenorm": False, "norm": "layer"}], ids=str)
+def test_autocast_keeps_a_wide_signal_wide(options: Any) -> None:
+    block, u = make(**options).float(), torch.randn(3, 5, D)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert block(u).dtype == torch.float32
+        assert block.step(u[:, 0], block.init_state(3))[0].dtype == torch.float32
