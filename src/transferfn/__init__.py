@@ -1,1 +1,25 @@
-"""transferfn."""
+"""Sequence layers given by rational transfer functions: trained in parallel, decoded as a recurrence, digital filters.
+
+The layer is :class:`RTF`, the value behind it :class:`TransferFunction`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
+from transferfn.core.system import IllConditionedWarning as IllConditionedWarning
+from transferfn.core.system import TransferFunction as TransferFunction
+from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
+from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.mixer import NotCausalError as NotCausalError
+from transferfn.nn.mixer import SequenceMixer as SequenceMixer
+from transferfn.nn.realization import Realization as Realization
+from transferfn.nn.rtf import RTF as RTF
+from transferfn.nn.stream import Stream as Stream
+from transferfn.ops.filter import linear_filter as linear_filter
+from transferfn.ops.lfilter import lfilter as lfilter
+from transferfn.ops.lfilter import lfilter_zi as lfilter_zi
+from transferfn.ops.lfilter import sosfilt as sosfilt
+
+__version__ = version("transferfn")

@@ -1,9 +1,12 @@
 """The mathematics of one bank of transfer functions: pure functions of tensors, and the values made of them."""
 
+from __future__ import annotations
+
 from transferfn.core.kernel import aliased_kernel as aliased_kernel
 from transferfn.core.kernel import conditioning as conditioning
 from transferfn.core.kernel import impulse_response as impulse_response
 from transferfn.core.stability import Stability as Stability
+from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.stability import spectral_radius as spectral_radius
 from transferfn.core.stability import stability as stability
 from transferfn.core.system import IllConditionedWarning as IllConditionedWarning

@@ -24,9 +24,7 @@ from transferfn.typing import Denominator, Feedthrough, Numerator
 LARGEST_SOLVE = 64  # orders up to here afford an n x n solve a denominator
 
 
-def truncate(
-    b: Numerator, a: Denominator, h0: Feedthrough, *, horizon: int
-) -> tuple[Numerator, Feedthrough]:
+def truncate(b: Numerator, a: Denominator, h0: Feedthrough, *, horizon: int) -> tuple[Numerator, Feedthrough]:
     """Express a true numerator and feedthrough relative to a horizon: b~ = b (I - A^P), h0~ = h0 - h_P.
 
     Args:
@@ -51,7 +49,6 @@ def truncate(
         (tensor([[0.4688]]), tensor([0.9375]))
     """
     _check_horizon(horizon, b.shape[-1])
-    n = b.shape[-1]
     responses = _last_responses(b, _last_recursions(a, horizon))
     return b + _continued(responses, a), h0 - responses[..., 0]
 
@@ -110,9 +107,7 @@ def truncation_error(
     return (recurrent - folded).abs().amax(-1) / largest
 
 
-def _untruncate_by_solving(
-    b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int
-) -> tuple[Tensor, Tensor]:
+def _untruncate_by_solving(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
     n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
     recursions = _last_recursions(a, horizon)
     across = pad(a, (0, n - 1)).unfold(-1, n, 1)
@@ -122,9 +117,7 @@ def _untruncate_by_solving(
     return b, h0_tilde + (b * spread(recursions, channels)[..., :n]).sum(-1)
 
 
-def _untruncate_by_kernel(
-    b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int
-) -> tuple[Tensor, Tensor]:
+def _untruncate_by_kernel(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
     n = b_tilde.shape[-1]
     k = aliased_kernel(b_tilde, a, h0_tilde, period=horizon)[..., : n + 1]
     b = multiply(spread(monic(a), b_tilde.shape[-2])[..., :n], k[..., 1:])[..., :n]

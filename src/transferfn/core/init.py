@@ -1,4 +1,4 @@
-"""Initial coefficients of a bank: functions from sizes to (b, a, h0), the numerator to be read as the layer reads it."""
+"""Initial coefficients of a bank: functions from sizes to (b, a, h0)."""
 
 from __future__ import annotations
 

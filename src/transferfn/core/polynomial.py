@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-LONGEST_DIRECT = 256  # from here on the FFT is the faster product, and a Toeplitz matrix a large one
+LARGEST_DIRECT = 2**16  # multiply-adds of a product up to here need no FFT, and no large Toeplitz matrix
 
 
 def monic(a: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def toeplitz(c: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def multiply(p: Tensor, q: Tensor) -> Tensor:
-    """Multiply two polynomials: by the definition when one is short, by FFT when both are long.
+    """Multiply two polynomials: by the definition when they are short, by FFT when they are long.
 
     The definition is exact to rounding in each coefficient, the FFT to rounding of the largest one.
 
@@ -59,7 +59,7 @@ def multiply(p: Tensor, q: Tensor) -> Tensor:
     """
     if p.shape[-1] < q.shape[-1]:
         p, q = q, p
-    if q.shape[-1] > LONGEST_DIRECT:
+    if p.shape[-1] * q.shape[-1] > LARGEST_DIRECT:
         size = p.shape[-1] + q.shape[-1] - 1
         return torch.fft.irfft(torch.fft.rfft(p, size) * torch.fft.rfft(q, size), size)
     return (toeplitz(p, p.shape[-1] + q.shape[-1] - 1, q.shape[-1]) @ q[..., None])[..., 0]

@@ -14,6 +14,10 @@ LARGEST_EIGEN = 256  # orders up to here afford their poles
 HALVINGS = 24  # of the bracket of the radius beyond
 
 
+class UnstableFilterWarning(UserWarning):
+    """A recurrence is about to run a filter whose state grows without bound."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stability:
     """What is known of the stability of each of G denominators.

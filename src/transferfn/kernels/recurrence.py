@@ -8,6 +8,8 @@ differentiation: the backward pass of each is made of the other two, so that der
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -40,10 +42,11 @@ def recurrence(
 
 
 @torch.library.custom_op("transferfn::recurrence", mutates_args=())
+@no_type_check
 def _recurrence(
     u: Tensor, b: Tensor, a: Tensor, h0: Tensor, past: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    from transferfn.kernels import loops
+    from transferfn.kernels import _loops as loops
 
     batch, length, channels = u.shape
     y = torch.empty(batch, length if b.shape[1] else 0, channels, dtype=u.dtype)
@@ -56,15 +59,16 @@ def _recurrence(
 
 
 @_recurrence.register_fake
-def _(u, b, a, h0, past, resets):  # noqa: ANN001, ANN202
+def _(u, b, a, h0, past, resets):
     batch, length, channels = u.shape
     y = u.new_empty(batch, length if b.shape[1] else 0, channels)
     return y, u.new_empty(batch, past.shape[1] + length, channels)
 
 
 @torch.library.custom_op("transferfn::recurrence_adjoint", mutates_args=())
+@no_type_check
 def _adjoint(gy: Tensor, gw: Tensor, b: Tensor, a: Tensor, resets: Tensor | None) -> Tensor:
-    from transferfn.kernels import loops
+    from transferfn.kernels import _loops as loops
 
     lam = torch.empty_like(gw, memory_format=torch.contiguous_format)
     past = gw.shape[1] - gy.shape[1]
@@ -74,13 +78,14 @@ def _adjoint(gy: Tensor, gw: Tensor, b: Tensor, a: Tensor, resets: Tensor | None
 
 
 @_adjoint.register_fake
-def _(gy, gw, b, a, resets):  # noqa: ANN001, ANN202
+def _(gy, gw, b, a, resets):
     return gw.new_empty(gw.shape)
 
 
 @torch.library.custom_op("transferfn::lag_products", mutates_args=())
+@no_type_check
 def _lag_products(x: Tensor, w: Tensor, resets: Tensor | None, lags: int) -> Tensor:
-    from transferfn.kernels import loops
+    from transferfn.kernels import _loops as loops
 
     products = torch.empty(x.shape[0], lags, x.shape[2], dtype=x.dtype)
     past = w.shape[1] - x.shape[1]
@@ -90,7 +95,7 @@ def _lag_products(x: Tensor, w: Tensor, resets: Tensor | None, lags: int) -> Ten
 
 
 @_lag_products.register_fake
-def _(x, w, resets, lags):  # noqa: ANN001, ANN202
+def _(x, w, resets, lags):
     return x.new_empty(x.shape[2], lags)
 
 
@@ -235,7 +240,7 @@ def _cuts(resets: Tensor | None):
 
 
 def _over_tiles(work, u: Tensor, lags: int) -> None:
-    from transferfn.kernels.loops import TILE
+    from transferfn.kernels._loops import TILE
 
     batch, length, channels = u.shape
     if batch and channels:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 
@@ -33,7 +34,7 @@ def split(work: Callable[[int, int], None], jobs: int, *, cost: float) -> None:
         return
     edges = [jobs * k // threads for k in range(threads + 1)]
     pool = _pool_of(threads - 1)
-    others = [pool.submit(work, first, last) for first, last in zip(edges[1:-1], edges[2:], strict=True)]
+    others = [pool.submit(work, first, last) for first, last in pairwise(edges[1:])]
     work(edges[0], edges[1])
     for other in others:
         other.result()

@@ -1,1 +1,11 @@
-"""transferfn."""
+"""Layers that mix sequences along time: in parallel, in chunks and sample by sample."""
+
+from __future__ import annotations
+
+from transferfn.nn.block import Block as Block
+from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.mixer import NotCausalError as NotCausalError
+from transferfn.nn.mixer import SequenceMixer as SequenceMixer
+from transferfn.nn.realization import Realization as Realization
+from transferfn.nn.rtf import RTF as RTF
+from transferfn.nn.stream import Stream as Stream

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from transferfn.ops.boundaries import valid_samples as valid_samples
+from transferfn.ops.filter import values_are_hidden as values_are_hidden
 from transferfn.typing import State
 
 
@@ -103,16 +105,6 @@ class NotCausalError(RuntimeError):
         )
 
 
-def valid_samples(lengths: Tensor, length: int) -> Tensor:
-    """Mask that is true at the valid samples of each row, (B, L).
-
-    Args:
-        lengths: Number of valid samples of each row, (B,).
-        length: Number of samples L.
-    """
-    return torch.arange(length, device=lengths.device) < lengths[:, None]
-
-
 def check_signal(u: Tensor, channels: int) -> None:
     """Raise unless ``u`` is a real floating-point (B, L, channels) tensor.
 
@@ -163,9 +155,7 @@ def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -
                 f"lengths must hold one integer a row, shape ({batch_size},), got shape {tuple(lengths.shape)} "
                 f"of {lengths.dtype}. A padding mask converts with mask.sum(-1)."
             )
-        # Looking at values would wait for an accelerator and break a traced graph.
-        looks_free = lengths.device.type == "cpu" and not torch.compiler.is_compiling()
-        if looks_free and not torch._C._are_functorch_transforms_active() and lengths.numel():
+        if lengths.device.type == "cpu" and not values_are_hidden() and lengths.numel():  # elsewhere looking would wait
             low, high = (int(x) for x in lengths.aminmax())
             if low < 0 or high > length:
                 raise ValueError(f"lengths must lie in 0..{length}, the length of the input, got {low}..{high}.")

@@ -1,1 +1,8 @@
-"""transferfn."""
+"""Filtering signals."""
+
+from __future__ import annotations
+
+from transferfn.ops.filter import linear_filter as linear_filter
+from transferfn.ops.lfilter import lfilter as lfilter
+from transferfn.ops.lfilter import lfilter_zi as lfilter_zi
+from transferfn.ops.lfilter import sosfilt as sosfilt

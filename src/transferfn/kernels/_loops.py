@@ -7,17 +7,21 @@ earlier samples from t on. Jobs are pairs of a batch row and a tile of channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import no_type_check
+
 import numpy as np
 from numba import njit
 
 TILE = 32  # channels of a job: their lags fit the first-level cache at any order up to about 128
 
 
-def _native(loop):
+def _native(loop: Callable) -> Callable:
     return njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(loop)
 
 
 @_native
+@no_type_check  # checks inserted by a test hook do not compile
 def scan(u, b, a, h0, resets, past, y, w, first, last):
     """w_t = u_t - sum_i a_i w_(t-i) and y_t = h0 u_t + sum_i b_i w_(t-i), the latter only where b has rows.
 
@@ -81,6 +85,7 @@ def scan(u, b, a, h0, resets, past, y, w, first, last):
 
 
 @_native
+@no_type_check  # checks inserted by a test hook do not compile
 def adjoint(gy, gw, b, a, resets, past, lam, first, last):
     """lam_t = gw_t + sum_i b_i gy_(t+i) - sum_i a_i lam_(t+i), run backwards in time and on into the past samples.
 
@@ -116,6 +121,7 @@ def adjoint(gy, gw, b, a, resets, past, lam, first, last):
 
 
 @_native
+@no_type_check  # checks inserted by a test hook do not compile
 def lag_products(x, w, resets, past, products, first, last):
     """products_i = sum_t x_t w_(t-i), each batch row apart.
 

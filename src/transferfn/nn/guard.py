@@ -1,0 +1,87 @@
+"""What a recurrence says about filters that blow up, and the coefficients it never narrows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from transferfn.core.stability import UnstableFilterWarning, schur_cohn, stability
+from transferfn.nn.mixer import values_are_hidden
+
+
+class StateOverflowError(ArithmeticError):
+    """The state of a recurrence is no longer finite."""
+
+
+def warn_if_unstable(a: Tensor, horizon: int | None) -> None:
+    """Name the growth factor of filters that are certainly unstable, before a recurrence runs them.
+
+    Args:
+        a: Denominator a_1..a_n, (G, n).
+        horizon: Number of samples to illustrate the growth with, if the layer has one.
+    """
+    if values_are_hidden() or a.is_meta:
+        return
+    wide = a.detach().to("cpu", torch.float64)
+    _, outside = schur_cohn(wide)
+    if not bool(outside.any()):
+        return
+    radius = float(stability(wide[outside]).radius.max())
+    over = "" if horizon is None else f", by {_power(radius, horizon)} over {horizon} samples"
+    warnings.warn(
+        f"{int(outside.sum())} of {len(wide)} denominators are unstable: the state grows by a factor of {radius:.6g} a "
+        f"sample{over}. The parallel form up to the horizon is unaffected; for streaming use constraint='reflection'.",
+        UnstableFilterWarning,
+        stacklevel=3,
+    )
+
+
+def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
+    """Raise if a state has overflowed, naming the pole radius and the number of samples; or if the input was to blame.
+
+    Args:
+        state: State after the samples, (B, D, n).
+        a: Denominator a_1..a_n, (G, n).
+        u: The samples, (B, L, D) or (B, D).
+    """
+    if values_are_hidden() or state.is_meta or bool(torch.isfinite(state.detach()).all()):
+        return
+    radius = float(stability(a.detach().cpu()).radius.max())
+    samples = u.shape[1] if u.dim() == 3 else 1
+    if not bool(torch.isfinite(u.detach()).all()):
+        cause = "the input holds values that are not finite"
+    else:
+        cause = f"the largest pole radius is {radius:.6g}"
+    raise StateOverflowError(
+        f"the state is no longer finite after {samples} more sample{'s' * (samples != 1)}: {cause}. "
+        f"Unstable filters cannot be streamed for long: train with constraint='reflection' or 'l1', or reset more often"
+    )
+
+
+def keep_wide(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Wrap what ``Module.to`` and its kin apply to tensors, so that coefficients stay in float32 or wider.
+
+    Args:
+        function: Maps a tensor to another device or type.
+    """
+
+    def wrapped(tensor: Tensor) -> Tensor:
+        moved = function(tensor)
+        narrowed = moved.is_floating_point() and moved.dtype.itemsize < 4
+        return (
+            tensor.to(device=moved.device, dtype=torch.promote_types(tensor.dtype, torch.float32))
+            if narrowed
+            else moved
+        )
+
+    return wrapped
+
+
+def _power(radius: float, exponent: int) -> str:
+    try:
+        return f"{radius**exponent:.2g}"
+    except OverflowError:
+        return "more than 1e308"

@@ -1,0 +1,177 @@
+"""A bank of filters with fixed coefficients: what a trained layer becomes for decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from transferfn.core.system import TransferFunction
+from transferfn.nn.guard import check_finite, keep_wide, warn_if_unstable
+from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.ops.filter import Method, System, linear_filter, signal_dtype
+from transferfn.typing import FilterState, Sample, Signal
+
+
+class Realization(SequenceMixer):
+    """The companion recurrence of given transfer functions, as a module without parameters.
+
+    The coefficients are exact and computed once; nothing is recomputed or cached later. Its four verbs are those of
+    the layer it came from.
+
+    Args:
+        system: True coefficients of D channels. They are kept in the type they come in.
+        method: ``"auto"``, ``"fft"`` or ``"scan"``, for whole sequences and chunks.
+
+    Example:
+        >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))
+        >>> layer = Realization(decay)
+        >>> y, state = layer.extend(torch.ones(1, 3, 1))
+        >>> layer.step(torch.ones(1, 1), state)[0]
+        tensor([[1.8750]])
+    """
+
+    b: Tensor
+    a: Tensor
+    h0: Tensor
+
+    def __init__(self, system: TransferFunction, *, method: Method = "auto") -> None:
+        super().__init__()
+        self.channels, self.order, self.dt = system.channels, system.order, system.dt
+        self.method: Method = method
+        for name in ("b", "a", "h0"):
+            self.register_buffer(name, getattr(system, name).detach().clone())
+
+    def transfer_function(self) -> TransferFunction:
+        """The filters as a value."""
+        return TransferFunction(self.b, self.a, self.h0, self.dt)
+
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        y, _ = linear_filter(
+            u, self.transfer_function(), lengths=lengths, resets=resets, method=self.method, return_state=False
+        )
+        return y
+
+    def extend(  # noqa: D102
+        self,
+        u: Signal,
+        state: FilterState | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Signal, FilterState]:
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        return extend_filter(u, self.transfer_function(), state, lengths, resets, self.method)
+
+    def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:  # noqa: D102
+        check_sample(u_t, self.channels)
+        return step_filter(u_t, self.transfer_function(), state)
+
+    def init_state(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> FilterState:
+        warn_if_unstable(self.a, None)
+        return filter_state(batch_size, self.a, self.channels, device=device, dtype=dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Realization:
+        return super()._apply(keep_wide(fn), recurse)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"channels={self.channels}, order={self.order}, dtype={self.b.dtype}"
+
+
+def filter_state(
+    batch_size: int,
+    a: Tensor,
+    channels: int,
+    *,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> FilterState:
+    """The state of a filter bank at rest.
+
+    Args:
+        batch_size: Number of rows B.
+        a: Denominator, (G, n), which also tells device and type where those are None.
+        channels: Number of channels D.
+        device: Where the state lives.
+        dtype: Type of the signals to come; the state is kept in float32 or wider.
+    """
+    return torch.zeros(
+        batch_size, channels, a.shape[-1], device=device or a.device, dtype=signal_dtype(dtype or a.dtype)
+    )
+
+
+def extend_filter(
+    u: Signal,
+    system: System,
+    state: FilterState | None,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    method: Method,
+) -> tuple[Signal, FilterState]:
+    """Filter a chunk from a state and make sure that the state survived.
+
+    Args:
+        u: Next samples, (B, L, D).
+        system: D filters.
+        state: State before the chunk, (B, D, n); None means rest.
+        lengths: Number of valid samples of each row, (B,); None means all.
+        resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+        method: As for :func:`linear_filter`.
+
+    Raises:
+        StateOverflowError: if the state is no longer finite.
+    """
+    if state is None:
+        warn_if_unstable(system.a, u.shape[1])
+    else:
+        check_state(state, u, system.order)
+    y, after = linear_filter(u, system, state, lengths=lengths, resets=resets, method=method)
+    assert after is not None
+    check_finite(after, system.a, u)
+    return y, after
+
+
+def step_filter(u_t: Sample, system: TransferFunction, state: FilterState) -> tuple[Sample, FilterState]:
+    """One step of the companion recurrence: w = u - a . x, y = h0 u + b . x, x' = (w, x_1, ..., x_(n-1)).
+
+    Args:
+        u_t: Sample, (B, D).
+        system: True coefficients.
+        state: x, (B, D, n).
+
+    Raises:
+        StateOverflowError: if the state is no longer finite.
+    """
+    check_state(state, u_t, system.order)
+    u = u_t.to(signal_dtype(u_t.dtype))
+    x = state.to(u.dtype)
+    b, a, h0 = (c.to(u.dtype) for c in (system.b, system.a, system.h0))
+    n = x.shape[-1]
+    w = u - (x.unflatten(1, (len(a), -1)) * a[:, None]).sum(-1).flatten(1)
+    y = h0 * u + (b * x).sum(-1)
+    state = torch.cat((w[..., None], x), -1)[..., :n]
+    check_finite(w, system.a, u)
+    return y.to(u_t.dtype), state
+
+
+def check_state(state: Tensor, u: Tensor, order: int) -> None:
+    """Raise unless a state fits a signal.
+
+    Args:
+        state: What the caller passed, meant to be (B, D, n).
+        u: Signal (B, L, D) or sample (B, D).
+        order: Order n.
+    """
+    expected = (u.shape[0], u.shape[-1], order)
+    if tuple(state.shape) != expected:
+        raise ValueError(
+            f"expected a state of shape (batch, channels, order) = {expected}, got {tuple(state.shape)}. "
+            f"Begin with init_state({u.shape[0]}), and use the state of the same layer and batch."
+        )

@@ -1,0 +1,394 @@
+"""The RTF layer: a learned bank of rational transfer functions that trains in parallel and decodes as a recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from transferfn.core import constrain
+from transferfn.core import init as inits
+from transferfn.core.system import TransferFunction, TruncatedTransferFunction
+from transferfn.nn.guard import keep_wide, warn_if_unstable
+from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
+from transferfn.ops.filter import Method, filter_both_ways, linear_filter, signal_dtype
+from transferfn.typing import FilterState, Sample, Signal
+
+Constraint = Literal["l1", "reflection"]
+NumeratorKind = Literal["truncated", "exact"]
+
+
+@runtime_checkable
+class Initializer(Protocol):
+    """A function that draws the coefficients of a bank, such as those of :mod:`transferfn.core.init`."""
+
+    def __call__(
+        self,
+        channels: int,
+        order: int,
+        *,
+        horizon: int,
+        denominator_groups: int,
+        exact: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return b (D, n), a (G, n) and h0 (D).
+
+        Args:
+            channels: Number of channels D.
+            order: Order n.
+            horizon: Horizon P in samples.
+            denominator_groups: Number of distinct denominators G.
+            exact: Whether the numerator will be read as the true one or as the truncated one.
+            generator: Source of randomness; None means PyTorch's default.
+        """
+        ...
+
+
+Init = Literal["comb", "zeros", "xavier", "montel"] | Initializer
+
+
+class RTF(SequenceMixer):
+    r"""One learned filter a channel, given by a rational transfer function.
+
+    H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
+
+    ``forward`` trains in parallel at a cost that does not depend on the order; ``extend`` and ``step`` run the same
+    filter as a recurrence with a state of n numbers a channel. All of them agree to rounding, at every length.
+
+    Args:
+        channels: Number of channels D.
+        order: Order n of each filter.
+        horizon: Number of samples the truncated numerator refers to, and the memory of ``init="comb"``. Sequences may
+            be shorter or longer; up to the horizon the parallel form is finite for unstable filters, too.
+        denominator_groups: Number of distinct denominators G, a divisor of ``channels``; channel d uses
+            d * G // channels. None means one a channel.
+        bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.
+        numerator: ``"truncated"`` learns the numerator and feedthrough relative to the horizon, as the paper does;
+            ``"exact"`` learns the true ones, the same function at every length.
+        init: ``"comb"`` (stable, long memory), ``"zeros"``, ``"xavier"``, ``"montel"`` or a function like those of
+            :mod:`transferfn.core.init`.
+        constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
+            stable filter.
+        method: ``"auto"``, ``"fft"`` or ``"scan"`` (the recurrence, CPU only).
+        kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
+            mode ``extend`` and ``step`` raise.
+        device: Where the parameters live.
+        dtype: Their type, float32 or wider; None means PyTorch's default.
+
+    Raises:
+        ValueError: if the sizes or options do not fit each other.
+
+    Source:
+        Parnichkun et al. 2024, arXiv:2405.06147.
+
+    Example:
+        >>> layer = RTF(channels=8, order=4, horizon=100)
+        >>> u = torch.randn(2, 120, 8)
+        >>> y, state = layer.extend(u[:, :70])
+        >>> more, state = layer.extend(u[:, 70:119], state)
+        >>> last, state = layer.step(u[:, 119], state)
+        >>> torch.allclose(torch.cat((y, more, last[:, None]), 1), layer(u), atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        order: int,
+        *,
+        horizon: int,
+        denominator_groups: int | None = None,
+        bidirectional: bool = False,
+        numerator: NumeratorKind = "truncated",
+        init: Init = "comb",
+        constraint: Constraint | None = None,
+        method: Method = "auto",
+        kernel_dropout: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        groups = channels if denominator_groups is None else denominator_groups
+        _check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout)
+        self.channels, self.order, self.horizon, self.denominator_groups = channels, order, horizon, groups
+        self.bidirectional, self.is_causal = bidirectional, not bidirectional
+        self.numerator_kind: NumeratorKind = numerator
+        self.init: Init = init
+        self.constraint: Constraint | None = constraint
+        self.method: Method = method
+        self.kernel_dropout = kernel_dropout
+
+        directions = (2,) if bidirectional else ()
+        dtype = signal_dtype(dtype or torch.get_default_dtype())
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*directions, *shape, device=device, dtype=dtype))
+
+        if numerator == "truncated":
+            self.truncated_numerator = parameter(channels, order)
+            self.truncated_feedthrough = parameter(channels)
+        else:
+            self.numerator = parameter(channels, order)
+            self.feedthrough = parameter(channels)
+        if constraint == "reflection":
+            self.reflection = parameter(groups, order)
+        else:
+            self.denominator = parameter(groups, order)
+        if constraint == "l1":
+            self.slack = parameter(groups)
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the parameters anew, as the layer's ``init`` says.
+
+        Args:
+            generator: Source of randomness, on the CPU; None means PyTorch's default.
+        """
+        if self._numerators()[0].is_meta:
+            return
+        draw = getattr(inits, self.init) if isinstance(self.init, str) else self.init
+        draws = [
+            draw(
+                self.channels,
+                self.order,
+                horizon=max(self.horizon, self.order + 1),
+                denominator_groups=self.denominator_groups,
+                exact=self.numerator_kind == "exact",
+                generator=generator,
+            )
+            for _ in range(2 if self.bidirectional else 1)
+        ]
+        b, a, h0 = (torch.stack(parts) if self.bidirectional else parts[0] for parts in zip(*draws, strict=True))
+        self._assign(b, a, h0)
+
+    def system(self) -> TransferFunction | TruncatedTransferFunction:
+        """The filters as they are learned, in float64 where the device has it; differentiable.
+
+        A bidirectional layer has a leading axis of size 2, the causal bank first.
+        """
+        b, h0 = (self._wide(x) for x in self._numerators())
+        match self.constraint:
+            case "reflection":
+                a = constrain.reflection(self._wide(self.reflection))
+            case "l1":
+                a = constrain.l1(self._wide(self.denominator), self._wide(self.slack))
+            case None:
+                a = self._wide(self.denominator)
+        if self.numerator_kind == "exact":
+            return TransferFunction(b, a, h0)
+        return TruncatedTransferFunction(b, a, h0, self.horizon)
+
+    def transfer_function(self) -> TransferFunction:
+        """The filters with their true numerator and feedthrough, valid at every length; differentiable.
+
+        A bidirectional layer has a leading axis of size 2, the causal bank first.
+        """
+        system = self.system()
+        return system if isinstance(system, TransferFunction) else system.transfer_function()
+
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        dropout = self.kernel_dropout if self.training else 0.0
+        if self.bidirectional:
+            return filter_both_ways(
+                u, self.system(), lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout
+            )
+        y, _ = linear_filter(
+            u,
+            self.system(),
+            lengths=lengths,
+            resets=resets,
+            method=self.method,
+            return_state=False,
+            kernel_dropout=dropout,
+        )
+        return y
+
+    def extend(  # noqa: D102
+        self,
+        u: Signal,
+        state: FilterState | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Signal, FilterState]:
+        self._require_recurrence("extend")
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        return extend_filter(u, self.system(), state, lengths, resets, self.method)
+
+    def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:
+        """Map one sample. The coefficients are converted at every call; :meth:`realize` does it once.
+
+        Args:
+            u_t: Sample, (B, D).
+            state: State before the sample, (B, D, n).
+
+        Returns:
+            Output sample, (B, D), and the state after it.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+            StateOverflowError: if the state is no longer finite.
+        """
+        self._require_recurrence("step")
+        check_sample(u_t, self.channels)
+        return step_filter(u_t, self.transfer_function(), state)
+
+    def init_state(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> FilterState:
+        self._require_recurrence("init_state")
+        system = self.system()
+        warn_if_unstable(system.a, self.horizon)
+        like = self._numerators()[0]
+        return filter_state(
+            batch_size, system.a, self.channels, device=device or like.device, dtype=dtype or like.dtype
+        )
+
+    def realize(self, dtype: torch.dtype | None = None) -> Realization:
+        """An immutable recurrence with the exact coefficients, computed now and once.
+
+        Args:
+            dtype: Type the coefficients are rounded to; None means that of the parameters. Long direct forms with
+                clustered poles profit from float64.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+        """
+        if not self.is_causal:
+            raise NotCausalError("RTF", "realize")
+        with torch.no_grad():
+            system = self.transfer_function().to(dtype=dtype or self._numerators()[0].dtype)
+        return Realization(system, method=self.method)
+
+    def with_horizon(self, horizon: int) -> RTF:
+        """A copy that computes the same filters, its numerator expressed relative to another horizon.
+
+        Args:
+            horizon: New horizon in samples; must exceed the order if the numerator is truncated.
+        """
+        like = self._numerators()[0]
+        layer = RTF(
+            self.channels,
+            self.order,
+            horizon=horizon,
+            denominator_groups=self.denominator_groups,
+            bidirectional=self.bidirectional,
+            numerator=self.numerator_kind,
+            init=self.init,
+            constraint=self.constraint,
+            method=self.method,
+            kernel_dropout=self.kernel_dropout,
+            device="meta",
+            dtype=like.dtype,
+        )
+        values = {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
+        if self.numerator_kind == "truncated":
+            with torch.no_grad():
+                system = self.transfer_function().truncate(horizon)
+            values["truncated_numerator"] = system.b_tilde.to(like.dtype)
+            values["truncated_feedthrough"] = system.h0_tilde.to(like.dtype)
+        layer.load_state_dict(values, assign=True)
+        for name, parameter in layer.named_parameters():
+            parameter.requires_grad_(self.get_parameter(name).requires_grad)
+        return layer.train(self.training)
+
+    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
+        """Optimizer groups of the layer's parameters, so that any optimizer honours rates of their own.
+
+        Args:
+            lr: Learning rate; None leaves the optimizer's.
+            weight_decay: Weight decay; None leaves the optimizer's.
+
+        Example:
+            >>> layer = RTF(4, 2, horizon=8)
+            >>> optimizer = torch.optim.AdamW(layer.param_groups(lr=1e-3, weight_decay=0.0), lr=1e-2)
+        """
+        group: dict[str, Any] = {"params": list(self.parameters())}
+        if lr is not None:
+            group["lr"] = lr
+        if weight_decay is not None:
+            group["weight_decay"] = weight_decay
+        return [group]
+
+    def extra_repr(self) -> str:
+        """Sizes and options, for ``print``."""
+        init = self.init if isinstance(self.init, str) else getattr(self.init, "__name__", "custom")
+        parts = [
+            f"{self.channels}, {self.order}, horizon={self.horizon}",
+            f"denominator_groups={self.denominator_groups}",
+            f"numerator={self.numerator_kind!r}, init={init!r}",
+        ]
+        if self.bidirectional:
+            parts.append("bidirectional=True")
+        if self.constraint:
+            parts.append(f"constraint={self.constraint!r}")
+        if self.kernel_dropout:
+            parts.append(f"kernel_dropout={self.kernel_dropout}")
+        return ", ".join(parts)
+
+    def _numerators(self) -> tuple[nn.Parameter, nn.Parameter]:
+        if self.numerator_kind == "truncated":
+            return self.truncated_numerator, self.truncated_feedthrough
+        return self.numerator, self.feedthrough
+
+    @torch.no_grad()
+    def _assign(self, b: Tensor, a: Tensor, h0: Tensor) -> None:
+        """Set the parameters to given coefficients, the numerator as the layer reads it."""
+        numerator, feedthrough = self._numerators()
+        numerator.copy_(b)
+        feedthrough.copy_(h0)
+        if self.constraint == "reflection":
+            self.reflection.copy_(constrain.reflection_parameters(a))
+        elif self.constraint == "l1":
+            raw, slack = constrain.l1_parameters(a)
+            self.denominator.copy_(raw)
+            self.slack.copy_(slack)
+        else:
+            self.denominator.copy_(a)
+
+    def _require_recurrence(self, verb: str) -> None:
+        if not self.is_causal:
+            raise NotCausalError("RTF", verb)
+        if self.training and self.kernel_dropout:
+            raise RuntimeError(
+                f"RTF.{verb}() in training mode has no recurrence for a kernel with kernel_dropout="
+                f"{self.kernel_dropout}: dropped taps are not those of a transfer function. Call eval() first."
+            )
+
+    @staticmethod
+    def _wide(x: Tensor) -> Tensor:
+        return x if x.device.type == "mps" else x.to(torch.float64)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RTF:
+        return super()._apply(keep_wide(fn), recurse)
+
+
+def _check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout) -> None:
+    if channels < 1 or order < 1:
+        raise ValueError(f"channels and order must be at least 1, got channels={channels}, order={order}")
+    if groups < 1 or channels % groups:
+        raise ValueError(f"denominator_groups must divide channels={channels}, got {groups}")
+    if numerator not in ("truncated", "exact"):
+        raise ValueError(f"numerator is 'truncated' or 'exact', got {numerator!r}")
+    if horizon < 1 or (numerator == "truncated" and horizon <= order):
+        raise ValueError(
+            f"the horizon must exceed the order, got horizon={horizon} for order={order}. It is the number of samples "
+            f"the truncated numerator refers to; numerator='exact' has no such limit."
+        )
+    if constraint not in (None, "l1", "reflection"):
+        raise ValueError(f"constraint is None, 'l1' or 'reflection', got {constraint!r}")
+    if method not in ("auto", "fft", "scan"):
+        raise ValueError(f"method is 'auto', 'fft' or 'scan', got {method!r}")
+    if isinstance(init, str) and init not in ("comb", "zeros", "xavier", "montel"):
+        raise ValueError(f"init is 'comb', 'zeros', 'xavier', 'montel' or a function, got {init!r}")
+    if not 0 <= kernel_dropout < 1:
+        raise ValueError(f"kernel_dropout is a probability below 1, got {kernel_dropout}")
+    if kernel_dropout and method == "scan":
+        raise ValueError("kernel_dropout drops taps of a kernel, which method='scan' never forms; use 'fft' or 'auto'")

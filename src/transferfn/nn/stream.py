@@ -1,0 +1,132 @@
+"""Decoding one stream after the other of samples or blocks, with a state that the stream keeps."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from transferfn.typing import State
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What can be streamed: a causal mixer, or a model with its verbs."""
+
+    def extend(
+        self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Map the next chunk; see :class:`transferfn.SequenceMixer`."""
+        ...
+
+    def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map one sample."""
+        ...
+
+    def init_state(
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """Return the state at rest."""
+        ...
+
+    def eval(self) -> Self:
+        """Switch to evaluation mode."""
+        ...
+
+
+class Stream:
+    """Feeds a decoder sample by sample or block by block and keeps its state.
+
+    Args:
+        decoder: Any causal mixer or model with the verbs of one, e.g. ``layer.realize()`` or ``model.decoder()``. It is
+            used in evaluation mode and without gradients.
+        batch_size: Number of rows that stream side by side.
+        device: Where the state lives; None means where the decoder is.
+        dtype: Type of the signals to come; None means that of the decoder.
+
+    Example:
+        >>> from transferfn.nn import RTF
+        >>> layer = RTF(4, 2, horizon=16)
+        >>> u = torch.randn(1, 10, 4)
+        >>> stream = Stream(layer.realize(), batch_size=1)
+        >>> y = torch.cat([stream(u[:, :6])] + [stream(u[:, t])[:, None] for t in range(6, 10)], dim=1)
+        >>> torch.allclose(y, layer(u), atol=1e-5)
+        True
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        batch_size: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        for verb in ("extend", "step", "init_state"):
+            if not hasattr(decoder, verb):
+                raise TypeError(
+                    f"a decoder has the verbs extend, step and init_state; {type(decoder).__name__} has no {verb}"
+                )
+        self.decoder = decoder.eval()
+        self.batch_size = batch_size
+        self._device, self._dtype = device, dtype
+        self._state = self._at_rest()
+
+    @property
+    def state(self) -> State:
+        """The state after everything seen so far, as ``extend`` and ``step`` of the decoder know it."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+
+    def reset(self, rows: Tensor | None = None) -> None:
+        """Return to rest.
+
+        Args:
+            rows: True for the rows to reset, (B,), bool; None means all.
+        """
+        fresh = self._at_rest()
+        if rows is None:
+            self._state = fresh
+            return
+        if rows.shape != (self.batch_size,) or rows.dtype != torch.bool:
+            raise ValueError(
+                f"rows must be a bool mask of shape ({self.batch_size},), got {tuple(rows.shape)} of {rows.dtype}"
+            )
+
+        def pick(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(rows.to(old.device).reshape(-1, *[1] * (old.dim() - 1)), new, old)
+
+        self._state = tree_map(pick, fresh, self._state)
+
+    @torch.no_grad()
+    def __call__(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+        """Take in the next sample or block and return its output.
+
+        Args:
+            u: A sample, (B, D) or (B,) tokens; or a block, (B, L, D) or (B, L) tokens.
+            lengths: Of a block, the number of valid samples of each row, (B,); None means all.
+            resets: Of a block, true where the state is cleared before the sample, (B, L); None means nowhere.
+
+        Returns:
+            Output of the decoder for the sample or block.
+        """
+        is_sample = u.dim() == (2 if u.is_floating_point() else 1)
+        if u.shape[0] != self.batch_size:
+            raise ValueError(f"this stream has {self.batch_size} rows, got an input of shape {tuple(u.shape)}")
+        if is_sample:
+            if lengths is not None or resets is not None:
+                raise ValueError("lengths and resets belong to blocks; reset a stream between samples with reset(rows)")
+            y, self._state = self.decoder.step(u, self._state)
+        else:
+            y, self._state = self.decoder.extend(u, self._state, lengths=lengths, resets=resets)
+        return y
+
+    def _at_rest(self) -> State:
+        return self.decoder.init_state(self.batch_size, device=self._device, dtype=self._dtype)

@@ -1,0 +1,291 @@
+"""Filtering signals by banks of transfer functions: the one place that chooses how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout, pad
+
+from transferfn.core.kernel import recursive_response, spread
+from transferfn.core.system import TransferFunction, TruncatedTransferFunction
+from transferfn.kernels.recurrence import recurrence
+from transferfn.ops.boundaries import filter_segments, state_at, valid_samples
+from transferfn.ops.fourier import convolve, convolve_both_ways, forcing
+from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
+
+Method = Literal["auto", "fft", "scan"]
+System = TransferFunction | TruncatedTransferFunction
+
+LARGEST_SCAN = 64  # orders up to here are filtered by the recurrence where there is a native loop for it
+GROWTH_LIMIT = 1e3  # how much larger than the output the terms of its sum may be before the FFT does better
+
+
+def linear_filter(
+    u: Signal,
+    system: System,
+    state: FilterState | None = None,
+    *,
+    lengths: Lengths | None = None,
+    resets: Resets | None = None,
+    method: Method = "auto",
+    return_state: bool = True,
+    kernel_dropout: float = 0.0,
+) -> tuple[Signal, FilterState | None]:
+    """Filter each channel of a signal by its transfer function.
+
+    Kernels and conversions are computed in float64, signals in their own type (float32 for narrower ones). A truncated
+    system filters by its kernel up to its horizon, and by the exact transfer function beyond or from a given state.
+
+    Args:
+        u: Input, (B, L, D).
+        system: D filters.
+        state: State before the first sample, (B, D, n): w_(-1), ..., w_(-n), the input filtered by 1/a, newest first.
+            None means rest.
+        lengths: Number of valid samples of each row, (B,); None means all.
+        resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+        method: ``"fft"``, ``"scan"`` (the recurrence; CPU only), or ``"auto"``, which goes by shapes and device.
+        return_state: Whether the final state is wanted; it costs the FFT path another transform.
+        kernel_dropout: Probability of dropping a tap of the impulse response; not zero implies the FFT.
+
+    Returns:
+        Output, (B, L, D), in the type of ``u``, zero past ``lengths``; and the state after each row's last valid
+        sample, (B, D, n), float32 or wider, or None if it is not wanted.
+
+    Raises:
+        ValueError: if the channels of signal and system differ, or a scan is asked of another device than the CPU.
+
+    Example:
+        >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))
+        >>> y, state = linear_filter(torch.tensor([[[1.0], [0.0], [0.0]]]), decay)
+        >>> y.flatten(), state.flatten()
+        (tensor([1.0000, 0.5000, 0.2500]), tensor([0.2500]))
+    """
+    _check(u, system, method)
+    if kernel_dropout:
+        method = "fft"
+    given = u.dtype
+    u = u.to(signal_dtype(given))
+    system = _widened(system)
+    if state is not None:
+        state = state.to(u.dtype)
+    if u.shape[1] == 0:
+        return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
+    if lengths is not None:
+        u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
+    with torch.autocast(u.device.type, enabled=False):
+        y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
+    if lengths is not None:
+        y = torch.where(valid_samples(lengths, y.shape[1])[..., None], y, 0)
+    return y.to(given), state
+
+
+def filter_both_ways(
+    u: Signal,
+    system: System,
+    *,
+    lengths: Lengths | None = None,
+    resets: Resets | None = None,
+    method: Method = "auto",
+    kernel_dropout: float = 0.0,
+) -> Signal:
+    """Filter by a causal and an anti-causal bank: y_t = sum_(s<=t) kc_(t-s) u_s + sum_(s>t) ka_(s-t-1) u_s.
+
+    Resets cut both directions, and the anti-causal half starts at each row's length.
+
+    Args:
+        u: Input, (B, L, D).
+        system: The two banks along a leading axis of size 2, causal first.
+        lengths: Number of valid samples of each row, (B,); None means all.
+        resets: True where a new sequence starts, (B, L); None means nowhere.
+        method: As for :func:`linear_filter`.
+        kernel_dropout: Probability of dropping a tap of an impulse response; not zero implies the FFT.
+
+    Returns:
+        Output, (B, L, D), zero past ``lengths``.
+    """
+    _check(u, system, method)
+    if kernel_dropout:
+        method = "fft"
+    given = u.dtype
+    u = u.to(signal_dtype(given))
+    if u.shape[1] == 0:
+        return u.to(given)
+    if lengths is not None:
+        u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
+    with torch.autocast(u.device.type, enabled=False):
+        y = _filter_both_ways(u, _widened(system), lengths, resets, method, kernel_dropout)
+    if lengths is not None:
+        y = torch.where(valid_samples(lengths, y.shape[1])[..., None], y, 0)
+    return y.to(given)
+
+
+def signal_dtype(given: torch.dtype) -> torch.dtype:
+    """The type a signal is filtered in and its state is kept in: its own, or float32 for narrower ones.
+
+    Args:
+        given: Type of the signal.
+    """
+    return torch.promote_types(given, torch.float32)
+
+
+def at_rest(u: Tensor, order: int) -> FilterState:
+    """The zero state for a signal.
+
+    Args:
+        u: Signal (B, L, D) or sample (B, D).
+        order: Order n.
+
+    Returns:
+        State, (B, D, n), float32 or wider.
+    """
+    return torch.zeros(u.shape[0], u.shape[-1], order, dtype=signal_dtype(u.dtype), device=u.device)
+
+
+def values_are_hidden() -> bool:
+    """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def _filter(
+    u: Signal,
+    system: System,
+    state: FilterState | None,
+    lengths: Lengths | None,
+    resets: Resets | None,
+    method: Method,
+    return_state: bool,
+    kernel_dropout: float,
+) -> tuple[Signal, FilterState | None]:
+    # Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
+    doubtful = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
+    doubtful = doubtful and method == "auto"
+    if method == "auto":
+        method = "fft" if doubtful and values_are_hidden() else _best_method(u, system)
+    if method == "scan":
+        true = _true(system)
+        y, w = _scan(u, true, state, resets)
+        if not doubtful or _is_well_conditioned(y, w, true):
+            return y, (state_at(w, true.order, lengths, resets) if return_state else None)
+    kernel = dropout(_kernel(system, u.shape[1]), kernel_dropout)
+    true = _true(system) if return_state or state is not None else None
+
+    def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
+        return _by_fft(rows, before, ends, kernel, true, return_state)
+
+    if resets is None:
+        return filter_rows(u, state, lengths)
+    return filter_segments(filter_rows, u, state, lengths, resets)
+
+
+def _by_fft(
+    u: Signal,
+    state: FilterState | None,
+    lengths: Lengths | None,
+    kernel: Kernel,
+    true: TransferFunction | None,
+    return_state: bool,
+) -> tuple[Signal, FilterState | None]:
+    """Filter rows from a state; what that still drives is one more input and one more output of the first n samples."""
+    length = u.shape[1]
+    if true is None:
+        return convolve(u, kernel)[0], None
+    driven = None
+    if state is not None:
+        recursive = -forcing(spread(true.a, true.channels), state, length)
+        driven = forcing(true.b, state, length) - true.h0.to(u.dtype) * recursive
+        u = u + recursive
+    kernels = (kernel, spread(recursive_response(true.a, length), true.channels)) if return_state else (kernel,)
+    y, *w = convolve(u, *kernels)
+    if driven is not None:
+        y = y + driven
+    if not return_state:
+        return y, None
+    before = at_rest(u, true.order) if state is None else state
+    return y, state_at(torch.cat((before.flip(-1).mT, *w), 1), true.order, lengths, None)
+
+
+def _scan(
+    u: Signal, system: TransferFunction, state: FilterState | None, resets: Resets | None
+) -> tuple[Signal, Tensor]:
+    """Run the recurrence: y, and w with the n samples before it in front."""
+    past = (at_rest(u, system.order) if state is None else state).flip(-1).mT
+    b, a, h0 = (x.to(u.dtype) for x in (system.b, spread(system.a, system.channels), system.h0))
+    y, w = recurrence(u, b, a, h0, past, resets)
+    return (y if system.order else h0 * u), w
+
+
+def _filter_both_ways(
+    u: Signal,
+    system: System,
+    lengths: Lengths | None,
+    resets: Resets | None,
+    method: Method,
+    kernel_dropout: float,
+) -> Signal:
+    if method == "scan":
+        return _scan_both_ways(u, _true(system), resets)
+    causal, anticausal = dropout(_kernel(system, u.shape[1]), kernel_dropout)
+
+    def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
+        return convolve_both_ways(rows, causal, anticausal), None
+
+    if resets is None:
+        return filter_rows(u, None, lengths)[0]
+    return filter_segments(filter_rows, u, None, lengths, resets)[0]
+
+
+def _scan_both_ways(u: Signal, system: TransferFunction, resets: Resets | None) -> Signal:
+    causal, anticausal = (TransferFunction(system.b[k], system.a[k], system.h0[k]) for k in range(2))
+    y, _ = _scan(u, causal, None, resets)
+    # Backwards in time a piece starts at its last sample, the one before a reset.
+    last = None if resets is None else torch.cat((resets[:, 1:], resets.new_ones(len(resets), 1)), 1)
+    back, _ = _scan(u.flip(1), anticausal, None, None if last is None else last.flip(1))
+    ahead = pad(back.flip(1)[:, 1:], (0, 0, 0, 1))
+    return y + (ahead if last is None else torch.where(last[..., None], 0, ahead))
+
+
+def _kernel(system: System, length: int) -> Kernel:
+    """The first samples of the true impulse response, at least ``length`` of them."""
+    if isinstance(system, TruncatedTransferFunction) and length <= system.horizon:
+        return system.kernel()
+    return _true(system).impulse_response(length)
+
+
+def _true(system: System) -> TransferFunction:
+    return system if isinstance(system, TransferFunction) else system.transfer_function()
+
+
+def _best_method(u: Tensor, system: System) -> Method:
+    return "scan" if u.device.type == "cpu" and system.order <= LARGEST_SCAN else "fft"
+
+
+def _is_well_conditioned(y: Tensor, w: Tensor, tf: TransferFunction) -> bool:
+    """Whether the output survived the readout y = b . w: an unstable recurrence outgrows what is read off it."""
+    with torch.no_grad():
+        last = w[:, w.shape[1] - tf.order :].flip(1)
+        terms = torch.einsum("btd,dt->bd", last.abs(), tf.b.abs().to(w.dtype)).amax(0)
+        largest = y.abs().amax((0, 1))
+        return bool((terms <= GROWTH_LIMIT * largest).all()) if y.numel() else True
+
+
+def _widened(system: System) -> System:
+    """The same system in float64 where the device has it."""
+    if system.a.dtype == torch.float64 or system.a.device.type == "mps":
+        return system
+    if isinstance(system, TransferFunction):
+        return system.to(dtype=torch.float64)
+    b, a, h0 = (x.to(torch.float64) for x in (system.b_tilde, system.a, system.h0_tilde))
+    return TruncatedTransferFunction(b, a, h0, system.horizon, system.dt)
+
+
+def _check(u: Tensor, system: System, method: Method) -> None:
+    if u.dim() != 3 or u.shape[-1] != system.channels:
+        raise ValueError(
+            f"expected a signal of shape (batch, length, channels={system.channels}), got {tuple(u.shape)}"
+        )
+    if method not in ("auto", "fft", "scan"):
+        raise ValueError(f"method is 'auto', 'fft' or 'scan', got {method!r}")
+    if method == "scan" and u.device.type != "cpu":
+        raise ValueError(f"method='scan' runs on the CPU, but the signal is on {u.device}; use method='fft' or 'auto'")

@@ -1,0 +1,87 @@
+"""Filtering by FFT: any device, at a cost that does not depend on the order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from transferfn.typing import Kernel, Signal
+
+
+def fast_length(length: int) -> int:
+    """The next number of the form 2^i 3^j 5^k, whose FFT is fast.
+
+    Args:
+        length: Least number of points, at least 1.
+
+    Example:
+        >>> fast_length(1567)
+        1600
+    """
+    best = 1 << max(length - 1, 0).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            twos = -(-length // three)
+            best = min(best, three << max(twos - 1, 0).bit_length())
+            three *= 3
+        five *= 5
+    return best
+
+
+def convolve(u: Signal, *kernels: Kernel) -> tuple[Signal, ...]:
+    """Causal convolution with one kernel a channel, the same input for each bank of kernels.
+
+    Args:
+        u: Input, (B, L, D).
+        kernels: Impulse responses of at least L samples, (D, >= L) each; any floating type.
+
+    Returns:
+        One output (B, L, D) for each bank.
+    """
+    length = u.shape[1]
+    size = fast_length(2 * length - 1)
+    spectrum = torch.fft.rfft(u.mT.contiguous(), size)
+    return tuple(
+        torch.fft.irfft(spectrum * torch.fft.rfft(k[..., :length].to(u.dtype), size), size)[
+            ..., :length
+        ].mT.contiguous()
+        for k in kernels
+    )
+
+
+def convolve_both_ways(u: Signal, causal: Kernel, anticausal: Kernel) -> Signal:
+    """y_t = sum_(s<=t) kc_(t-s) u_s + sum_(s>t) ka_(s-t-1) u_s, for any length, in one pass.
+
+    Args:
+        u: Input, (B, L, D).
+        causal: Response kc to the present and the past, (D, >= L).
+        anticausal: Response ka to the future, (D, >= L - 1).
+
+    Returns:
+        Output, (B, L, D).
+    """
+    length = u.shape[1]
+    size = fast_length(2 * length - 1)
+    gap = causal.new_zeros(causal.shape[0], size - (2 * length - 1))
+    around = torch.cat((causal[:, :length], gap, anticausal[:, : length - 1].flip(-1)), -1).to(u.dtype)
+    spectrum = torch.fft.rfft(u.mT.contiguous(), size) * torch.fft.rfft(around, size)
+    return torch.fft.irfft(spectrum, size)[..., :length].mT.contiguous()
+
+
+def forcing(c: Tensor, state: Tensor, length: int) -> Tensor:
+    """What coefficients c_1..c_n take from the samples before a signal: f_t = sum_(i>t) c_i w_(t-i).
+
+    Args:
+        c: Coefficients, (D, n).
+        state: w_(-1), ..., w_(-n), (B, D, n).
+        length: Number of samples L.
+
+    Returns:
+        f_0..f_(L-1), zero from n on, (B, L, D).
+    """
+    n = c.shape[-1]
+    rows = torch.nn.functional.pad(c, (0, n)).unfold(-1, n, 1)[:, : min(n, length)]  # row t holds c_(t+1), ..., c_n
+    head = torch.einsum("dtn,bdn->btd", rows.to(state.dtype), state)
+    return torch.nn.functional.pad(head, (0, 0, 0, length - head.shape[1]))

@@ -1,0 +1,201 @@
+"""Filtering in the convention of ``scipy.signal``: its coefficients, initial conditions and axes, differentiable."""
+
+from __future__ import annotations
+
+from typing import overload
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from transferfn.core.polynomial import monic, multiply
+from transferfn.core.system import TransferFunction
+from transferfn.ops.filter import linear_filter
+
+
+@overload
+def lfilter(b: Tensor, a: Tensor, x: Tensor, axis: int = -1, zi: None = None) -> Tensor: ...
+@overload
+def lfilter(b: Tensor, a: Tensor, x: Tensor, axis: int, zi: Tensor) -> tuple[Tensor, Tensor]: ...
+@overload
+def lfilter(b: Tensor, a: Tensor, x: Tensor, axis: int = -1, *, zi: Tensor) -> tuple[Tensor, Tensor]: ...
+def lfilter(
+    b: Tensor, a: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Filter along one axis with the arguments, the results and the initial conditions of ``scipy.signal.lfilter``.
+
+    Unlike scipy's it is differentiable in everything, and coefficients may come in batches: leading axes of ``b`` and
+    ``a`` broadcast against the axes of ``x`` other than ``axis``, in their order.
+
+    Args:
+        b: Numerator, b[0] first, (..., nb).
+        a: Denominator, a[0] first, (..., na); a[0] may be any number but zero.
+        x: Input; the axes other than ``axis`` are batches.
+        axis: Axis of ``x`` that is time.
+        zi: Initial conditions of the transposed direct form II, as scipy has them, with max(na, nb) - 1 entries along
+            ``axis``; None means rest.
+
+    Returns:
+        y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
+
+    Raises:
+        TypeError: if an argument is not a real floating-point tensor.
+        ValueError: if a[0] is zero or shapes do not fit.
+
+    Example:
+        >>> lfilter(torch.tensor([1.0]), torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0, 0.0]))
+        tensor([1.0000, 0.5000, 0.2500])
+    """
+    for name, value in (("b", b), ("a", a), ("x", x)):
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must be a real floating-point tensor, got {value.dtype}")
+    b, a = _normalised(b, a)
+    signal = x.movedim(axis, -1)
+    batch = torch.broadcast_shapes(signal.shape[:-1], b.shape[:-1], a.shape[:-1])
+    if batch != signal.shape[:-1]:
+        raise ValueError(
+            f"the leading axes of b and a must broadcast against {tuple(signal.shape[:-1])}, those of x without axis "
+            f"{axis}; got b {tuple(b.shape)} and a {tuple(a.shape)}"
+        )
+    order = a.shape[-1] - 1
+    system = _channels(b, a, batch)
+    u = signal.reshape(system.channels, signal.shape[-1]).mT[None]
+    if zi is None or (order == 0 and zi.numel() == 0):
+        y = linear_filter(u, system, return_state=False)[0][0].mT.reshape(signal.shape).movedim(-1, axis)
+        return y if zi is None else (y, zi)
+    conditions = zi.movedim(axis, -1)
+    if conditions.shape != (*batch, order):
+        raise ValueError(
+            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}; "
+            f"got {tuple(zi.shape)}"
+        )
+    y, zf = _from_conditions(u, system, conditions.reshape(system.channels, order))
+    return y.reshape(signal.shape).movedim(-1, axis), zf.reshape(conditions.shape).movedim(-1, axis)
+
+
+@overload
+def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: None = None) -> Tensor: ...
+@overload
+def sosfilt(sos: Tensor, x: Tensor, axis: int, zi: Tensor) -> tuple[Tensor, Tensor]: ...
+@overload
+def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, *, zi: Tensor) -> tuple[Tensor, Tensor]: ...
+def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+    """Filter by second-order sections one after the other, as ``scipy.signal.sosfilt`` does; differentiable.
+
+    Args:
+        sos: Sections, each b0, b1, b2, a0, a1, a2, (sections, 6).
+        x: Input; the axes other than ``axis`` are batches.
+        axis: Axis of ``x`` that is time.
+        zi: Initial conditions, (sections, ..., 2, ...) with the 2 in place of ``axis``; None means rest.
+
+    Returns:
+        y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
+
+    Raises:
+        ValueError: if ``sos`` is not (sections, 6), or ``zi`` does not fit.
+
+    Example:
+        >>> sections = torch.tensor([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0], [2.0, 0.0, 0.0, 1.0, 0.0, 0.0]])
+        >>> sosfilt(sections, torch.tensor([1.0, 0.0, 0.0]))
+        tensor([2.0000, 1.0000, 0.5000])
+    """
+    if sos.dim() != 2 or sos.shape[-1] != 6:
+        raise ValueError(f"sos must be of shape (sections, 6), got {tuple(sos.shape)}")
+    if zi is None:
+        for section in sos:
+            x = lfilter(section[:3], section[3:], x, axis)
+        return x
+    if len(zi) != len(sos):
+        raise ValueError(f"zi must hold conditions for each of {len(sos)} sections, got shape {tuple(zi.shape)}")
+    finals = []
+    for section, conditions in zip(sos, zi, strict=True):
+        x, final = lfilter(section[:3], section[3:], x, axis, conditions)
+        finals.append(final)
+    return x, torch.stack(finals)
+
+
+def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
+    """Initial conditions of the steady state for a step of height 1, as ``scipy.signal.lfilter_zi`` gives them.
+
+    Args:
+        b: Numerator, b[0] first, (..., nb).
+        a: Denominator, a[0] first, (..., na).
+
+    Returns:
+        zi, (..., max(na, nb) - 1).
+
+    Raises:
+        ValueError: if a[0] is zero, or the filter has a pole at z = 1 and so no steady state.
+
+    Example:
+        >>> lfilter_zi(torch.tensor([0.5]), torch.tensor([1.0, -0.5]))
+        tensor([0.5000])
+    """
+    b, a = _normalised(b, a)
+    total = a.sum(-1, keepdim=True)
+    if bool((total.detach().abs() <= torch.finfo(a.dtype).eps * a.detach().abs().sum(-1, keepdim=True)).any()):
+        raise ValueError("the filter has a pole at z = 1, so its step response never settles and there is no zi")
+    gain = b.sum(-1, keepdim=True) / total
+    return (b - gain * a)[..., 1:].flip(-1).cumsum(-1).flip(-1)
+
+
+def conditions_of_state(state: Tensor, system: TransferFunction) -> Tensor:
+    """Convert our companion state into scipy's ``zi``.
+
+    Args:
+        state: w_(-1), ..., w_(-n), (B, D, n).
+        system: D filters with D denominators.
+
+    Returns:
+        zi of the transposed direct form II, (B, D, n).
+    """
+    # What the state still drives has the spectrum zi(z)/A(z) in y and e(z)/A(z) in w, both with n terms on top.
+    n = state.shape[-1]
+    drives_y, drives_w = (_driven(c, state) for c in (system.b, -system.a))
+    return multiply(monic(system.a), drives_y)[..., :n] + multiply(pad(system.b, (1, 0)), drives_w)[..., :n]
+
+
+def _driven(c: Tensor, state: Tensor) -> Tensor:
+    """f_t = sum_(i>t) c_i w_(t-i), t = 0..n-1."""
+    n = state.shape[-1]
+    return (pad(c, (0, n - 1)).unfold(-1, n, 1) @ state[..., None])[..., 0]
+
+
+def _from_conditions(u: Tensor, system: TransferFunction, zi: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the response zi(z)/A(z), by superposition: conditions need not be reachable as a companion state."""
+    length, n = u.shape[1], system.order
+    free = TransferFunction(-system.a, system.a, torch.ones_like(system.h0))  # 1/A(z)
+    drive = zi.to(u.dtype).mT[None]
+    y, state = linear_filter(u, system)
+    response, free_state = linear_filter(pad(drive[:, :length], (0, 0, 0, max(length - n, 0))), free)
+    assert state is not None
+    assert free_state is not None
+    zf = conditions_of_state(state, _like(system, state)) + conditions_of_state(free_state, _like(free, state))
+    zf = zf[0] + pad(zi.to(u.dtype)[:, length:], (0, min(length, n)))  # what has not come out yet moves up
+    return (y + response)[0].mT, zf
+
+
+def _like(system: TransferFunction, x: Tensor) -> TransferFunction:
+    return system.to(dtype=x.dtype)
+
+
+def _normalised(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide by a[0] and pad both to the same number of coefficients."""
+    lead = a[..., :1]
+    if bool((lead.detach() == 0).any()):
+        raise ValueError("a[0] must not be zero: the filter would not be causal")
+    size = max(a.shape[-1], b.shape[-1])
+    return pad(b / lead, (0, size - b.shape[-1])), pad(a / lead, (0, size - a.shape[-1]))
+
+
+def _channels(b: Tensor, a: Tensor, batch: torch.Size) -> TransferFunction:
+    """One channel a batch entry."""
+    proper = (b - b[..., :1] * a)[..., 1:]
+    b0 = b[..., 0].expand(batch).reshape(-1)
+    order = a.shape[-1] - 1
+    channels = max(b0.shape[0], 1)
+    return TransferFunction(
+        proper.expand(*batch, order).reshape(channels, order),
+        a[..., 1:].expand(*batch, order).reshape(channels, order),
+        b0.reshape(channels),
+    )
