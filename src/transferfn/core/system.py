@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from transferfn.core import algebra, convert, kernel
 from transferfn.core.polynomial import companion, monic, roots
 from transferfn.core.stability import Stability, stability
+from transferfn.core.stabilize import stabilize
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
 
 
@@ -148,6 +149,19 @@ class TransferFunction:
     def stability(self) -> Stability:
         """Verdict on each denominator: stable, unstable or undecided, with the largest pole radius."""
         return stability(self.a)
+
+    def stabilize(self, horizon: int, *, margin: float = 1e-3) -> tuple[TransferFunction, Tensor]:
+        """Pull poles that are not certainly inside the unit circle to radius 1 - margin, and fit the numerator anew.
+
+        Args:
+            horizon: Number of samples over which the response is fitted; must exceed the order.
+            margin: Least distance of a pole to the unit circle, between 0 and 1; doubled where rounding asks for it.
+
+        Returns:
+            The repaired filters, certainly stable, and the relative error of each response, (*bank, D).
+        """
+        b, a, error = stabilize(self.b, self.a, self.h0, margin=margin, horizon=horizon)
+        return TransferFunction(b, a, self.h0, self.dt), error
 
     def conditioning(self, period: int) -> Tensor:
         """How strongly rounding is amplified: kappa = (1 + sum|a_i|) / min_m |A(w_m)|.

@@ -299,6 +299,29 @@ class RTF(SequenceMixer):
             parameter.requires_grad_(self.get_parameter(name).requires_grad)
         return layer.train(self.training)
 
+    def stabilize(self, *, margin: float = 1e-3) -> tuple[RTF, Tensor]:
+        """A copy whose filters are certainly stable, for streaming what was trained without a constraint.
+
+        Args:
+            margin: Least distance of a pole to the unit circle, between 0 and 1.
+
+        Returns:
+            The copy, and the relative error of each channel's response over the horizon, (D) or (2, D).
+
+        Raises:
+            ArithmeticError: if no stable coefficients of the parameters' type are near.
+        """
+        like = self._numerators()[0]
+        with torch.no_grad():
+            system, error = self.transfer_function().to(dtype=like.dtype).stabilize(self.horizon, margin=margin)
+            layer = self.with_horizon(self.horizon)
+            if self.numerator_kind == "exact":
+                layer._assign(system.b, system.a, system.h0)
+            else:
+                truncated = system.to(dtype=torch.float64).truncate(self.horizon)
+                layer._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
+        return layer, error
+
     def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
         """Optimizer groups of the layer's parameters, so that any optimizer honours rates of their own.
 
