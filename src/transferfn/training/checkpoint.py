@@ -1,0 +1,165 @@
+"""Checkpoints that are whole or absent, written at points from which a run continues exactly."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from transferfn.training.config import TrainConfig, from_dict, to_dict
+from transferfn.training.run import RunError
+
+_KEY = "transferfn"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that a half-written file never replaces a good one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: What to write.
+            path: Where to.
+            storage_options: Must be None.
+        """
+        if storage_options is not None:
+            raise TypeError(f"storage_options are not supported, got {storage_options!r}")
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        with part.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the final name
+        os.replace(part, path)
+
+
+class Checkpoints(Checkpoint):
+    """Writes ``last.ckpt`` every few steps and after each epoch, and ``best.ckpt`` after the best one.
+
+    No checkpoint is written between the last batch of an epoch and its validation: Lightning would skip that
+    validation on resuming.
+
+    Args:
+        folder: Where the checkpoints go.
+        config: What the run computes; kept in each checkpoint.
+        every: Steps between two checkpoints.
+    """
+
+    def __init__(self, folder: Path, config: TrainConfig, *, every: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.config = config
+        self.every = every
+        self.best_accuracy = -1.0
+        self.best_loss = float("inf")
+        self.best_epoch = -1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write ``last.ckpt`` if it is time, except after the last batch of an epoch.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            outputs: What the step returned.
+            batch: The samples.
+            batch_idx: Number of the batch in its epoch.
+        """
+        if trainer.global_step % self.every == 0 and batch_idx + 1 < trainer.num_training_batches:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write ``best.ckpt`` if this epoch is the best so far, then ``last.ckpt``.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        metrics = trainer.callback_metrics
+        if "val_accuracy" in metrics:
+            accuracy, loss = float(metrics["val_accuracy"]), float(metrics["val_loss"])
+            best = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
+        else:
+            accuracy, loss, best = -1.0, float("inf"), True  # nothing to choose by: the last epoch is kept
+        if best:
+            self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, trainer.current_epoch
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the configuration, so that a checkpoint tells what it is.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            checkpoint: What will be written.
+        """
+        checkpoint[_KEY] = {"config": to_dict(self.config)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch so far."""
+        return {"accuracy": self.best_accuracy, "loss": self.best_loss, "epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best epoch so far.
+
+        Args:
+            state_dict: What ``state_dict`` returned.
+        """
+        self.best_accuracy, self.best_loss = state_dict["accuracy"], state_dict["loss"]
+        self.best_epoch = state_dict["epoch"]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of this library; only tensors and plain values are accepted.
+
+    Args:
+        path: The file.
+
+    Raises:
+        RunError: if it is missing, damaged or something else.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"checkpoint {path} is missing: train first, or name another run with --out") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunError(
+            f"checkpoint {path} is broken ({path.stat().st_size} bytes; {reason}): delete it to start from the "
+            "beginning, or start anew with --overwrite"
+        ) from None
+    if not isinstance(checkpoint, dict) or not {_KEY, "state_dict", "loops"} <= checkpoint.keys():
+        raise RunError(f"{path} is not a checkpoint of transferfn: delete it, or name another run with --out")
+    return checkpoint
+
+
+def checkpoint_config(checkpoint: dict[str, Any]) -> TrainConfig:
+    """Return the configuration that a checkpoint was trained with.
+
+    Args:
+        checkpoint: What ``read_checkpoint`` returned.
+    """
+    return from_dict(TrainConfig, checkpoint[_KEY]["config"])
+
+
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the weights of the model in a checkpoint, ready for its ``load_state_dict``.
+
+    Args:
+        checkpoint: What ``read_checkpoint`` returned.
+    """
+    prefix = "model."
+    return {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items()}

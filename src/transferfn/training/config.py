@@ -1,0 +1,254 @@
+"""What defines a run, as typed and frozen values, and their way to JSON and back."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from transferfn.tasks import SmnistConfig
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """A stack of RTF blocks with a classifier on top."""
+
+    width: int = 64
+    """Channels of every block."""
+
+    layers: int = 3
+    """Number of blocks."""
+
+    order: int = 8
+    """Order n of each filter."""
+
+    denominator_groups: int | None = None
+    """Distinct denominators of a layer; None gives every channel its own."""
+
+    bidirectional: bool = False
+    """Whether filters also run backwards in time; such a model cannot be streamed."""
+
+    numerator: Literal["truncated", "exact"] = "truncated"
+    """Which numerator is learned: the paper's, relative to the length of the signals, or the true one."""
+
+    init: Literal["comb", "zeros", "xavier", "montel"] = "comb"
+    """Where the filters start."""
+
+    constraint: Literal["none", "l1", "reflection"] = "reflection"
+    """What keeps the filters stable."""
+
+    norm: Literal["layer", "batch"] = "layer"
+    """Normalisation of a block."""
+
+    prenorm: bool = True
+    """Whether the normalisation comes before the filter or after the residual sum."""
+
+    dropout: float = 0.0
+    """Dropout inside each block."""
+
+    head: Literal["mean", "last"] = "mean"
+    """Which features are classified: their mean over time or the last ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW with a linear warm-up and a cosine decay to zero, stepped every batch."""
+
+    lr: float = 4e-3
+    """Highest learning rate."""
+
+    weight_decay: float = 0.05
+    """Weight decay; biases and norms have none."""
+
+    filter_lr: float | None = None
+    """Highest learning rate of the filters' coefficients; None takes lr."""
+
+    filter_weight_decay: float = 0.0
+    """Weight decay of the filters' coefficients."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running means of gradients and of their squares."""
+
+    warmup: float = 0.1
+    """Share of all steps in which the learning rate rises, 0 to 1."""
+
+    clip: float | None = None
+    """Largest norm of the gradient; None does not clip."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a share of all steps, 0 to 1; got {self.warmup}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """All that the result of a run depends on."""
+
+    data: SmnistConfig = field(default_factory=SmnistConfig)
+    """The data."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
+
+    epochs: int = 20
+    """Passes over the training data."""
+
+    batch_size: int = 50
+    """Samples of an optimiser step, over all devices."""
+
+    seed: int = 0
+    """Seed of the weights, of the order of the samples and of dropout."""
+
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    """Number format of the training."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """Where and how a run is carried out; none of it changes what is computed from the same batches."""
+
+    out: Path
+    """Folder of the run. A run with the same values that is there already is continued."""
+
+    overwrite: bool = False
+    """Whether a run that is there already is deleted and started anew."""
+
+    workers: int = 0
+    """Processes that gather batches ahead of time."""
+
+    start_method: Literal["fork", "spawn", "forkserver"] | None = None
+    """How these processes are started; None takes the platform's default."""
+
+    accelerator: str = "auto"
+    """What trains: cpu, gpu, mps, ..."""
+
+    devices: int = 1
+    """How many of them; start with torchrun for several machines."""
+
+    checkpoint_every: int = 50
+    """Steps between two checkpoints; one is also written after each epoch."""
+
+    log_every: int = 10
+    """Steps between two rows of the log; each epoch has a row, too."""
+
+    progress: bool = True
+    """Whether a line an epoch is printed, and a bar shown on a terminal."""
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoint_every", "log_every", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"workers must not be negative, got {self.workers}")
+
+
+# ---------------------------------------------------------------------------------------------------- JSON
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as nested dictionaries that JSON can hold.
+
+    Args:
+        config: A dataclass of plain values, paths, tuples and further such dataclasses.
+    """
+    return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def from_dict(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Build a configuration from what ``to_dict`` made of it.
+
+    Args:
+        kind: The dataclass to build.
+        values: A value for each of its fields.
+
+    Raises:
+        ValueError: naming the field that is missing, unknown or of the wrong type.
+
+    Example:
+        >>> from_dict(OptimizerConfig, to_dict(OptimizerConfig(lr=0.01))) == OptimizerConfig(lr=0.01)
+        True
+    """
+    return _build(kind, values, "")
+
+
+def _build(kind: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where or kind.__name__}: expected an object, got {values!r}")
+    hints = get_type_hints(kind)
+    names = [item.name for item in fields(kind)]
+    if wrong := sorted(set(names) ^ set(values)):
+        what = "unknown field" if wrong[0] in values else "missing field"
+        raise ValueError(f"{what} {where}{wrong[0]}")
+    return kind(**{name: _read(hints[name], values[name], f"{where}{name}") for name in names})
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """Turn one JSON value into the annotated type, or say where it does not fit."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in parts:
+            return None
+        (kind,) = (part for part in parts if part is not type(None))
+        return _read(kind, value, where)
+    if is_dataclass(kind):
+        return _build(kind, value, f"{where}.")
+    if origin is Literal and value in parts:
+        return value
+    if origin is tuple and isinstance(value, list) and len(value) == len(parts):
+        return tuple(_read(part, item, where) for part, item in zip(parts, value, strict=True))
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise ValueError(f"{where}: expected {getattr(kind, '__name__', kind)}, got {value!r}")
+
+
+def differences(mine: Any, other: Any) -> list[str]:
+    """Say which fields of two configurations of the same type differ, and how.
+
+    Args:
+        mine: A configuration.
+        other: The one to compare it with.
+
+    Example:
+        >>> differences(OptimizerConfig(lr=0.01), OptimizerConfig(lr=0.02))
+        ['lr 0.01 (there 0.02)']
+    """
+    return list(_differences(to_dict(mine), to_dict(other), ""))
+
+
+def _differences(mine: dict[str, Any], other: dict[str, Any], where: str) -> Iterator[str]:
+    for name, value in mine.items():
+        if isinstance(value, dict):
+            yield from _differences(value, other[name], f"{where}{name}.")
+        elif value != other[name]:
+            yield f"{where}{name} {_told(value)} (there {_told(other[name])})"
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,248 @@
+"""Train what a configuration says, in a folder, from wherever the last start got to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from transferfn.tasks import Dataset, SmnistConfig, load_smnist
+from transferfn.training.build import build_model
+from transferfn.training.config import ModelConfig, RunOptions, TrainConfig
+from transferfn.training.run import RunError, RunFolder, begin_run, open_run, process_rank, write_json
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+
+Builder = Callable[[ModelConfig, SmnistConfig], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a finished run came to."""
+
+    test_accuracy: float
+    """Share of the test samples that the best checkpoint classifies right."""
+
+    test_loss: float
+    """Its mean cross entropy on them."""
+
+    test_samples: int
+    """How many there are."""
+
+    validation_accuracy: float | None
+    """Accuracy by which the best epoch was chosen; None if nothing was held out."""
+
+    best_epoch: int
+    """Number of that epoch, from 1."""
+
+    steps: int
+    """Steps of the optimiser."""
+
+    parameters: int
+    """Numbers that were learned."""
+
+    seconds: float
+    """Time of training and validation, over all starts."""
+
+
+def fit(
+    config: TrainConfig,
+    options: RunOptions,
+    *,
+    build: Builder = build_model,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
+    """Train, validate after each epoch, and test the best checkpoint; continue if the folder holds this very run.
+
+    Args:
+        config: What the run computes.
+        options: How it is carried out.
+        build: Makes the model from its configuration and that of the data.
+        callbacks: Further Lightning callbacks.
+
+    Returns:
+        What the run came to; a run that was finished before is not touched.
+
+    Raises:
+        RunError: if the folder holds another run or a broken checkpoint, or the configuration makes no model.
+        DataError: if the data cannot be read.
+        KeyboardInterrupt: if the user stops it; the same call continues from the last checkpoint.
+    """
+    try:
+        import lightning.pytorch as pl
+        from lightning.fabric.utilities.exceptions import MisconfigurationException
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        from transferfn.training.checkpoint import AtomicCheckpointIO, Checkpoints, model_weights, read_checkpoint
+        from transferfn.training.log import Log, MetricsFile
+        from transferfn.training.module import ClassifierModule, DataModule
+    except ModuleNotFoundError as error:
+        raise RunError(f"training needs the package {error.name}: pip install 'transferfn[train]'") from None
+
+    folder = open_run(config, options)
+    done = folder.read_result()
+    if done is not None and not options.overwrite:
+        return Result(**done)
+    data = load_smnist(config.data)
+    model = seeded_model(config, build=build)
+    if len(data.train) < config.batch_size:
+        raise RunError(
+            f"{len(data.train)} training samples do not fill one batch of {config.batch_size}: lower batch-size"
+        )
+    steps = config.epochs * (len(data.train) // config.batch_size)
+    resume = begin_run(folder, config, options)
+    step = int(read_checkpoint(resume)["global_step"]) if resume else 0
+    log = Log(every=options.log_every, progress=options.progress)
+    checkpoints = Checkpoints(folder.checkpoints, config, every=options.checkpoint_every)
+    with _quiet_lightning():
+        try:
+            trainer = pl.Trainer(
+                accelerator=options.accelerator,
+                devices=options.devices,
+                precision=config.precision,
+                max_epochs=config.epochs,
+                gradient_clip_val=config.optimizer.clip,
+                logger=[
+                    MetricsFile(folder.metrics, resume_step=step),
+                    TensorBoardLogger(folder.events, name="", version="", purge_step=step + 1 if resume else None),
+                ],
+                callbacks=[log, checkpoints, *callbacks],
+                plugins=[AtomicCheckpointIO()],
+                log_every_n_steps=1,
+                num_sanity_val_steps=0,
+                limit_val_batches=None if data.validation else 0,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=folder.path,
+            )
+        except (MisconfigurationException, ValueError, RuntimeError) as error:
+            raise RunError(f"this machine cannot train so: {' '.join(str(error).split())}") from error
+        module = ClassifierModule(model, config.optimizer, steps=steps, seed=config.seed)
+        datamodule = DataModule(data.train, data.validation, config, options)
+        with _interruptible(), contextlib.closing(datamodule):
+            trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
+    model.load_state_dict(model_weights(read_checkpoint(folder.best)))
+    accuracy, loss = evaluate(model, data.test, device=trainer.strategy.root_device)
+    result = Result(
+        test_accuracy=accuracy,
+        test_loss=loss,
+        test_samples=len(data.test),
+        validation_accuracy=None if data.validation is None else checkpoints.best_accuracy,
+        best_epoch=checkpoints.best_epoch + 1,
+        steps=trainer.global_step,
+        parameters=count_parameters(model),
+        seconds=log.elapsed,
+    )
+    if process_rank() == 0:
+        write_json(folder.result, asdict(result))
+    return result
+
+
+def seeded_model(config: TrainConfig, *, build: Builder = build_model) -> nn.Module:
+    """Build the model of a run with the weights it starts from; the global generator is left as it was.
+
+    Args:
+        config: What the run computes.
+        build: Makes the model from its configuration and that of the data.
+
+    Raises:
+        RunError: if the configuration makes no model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        try:
+            return build(config.model, config.data)
+        except ValueError as error:
+            raise RunError(f"no model can be built from these options: {error}") from error
+
+
+def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module, TrainConfig]:
+    """Return the best model of a run and its configuration.
+
+    Args:
+        folder: The folder of the run.
+        build: Makes the model from its configuration and that of the data.
+
+    Raises:
+        RunError: if there is no run, or its checkpoint cannot be read.
+    """
+    from transferfn.training.checkpoint import checkpoint_config, model_weights, read_checkpoint
+
+    checkpoint = read_checkpoint(RunFolder(path=folder).best)
+    config = checkpoint_config(checkpoint)
+    model = seeded_model(config, build=build)
+    model.load_state_dict(model_weights(checkpoint))
+    return model.eval(), config
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, dataset: Dataset, *, batch_size: int = 100, device: torch.device | str = "cpu"
+) -> tuple[float, float]:
+    """Return accuracy and mean cross entropy of a classifier in eval mode.
+
+    Args:
+        model: The classifier.
+        dataset: The samples.
+        batch_size: How many at a time.
+        device: Where to compute.
+    """
+    model = model.to(device).eval()
+    correct = loss = count = 0.0
+    for start in range(0, len(dataset), batch_size):
+        batch = dataset.gather(range(start, min(start + batch_size, len(dataset))))
+        inputs = batch.inputs.to(device, next(model.parameters()).dtype)
+        logits = model(inputs, lengths=None if batch.lengths is None else batch.lengths.to(device))
+        targets = batch.targets.to(device)
+        correct += float((logits.argmax(-1) == targets).sum())
+        loss += float(F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum"))
+        count += targets.numel()
+    return correct / count, loss / count
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers of a model are learned.
+
+    Args:
+        model: The model.
+    """
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's chatter about devices and tips off the screen, and a warning about its own code."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C come out as KeyboardInterrupt: Lightning ends the process and leaves the signal ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exit_:
+        if isinstance(exit_.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+        raise

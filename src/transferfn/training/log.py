@@ -1,0 +1,230 @@
+"""What a run tells: rows in a CSV file that survive an interruption, TensorBoard events, and lines on the screen."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from transferfn.training.run import read_rows
+
+
+class MetricsFile(Logger):
+    """A CSV file with a row for each call; a run that continues first drops the rows it will write again.
+
+    Args:
+        path: The file.
+        resume_step: Steps already done; later rows are dropped.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        super().__init__()
+        self.path = path
+        self.columns: list[str] = []
+        if rank_zero_only.rank == 0:
+            self._rewrite([row for row in read_rows(path) if int(row["step"]) <= resume_step], [])
+
+    @property
+    def name(self) -> str:
+        """Name of the log."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """There is one version."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the configuration has its own file.
+
+        Args:
+            args: Not used.
+            kwargs: Not used.
+        """
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Add a row.
+
+        Args:
+            metrics: Values by name of their column.
+            step: Number of steps done.
+        """
+        row = {"step": step, **metrics}
+        if new := [name for name in row if name not in self.columns]:
+            self._rewrite(read_rows(self.path), new)
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+
+    def _rewrite(self, rows: list[dict[str, str]], new: list[str]) -> None:
+        self.columns = list(dict.fromkeys([*(name for row in rows[:1] for name in row), *self.columns, *new]))
+        part = self.path.with_name(f"{self.path.name}.part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            if self.columns:
+                writer.writeheader()
+            writer.writerows(rows)
+        os.replace(part, self.path)
+
+
+class Log(Callback):
+    """Gives the loggers a row every few steps and one an epoch, and keeps the sums that it needs through a resume.
+
+    Rows are written before the checkpoint of the same step, so that a run that continues finds all of them.
+
+    Args:
+        every: Steps between two rows.
+        progress: Whether to print a line an epoch, and show a bar on a terminal.
+    """
+
+    def __init__(self, *, every: int, progress: bool) -> None:
+        self.every = every
+        self.progress = progress
+        self.sums: dict[str, Tensor] = {}
+        self.seconds = 0.0
+        self._clock: float | None = None
+        self._bar: Any = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, over all starts of the run."""
+        return self.seconds + (0.0 if self._clock is None else time.monotonic() - self._clock)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock and say what will be done.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        self._clock = time.monotonic()
+        parameters = sum(value.numel() for value in pl_module.parameters() if value.requires_grad)
+        start = f"continuing after step {trainer.global_step} of" if trainer.global_step else "for"
+        steps = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
+        self._say(trainer, f"training {parameters:,} parameters {start} {steps:,} steps")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add a step to the sums and, if it is time, a row to the log.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            outputs: What the step returned.
+            batch: The samples.
+            batch_idx: Number of the batch in its epoch.
+        """
+        count = outputs["count"]
+        step = {"loss": outputs["loss"].detach() * count, "correct": outputs["correct"], "count": count}
+        self.sums = {name: self.sums.get(name, 0) + value for name, value in step.items()}  # pyright: ignore
+        if trainer.global_step % self.every == 0:
+            loss = float(outputs["loss"])
+            if not torch.isfinite(outputs["loss"]):
+                raise TrainingDivergedError(trainer.global_step, loss)
+            row = {"epoch": trainer.current_epoch, "lr": _learning_rate(trainer), "loss": loss}
+            _tell(trainer, row)
+        self._advance(trainer, batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the row of the epoch and show it.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        sums, self.sums = {name: float(value) for name, value in self.sums.items()}, {}
+        row = {
+            "epoch": trainer.current_epoch,
+            "train_loss": sums["loss"] / sums["count"],
+            "train_accuracy": sums["correct"] / sums["count"],
+        }
+        row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        _tell(trainer, row)
+        self._close()
+        validated = f"  validation {row['val_accuracy']:6.1%}" if "val_accuracy" in row else ""
+        self._say(
+            trainer,
+            f"epoch {row['epoch'] + 1:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
+            f"training {row['train_accuracy']:6.1%}{validated}  {self.elapsed:7.1f} s",
+        )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+        """
+        self.seconds, self._clock = self.elapsed, None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the bar away.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The module.
+            exception: What happened.
+        """
+        self._close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the epoch so far and the time spent."""
+        return {"sums": {name: value.cpu() for name, value in self.sums.items()}, "seconds": self.elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the sums and the time.
+
+        Args:
+            state_dict: What ``state_dict`` returned.
+        """
+        self.sums, self.seconds = state_dict["sums"], state_dict["seconds"]
+
+    def _say(self, trainer: pl.Trainer, line: str) -> None:
+        if self.progress and trainer.is_global_zero:
+            print(line, flush=True)
+
+    def _advance(self, trainer: pl.Trainer, batch_idx: int) -> None:
+        if not (self.progress and trainer.is_global_zero and sys.stderr.isatty()):
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            name = f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
+            self._bar = tqdm(total=int(trainer.num_training_batches), desc=name, unit="batch", leave=False)
+        self._bar.update(batch_idx + 1 - self._bar.n)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class TrainingDivergedError(RuntimeError):
+    """Raised when the loss is no longer a finite number."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(
+            f"the loss is {loss} after {step} steps: lower optimizer.lr or optimizer.filter-lr, clip the gradient "
+            "with optimizer.clip 1, or keep the filters stable with model.constraint reflection"
+        )
+
+
+def _learning_rate(trainer: pl.Trainer) -> float:
+    return trainer.optimizers[0].param_groups[0]["lr"]
+
+
+def _tell(trainer: pl.Trainer, row: dict[str, Any]) -> None:
+    for logger in trainer.loggers:
+        logger.log_metrics(row, step=trainer.global_step)

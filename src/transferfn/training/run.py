@@ -1,0 +1,174 @@
+"""The folder of a run: what is in it, and whether a run may be started or continued there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transferfn.training.config import RunOptions, TrainConfig, differences, from_dict, to_dict
+
+
+class RunError(Exception):
+    """Raised when a run cannot be started or continued: says why and what to do, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFolder:
+    """The files of a run."""
+
+    path: Path
+    """The folder."""
+
+    @property
+    def config(self) -> Path:
+        """What the run computes."""
+        return self.path / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of ``last.ckpt`` and ``best.ckpt``."""
+        return self.path / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to continue from."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        """Rows of what was measured."""
+        return self.path / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        """Folder of the TensorBoard log."""
+        return self.path / "events"
+
+    @property
+    def result(self) -> Path:
+        """What a finished run came to."""
+        return self.path / "result.json"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the pictures."""
+        return self.path / "pictures"
+
+    def read_config(self) -> TrainConfig:
+        """Return the configuration of the run.
+
+        Raises:
+            RunError: if there is none, or it cannot be read.
+        """
+        try:
+            return from_dict(TrainConfig, json.loads(self.config.read_text())["config"])
+        except FileNotFoundError:
+            raise RunError(f"{self.path} holds no run: {self.config.name} is missing") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{self.config} cannot be read ({error or type(error).__name__}): choose another folder with --out, "
+                "or start anew with --overwrite"
+            ) from None
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Return what the run came to, or None if it is not finished."""
+        try:
+            return json.loads(self.result.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def clear(self) -> None:
+        """Delete what runs write here, and nothing else."""
+        for path in (self.checkpoints, self.events, self.pictures):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.config, self.metrics, self.result):
+            path.unlink(missing_ok=True)
+
+
+def open_run(config: TrainConfig, options: RunOptions) -> RunFolder:
+    """Look whether a run may be started or continued in its folder; nothing is written.
+
+    Args:
+        config: What the run computes.
+        options: How it is carried out.
+
+    Raises:
+        RunError: if the folder holds a run with another configuration.
+    """
+    folder = RunFolder(path=options.out)
+    if options.overwrite or not folder.last.exists():
+        return folder
+    if not folder.config.exists():
+        raise RunError(
+            f"{folder.path} holds checkpoints but no {folder.config.name}, so they cannot be trusted: choose another "
+            "folder with --out, or delete them with --overwrite"
+        )
+    if differing := differences(config, folder.read_config()):
+        raise RunError(
+            f"{folder.path} holds a run with another configuration: {', '.join(differing)}. Choose another "
+            "folder with --out, or delete that run with --overwrite"
+        )
+    return folder
+
+
+def begin_run(folder: RunFolder, config: TrainConfig, options: RunOptions) -> Path | None:
+    """Return the checkpoint to continue from, or clear the folder for a new run and return None.
+
+    Args:
+        folder: What ``open_run`` returned.
+        config: What the run computes.
+        options: How it is carried out.
+
+    Raises:
+        RunError: if the folder cannot be written.
+    """
+    if folder.last.exists() and not options.overwrite:
+        return folder.last
+    if process_rank() == 0:
+        try:
+            folder.clear()
+            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            write_json(folder.config, {"config": to_dict(config)})
+        except OSError as error:
+            raise RunError(f"the run's folder cannot be written ({error}): choose another with --out") from None
+    return None
+
+
+def process_rank() -> int:
+    """Return which process of a distributed run this is; 0 for any other."""
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that a reader sees all of it or nothing.
+
+    Args:
+        path: The file.
+        value: What to write.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the whole rows of a CSV file; an interrupted last one is left out.
+
+    Args:
+        path: The file; a missing one has no rows.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text()
+    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+    return [row for row in rows if None not in row.values()]

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from transferfn.tasks import SmnistConfig
+from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunOptions, TrainConfig
+from transferfn.training.config import differences, from_dict, to_dict
+from transferfn.training.recipes import recipe_line, recipe_name
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
+def test_each_recipe_goes_through_json_and_back(recipe) -> None:
+    config = recipe()
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert 20 < len(recipe_line(recipe)) < 120
+
+
+def test_every_kind_of_value_goes_through_json_and_back() -> None:
+    config = TrainConfig(
+        data=SmnistConfig(path=Path("some") / "folder"),
+        model=ModelConfig(denominator_groups=4, bidirectional=True),
+        optimizer=OptimizerConfig(filter_lr=1e-3, betas=(0.8, 0.9)),
+    )
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": "3"}, "epochs: expected int, got '3'"),
+        ({"epochs": True}, "epochs: expected int, got True"),
+        ({"model": 3}, "model.: expected an object"),
+        ({"precision": "8"}, "precision: expected"),
+        ({"colour": 1}, "unknown field colour"),
+        ({"seed": None}, "seed: expected int, got None"),
+    ],
+)
+def test_json_of_something_else_is_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_dict(TrainConfig, to_dict(TrainConfig()) | change)
+
+
+def test_a_missing_field_is_named_with_its_place() -> None:
+    values = to_dict(TrainConfig())
+    del values["optimizer"]["lr"]
+    with pytest.raises(ValueError, match=r"missing field optimizer\.lr"):
+        from_dict(TrainConfig, values)
+
+
+def test_differences_are_named_with_their_place() -> None:
+    config = TrainConfig()
+    other = replace(config, epochs=5, data=SmnistConfig(path=Path("there")))
+    assert differences(config, config) == []
+    assert differences(config, other) == ["data.path null (there there)", "epochs 20 (there 5)"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: TrainConfig(epochs=0),
+        lambda: TrainConfig(batch_size=0),
+        lambda: TrainConfig(seed=-1),
+        lambda: OptimizerConfig(warmup=1.5),
+        lambda: RunOptions(out=Path(), workers=-1),
+        lambda: RunOptions(out=Path(), checkpoint_every=0),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(build) -> None:
+    with pytest.raises(ValueError, match="got "):
+        build()
+
+
+def test_configurations_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        TrainConfig().epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
