@@ -117,11 +117,13 @@ def roots(a: Tensor) -> tuple[Tensor, Tensor]:
     """
     n = a.shape[-1]
     z = torch.linalg.eigvals(companion(a))
-    exponents = torch.arange(n, -1, -1, device=a.device)
-    residual = n * torch.finfo(a.dtype).eps * (z.abs()[..., None] ** exponents * monic(a).abs()[..., None, :]).sum(-1)
-    nearest_first = (z[..., :, None] - z[..., None, :]).abs().sort(-1).values  # entry 0 is the root itself
+    scale = z.abs().clamp_min(1)  # relative to it, so that no power of a large root overflows
+    powers = (z.abs() / scale)[..., None] ** torch.arange(n, -1, -1, device=a.device)
+    sizes = scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a).abs()[..., None, :]
+    residual = n * torch.finfo(a.dtype).eps * (powers * sizes).sum(-1)
+    distances = (z[..., :, None] - z[..., None, :]).abs() / scale[..., None]
+    nearest_first = distances.sort(-1).values  # entry 0 is the root itself
     far = nearest_first[..., 1:].log().flip(-1).cumsum(-1).flip(-1)  # log product of the distances beyond the k nearest
-    far = pad(far, (0, 1))
     cluster = torch.arange(1, n + 1, device=a.device)
-    radius = ((residual.log()[..., None] - far) / cluster).exp().nan_to_num(nan=torch.inf)
-    return z, radius.amin(-1)
+    radius = ((residual.log()[..., None] - pad(far, (0, 1))) / cluster).exp().nan_to_num(nan=torch.inf)
+    return z, scale * radius.amin(-1)

@@ -17,8 +17,9 @@ def stabilize(
     """Pull poles to the circle of radius 1 - margin and fit the numerator anew.
 
     A pole farther out keeps its angle; denominators that are certainly stable within the margin are left alone to the
-    last bit. The others get the numerator that comes nearest to the old response over the horizon. What is certified is the result after
-    rounding to the type of the coefficients: where that is not certainly stable, the margin is doubled.
+    last bit. The others get the numerator that comes nearest to the old response over the horizon. What is certified
+    is the result after rounding to the type of the coefficients: where that is not certainly stable, the margin is
+    doubled.
 
     Args:
         b: True numerator b_1..b_n, (*bank, D, n).

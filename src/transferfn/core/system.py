@@ -128,7 +128,7 @@ class TransferFunction:
             Poles, complex128, (*bank, G, n).
         """
         poles, error = roots(self.a.detach().to(torch.float64))
-        _warn_of_uncertain("poles", error)
+        _warn_of_uncertain("poles", poles, error)
         return poles
 
     def zeros(self) -> Tensor:
@@ -142,7 +142,7 @@ class TransferFunction:
         """
         whole = algebra.numerator(self.b, self.a, self.h0).detach().to(torch.float64)
         rows = [_finite_roots(row) for row in whole.reshape(-1, self.order + 1)]
-        _warn_of_uncertain("zeros", torch.cat([error for _, error in rows]))
+        _warn_of_uncertain("zeros", *(torch.cat(parts) for parts in zip(*rows, strict=True)))
         padded = [torch.nn.functional.pad(z, (0, self.order - len(z)), value=torch.inf) for z, _ in rows]
         return torch.stack(padded).reshape(*self.b.shape)
 
@@ -331,11 +331,12 @@ def _finite_roots(c: Tensor) -> tuple[Tensor, Tensor]:
     return roots(c[first + 1 :] / c[first])
 
 
-def _warn_of_uncertain(what: str, error: Tensor) -> None:
-    if error.numel() and float(error.max()) > 1e-3:
+def _warn_of_uncertain(what: str, found: Tensor, error: Tensor) -> None:
+    relative = error / found.abs().clamp_min(1)
+    if relative.numel() and float(relative.max()) > 1e-3:
         warnings.warn(
             f"the coefficients do not determine the {what}: rounding them in float64 moves some by "
-            f"{float(error.max()):.1g}. They are clustered; design the filter as second-order sections or lower its "
+            f"{float(relative.max()):.1g}. They are clustered; design the filter as second-order sections or lower its "
             f"order.",
             IllConditionedWarning,
             stacklevel=3,
