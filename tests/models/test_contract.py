@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,18 +17,17 @@ from torch.utils._pytree import tree_map
 
 from models.leaky import LookingAhead
 from models.subjects import SUBJECTS, Build, draw, leaky, make, pooled, takes_tokens
+from transferfn.nn import RTF, Stream
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, valid_samples
 
 LENGTHS = [1, 2, 16, 17, 21]
 
 
 def rtf() -> SequenceMixer:
-    from transferfn.nn import RTF
-
     return RTF(4, 4, horizon=16, denominator_groups=2)
 
 
-MIXERS = {"leaky": (leaky, 1e-12)} | ({"rtf": (rtf, 1e-10)} if importlib.util.find_spec("transferfn.nn.rtf") else {})
+MIXERS = {"leaky": (leaky, 1e-12), "rtf": (rtf, 1e-10)}
 
 
 @pytest.fixture(params=MIXERS)
@@ -85,6 +84,27 @@ def test_steps(module: Any, tight: dict[str, float], length: int) -> None:
         y_t, state = module.step(u[:, t], state)
         assert_close(y_t, module(u[:, : t + 1]) if whole is None else whole[:, t], **tight)
     assert_close(state, module.extend(u)[1], **tight)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 13, [6, 7], [1, 5, 0, 7]], ids=str)
+def test_stream(module: Any, tight: dict[str, float], sizes: list[int]) -> None:
+    """Samples go through `step`, blocks through `extend`; the state is the contract's."""
+    u = draw(module, 3, 13)
+    stream = Stream(module.decoder() if hasattr(module, "decoder") else module.realize(), 3)
+    ys, begin = [], 0
+    for size in sizes:
+        y = stream(u[:, begin] if size == 1 else u[:, begin : begin + size])
+        ys.append(y[:, None] if size == 1 and not pooled(module) else y)
+        begin += size
+    expected, state = module.extend(u)
+    assert_close(ys[-1] if pooled(module) else torch.cat(ys, 1), expected, **tight)
+    assert_close(stream.state, state, **tight)
+
+    stream.reset(torch.tensor([False, True, False]))
+    y = stream(u[:, :4])
+    fresh = module.extend(u[:, :4])[0]
+    assert_close(y[1], fresh[1], **tight)
+    assert_close(y[[0, 2]], module.extend(u[:, :4], state)[0][[0, 2]], **tight)
 
 
 def test_an_empty_sequence(module: Any) -> None:
@@ -148,12 +168,13 @@ def test_lengths(module: Any, tight: dict[str, float], lengths: list[int], start
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("lengths", [[9, 4, 0], [9, 9, 9], [2, 1, 0]], ids=str)
-def test_padding_changes_nothing(build: Build, lengths: list[int], training: bool) -> None:
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_padding_changes_nothing(build: Build, lengths: list[int], training: bool, mixer: str) -> None:
     """Neither what padding holds nor how much there is changes outputs, averages or any gradient."""
     length = max(lengths)
     results = []
     for filling, extra in ((0.0, 0), (float("nan"), 0), (float("inf"), 7), (1e30, 2)):
-        module = make(build, training=training)
+        module = make(build, training=training, mixer=MIXERS[mixer][0])
         clean = draw(module, 3, 9)[:, :length]
         u = pad(torch.cat([clean, clean[:, :1].repeat_interleave(extra, 1)], 1), lengths, filling)
         signal = u.is_floating_point()
@@ -244,9 +265,18 @@ def segments(samples: list[int], length: int) -> list[tuple[int, int]]:
 # ------------------------------------------------------------------------------- looking ahead
 
 
+def bidirectional() -> SequenceMixer:
+    return RTF(4, 4, horizon=16, denominator_groups=2, bidirectional=True)
+
+
 @pytest.fixture(params=[name for name in SUBJECTS if "last" not in name])
-def ahead(request: pytest.FixtureRequest) -> Any:
-    return make(SUBJECTS[request.param], mixer=LookingAhead)
+def ahead(request: pytest.FixtureRequest, both_ways: Callable[[], SequenceMixer]) -> Any:
+    return make(SUBJECTS[request.param], mixer=both_ways)
+
+
+@pytest.fixture(params=[LookingAhead, bidirectional], ids=["naive", "rtf"])
+def both_ways(request: pytest.FixtureRequest) -> Callable[[], SequenceMixer]:
+    return request.param
 
 
 def test_looking_ahead_has_forward_only(ahead: Any) -> None:
@@ -270,14 +300,15 @@ def test_looking_ahead_within_lengths(ahead: Any) -> None:
     y = ahead(u, lengths=torch.tensor(lengths))
     for row, length in enumerate(lengths):
         alone = ahead(u[row : row + 1, :length])
-        assert_close(y[row : row + 1] if pooled(ahead) else y[row : row + 1, :length], alone, rtol=1e-12, atol=1e-12)
+        assert_close(y[row : row + 1] if pooled(ahead) else y[row : row + 1, :length], alone, rtol=1e-10, atol=1e-10)
 
 
 # --------------------------------------------------------------------------------- 8: module hygiene
 
 
-def test_state_dict_round_trip(build: Build) -> None:
-    module, other = make(build), build().double().eval()
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_state_dict_round_trip(build: Build, mixer: str) -> None:
+    module, other = make(build, mixer=MIXERS[mixer][0]), build(mixer=MIXERS[mixer][0]).double().eval()
     u = draw(module, 2, 5)
     stored = io.BytesIO()
     torch.save(module.state_dict(), stored)
@@ -286,20 +317,21 @@ def test_state_dict_round_trip(build: Build) -> None:
     assert_close(other(u), module(u), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("mixer", [mixer for mixer, _ in MIXERS.values()], ids=list(MIXERS))
-def test_meta_device_then_assign(build: Build, mixer: Any) -> None:
-    module = make(build, mixer=mixer)
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_meta_device_then_assign(build: Build, mixer: str) -> None:
+    module = make(build, mixer=MIXERS[mixer][0])
     with torch.device("meta"):
-        other = build(mixer=mixer).eval()
+        other = build(mixer=MIXERS[mixer][0]).eval()
     other.load_state_dict(module.state_dict(), assign=True)
     u = draw(module, 2, 5)
     assert_close(other(u), module(u), rtol=0, atol=0)
 
 
-def test_meta_device_then_materialise(build: Build) -> None:
-    module = make(build)
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_meta_device_then_materialise(build: Build, mixer: str) -> None:
+    module = make(build, mixer=MIXERS[mixer][0])
     with torch.device("meta"):
-        other = build().double().eval()
+        other = build(mixer=MIXERS[mixer][0]).double().eval()
     other.to_empty(device="cpu").load_state_dict(module.state_dict())
     u = draw(module, 2, 5)
     assert_close(other(u), module(u), rtol=0, atol=0)
@@ -330,8 +362,7 @@ def test_functional_call(module: Any, tight: dict[str, float]) -> None:
     assert_close(module(u), before, rtol=0, atol=0)
 
 
-def test_float32_agrees_with_float64(build: Build) -> None:
-    module = make(build)
+def test_float32_agrees_with_float64(module: nn.Module) -> None:
     u = draw(module, 2, 17)
     expected = module(u)
     module.float()
@@ -340,17 +371,17 @@ def test_float32_agrees_with_float64(build: Build) -> None:
     assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_float64_throughout(build: Build) -> None:
-    module: Any = make(build)
+def test_float64_throughout(module: Any) -> None:
     y, state = module.extend(draw(module, 2, 5))
     tree_map(lambda x: x.dtype == torch.long or check_dtype(x, torch.float64), (y, state))
     tree_map(lambda x: x.dtype == torch.long or check_dtype(x, torch.float64), module.init_state(2))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_autocast(build: Build, training: bool) -> None:
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_autocast(build: Build, training: bool, mixer: str) -> None:
     """Narrow in, narrow out; states and parameters stay wide; and the numbers are right to the narrow precision."""
-    module: Any = make(build, dtype=torch.float32, training=training)
+    module: Any = make(build, dtype=torch.float32, training=training, mixer=MIXERS[mixer][0])
     u = draw(module, 3, 9, dtype=torch.float32)
     lengths = torch.tensor([9, 4, 2])
     expected = module(u, lengths=lengths)
@@ -378,14 +409,23 @@ def check_dtype(x: Tensor, dtype: torch.dtype) -> None:
 # ------------------------------------------------------------------------------------------ the compiler
 
 
+TRACER = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # what the tracer does
+
+
+@TRACER
 @pytest.mark.compile
-@pytest.mark.parametrize("name", ["block-post", "backbone-tokens-layer", "classifier-mean"])
-@pytest.mark.parametrize("boundaries", [True, False], ids=["bounded", "plain"])
-def test_compiles_in_one_graph(name: str, boundaries: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "mixer"),
+    [("block-post", "leaky"), ("backbone-tokens-layer", "leaky"), ("backbone", "rtf"), ("classifier-mean", "rtf")],
+)
+@pytest.mark.parametrize("bounded", [True, False], ids=["bounded", "plain"])
+def test_compiles_in_one_graph(name: str, mixer: str, bounded: bool) -> None:
     torch.compiler.reset()
-    module: Any = make(SUBJECTS[name])
+    module: Any = make(SUBJECTS[name], mixer=MIXERS[mixer][0])
     u = draw(module, 3, 3)
-    options = {"lengths": torch.tensor([3, 2, 0]), "resets": reset_mask([[2], [0], []], 3)} if boundaries else {}
+    options = {"lengths": torch.tensor([3, 2, 0])} if bounded else {}
+    if bounded and mixer == "leaky":  # where RTF cuts rows at resets depends on values, which a graph does not know
+        options["resets"] = reset_mask([[2], [0], []], 3)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     assert_close(compiled(u, **options), module(u, **options), rtol=1e-12, atol=1e-12)
     extend = torch.compile(module.extend, fullgraph=True, backend="aot_eager")
@@ -395,11 +435,13 @@ def test_compiles_in_one_graph(name: str, boundaries: bool) -> None:
     assert_close(step(u[:, 0], state), module.step(u[:, 0], state), rtol=1e-12, atol=1e-12)
 
 
+@TRACER
 @pytest.mark.compile
 @pytest.mark.parametrize("bounded", [True, False], ids=["bounded", "plain"])
-def test_training_compiles_in_one_graph(bounded: bool) -> None:
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_training_compiles_in_one_graph(bounded: bool, mixer: str) -> None:
     torch.compiler.reset()
-    module: Any = make(SUBJECTS["classifier-mean"], training=True)
+    module: Any = make(SUBJECTS["classifier-mean"], training=True, mixer=MIXERS[mixer][0])
     other = copy.deepcopy(module)
     u = draw(module, 3, 3)
     options = {"lengths": torch.tensor([3, 2, 0])} if bounded else {}
