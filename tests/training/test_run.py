@@ -90,7 +90,7 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
         RunFolder(path=tmp_path).read_config()
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"nonsense" * 50])
+@pytest.mark.parametrize("content", [b"", b"broken", b"PK\x03\x04 half a zip", b"nonsense" * 50])
 def test_a_broken_checkpoint_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.ckpt"
     path.write_bytes(content)

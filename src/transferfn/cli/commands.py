@@ -148,7 +148,9 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
     """Make one line of tyro's box: what is wrong, what was perhaps meant, and where help is."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", screen)
     rows = [row.strip("│ ") for row in text.splitlines() if not row.startswith(("╭", "╰"))]
-    parts = [part.strip() for part in re.split(r"─{3,}", " ".join(row for row in rows if row))]
+    parts = [part.strip() for part in re.split("[─-]{3,}", " ".join(row for row in rows if row))]
+    if "╭" not in text:  # a terminal without such lines: the title of the box is a part of its own
+        parts = parts[1:]
     message = re.sub(r"Error parsing __tyro\S*: ", "", parts[0]).rstrip(".")
     for part in parts[1:]:
         if part.startswith("Perhaps you meant"):

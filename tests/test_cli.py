@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import transferfn.cli.demo as demo_module
+from tasks.digit_files import write_idx
+from training.stub import tiny
+from transferfn.cli import main
+from transferfn.training import RECIPES, ModelConfig, OptimizerConfig
+from transferfn.training.recipes import recipe_line, recipe_name
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_idx(tmp_path_factory.mktemp("digits"))
+
+
+def small(data: Path, out: Path, *more: str) -> list[str]:
+    """A run of the real model that takes a second or two."""
+    options = {
+        "--data.path": data,
+        "--data.side": 7,
+        "--model.width": 8,
+        "--model.layers": 1,
+        "--model.order": 2,
+        "--epochs": 2,
+        "--batch-size": 30,
+        "--accelerator": "cpu",
+        "--out": out,
+    }
+    return ["train", "smnist", *(str(part) for pair in options.items() for part in pair), *more]
+
+
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a wrong command gets, with exit status 2."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    screen = capsys.readouterr()
+    assert screen.err.startswith("transferfn: ")
+    assert screen.err.count("\n") == 1
+    return screen.err
+
+
+def process(*arguments: str, code: str = "from transferfn.cli import main; sys.exit(main(sys.argv[1:]))") -> list[str]:
+    return [sys.executable, "-c", f"import sys; {code}", *arguments]
+
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+
+
+# ---------------------------------------------------------------------------------------------------- help
+
+
+def test_list_shows_each_recipe_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for recipe, line in zip(RECIPES, lines, strict=False):
+        assert line.split()[0] == recipe_name(recipe)
+        assert line.endswith(recipe_line(recipe))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["train", "--help"], ["demo", "--help"]])
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    assert "usage: transferfn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
+def test_help_of_a_recipe_shows_every_option_with_its_own_default(recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", recipe_name(recipe), "--help"])
+    screen = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    config = recipe()
+    for name, value in (
+        ("--epochs", config.epochs),
+        ("--batch-size", config.batch_size),
+        ("--model.width", config.model.width),
+        ("--model.constraint", config.model.constraint),
+        ("--optimizer.lr", config.optimizer.lr),
+        ("--data.path", config.data.path),
+        ("--out", f"runs/{recipe_name(recipe)}"),
+    ):
+        found = screen[screen.index(f"{name} ", screen.index("options")) :]
+        assert found[found.index("(default: ") :].startswith(f"(default: {value})"), name
+
+
+def test_help_and_list_do_not_load_the_training_framework() -> None:
+    code = "from transferfn.cli import main; main(['list']); assert not {'lightning', 'matplotlib'} & set(sys.modules)"
+    done = subprocess.run(process(code=code), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["lisst"], "lisst; available subcommands: list, train, demo (see transferfn --help)"),
+        (["train"], "Expected one of {smnist, smnist-demo, smnist-full} (see transferfn train --help)"),
+        (["train", "mnist"], "mnist; available subcommands: smnist, smnist-demo, smnist-full (see transferfn train"),
+        (
+            ["train", "smnist", "--model.widht", "3"],
+            "--model.widht, 3; did you mean --model.width? (see transferfn tra",
+        ),
+        (["train", "smnist", "--optimizer.lr", "fast"], "--optimizer.lr: could not convert string to float: 'fast'"),
+        (
+            ["train", "smnist", "--model.init", "best"],
+            "invalid choice 'best' for argument '--model.init'. Expected one",
+        ),
+        (["train", "smnist", "--epochs"], "Missing value for argument '--epochs'"),
+        (["train", "smnist", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["train", "smnist", "--data.side", "5"], "side must divide 28, one of 1, 2, 4, 7, 14, 28; got 5"),
+        (["demo", "--fast"], "--fast (see transferfn demo --help)"),
+    ],
+)
+def test_a_wrong_command_gets_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told in error(capsys, *arguments)
+
+
+def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = error(capsys, *small(tmp_path / "nowhere", tmp_path / "run"))
+    assert f"{tmp_path / 'nowhere'} is missing" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = error(capsys, *small(data, tmp_path, "--model.denominator-groups", "3"))
+    assert "no model can be built from these options" in told
+
+
+def test_without_the_extra_it_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    assert "pip install 'transferfn[train]'" in error(capsys, *small(data, tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+
+def test_train_resumes_refuses_and_reports(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main(small(data, out)) == 0
+    screen = capsys.readouterr()
+    assert "test accuracy" in screen.out
+    assert screen.err == ""
+    assert main(small(data, out)) == 0  # finished: the result is told again
+    assert capsys.readouterr().out.splitlines() == screen.out.splitlines()[-2:]
+    assert "model.order 3 (there 2)" in error(capsys, *small(data, out, "--model.order", "3"))
+    (out / "result.json").unlink()
+    assert main(small(data, out)) == 0  # only the test was left
+    assert capsys.readouterr().out.splitlines()[-2] == screen.out.splitlines()[-2]
+    (out / "result.json").unlink()
+    (out / "checkpoints" / "last.ckpt").write_bytes(b"broken")
+    assert "last.ckpt is broken" in error(capsys, *small(data, out))
+    assert main(small(data, out, "--overwrite")) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
+def test_interrupting_tells_how_to_continue(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a run"
+    arguments = small(data, out, "--epochs", "2000", "--checkpoint-every", "3", "--workers", "1")
+    running = subprocess.Popen(
+        process(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    last = out / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 200
+    while not last.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    running.send_signal(signal.SIGINT)
+    _, told = running.communicate(timeout=100)
+    assert running.returncode == 130, told
+    assert told.strip().count("\n") == 0
+    assert f"interrupted; to continue: transferfn train smnist --data.path {data}" in told
+    assert f"--out '{out}'" in told
+    assert torch.load(last, weights_only=True)["global_step"] > 0
+
+
+def test_the_demo(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pil = pytest.importorskip("PIL.Image")
+    model = ModelConfig(width=8, layers=2, order=4, head="mean")
+    config = replace(tiny(data, epochs=4), model=model, optimizer=OptimizerConfig(lr=1e-2))
+    monkeypatch.setattr(demo_module, "smnist_demo", lambda: config)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    out = tmp_path / "demo"
+    assert main(["demo", "--out", str(out)]) == 0
+    screen = capsys.readouterr()
+    assert screen.err == ""
+    assert "test accuracy" in screen.out
+    assert float(screen.out.split("any logit ")[1].split()[0]) < 1e-4
+    for name in ("learning_curve", "kernels", "poles", "bode"):
+        path = out / "pictures" / f"{name}.png"
+        assert str(path) in screen.out
+        with pil.open(path) as picture:
+            assert min(picture.size) > 400
