@@ -20,17 +20,18 @@ CHUNK = 256  # samples between two shifts of the window
 
 
 def _native(loop: Callable) -> Callable:
-    # Checks that a test hook inserts would not compile.
-    return njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(no_type_check(loop))
+    return njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(loop)
 
 
 @_native
+@no_type_check  # checks that a test hook inserts would not compile
 def _groups_of_four(lags):
     """How many groups of four lags come after the first three."""
     return (max(lags - 3, 0) + 3) // 4
 
 
 @_native
+@no_type_check
 def _shift(window, rows):
     for r in range(rows):
         for c in range(TILE):
@@ -38,6 +39,7 @@ def _shift(window, rows):
 
 
 @_native
+@no_type_check
 def _steps_until_reset(resets, row, t, steps):
     """How many of the next steps come before another reset."""
     if resets.size:
@@ -48,6 +50,7 @@ def _steps_until_reset(resets, row, t, steps):
 
 
 @_native
+@no_type_check
 def scan(u, b, a, h0, resets, past, y, w, first, last):
     """w_t = u_t - sum_i a_i w_(t-i) and y_t = h0 u_t + sum_i b_i w_(t-i), the latter only where b has rows.
 
@@ -134,6 +137,7 @@ def scan(u, b, a, h0, resets, past, y, w, first, last):
 
 
 @_native
+@no_type_check
 def adjoint(gy, gw, b, a, resets, past, lam, first, last):
     """lam_t = gw_t + sum_i b_i gy_(t+i) - sum_i a_i lam_(t+i), run backwards in time and on into the past samples.
 
@@ -238,6 +242,7 @@ def adjoint(gy, gw, b, a, resets, past, lam, first, last):
 
 
 @_native
+@no_type_check
 def lag_products(x, w, resets, past, products, first, last):
     """products_i = sum_t x_t w_(t-i), i = 1..m, each batch row apart.
 

@@ -24,7 +24,7 @@ Cuts = Bool[Tensor, "B L"] | None
 
 def recurrence(
     u: Signal, b: Coefficients, a: Coefficients, h0: Float[Tensor, " D"], past: Float[Tensor, "B N D"], resets: Cuts
-) -> tuple[Signal, Extended]:
+) -> tuple[Float[Tensor, "B _ D"], Extended]:
     """Run the companion recurrence over a signal.
 
     Args:
@@ -145,7 +145,7 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx, c):
         gy, b, a, resets, lam = ctx.saved_tensors
         start = lam.shape[1] - gy.shape[1]
-        y, w = _Recurrence.apply(c[:, start:], b, a, torch.zeros_like(gy[0, 0]), c[:, :start], resets)
+        y, w = _Recurrence.apply(c[:, start:], b, a, gy.new_zeros(gy.shape[2]), c[:, :start], resets)
         _, _, need_b, need_a, _ = ctx.needs_input_grad
         return (
             y if b.shape[1] else torch.zeros_like(gy),
@@ -172,8 +172,10 @@ class _LagProducts(torch.autograd.Function):
     def backward(ctx, g):
         x, w, resets = ctx.saved_tensors
         start = w.shape[1] - x.shape[1]
+        if g.shape[1] == 0:
+            return torch.zeros_like(x), torch.zeros_like(w), None, None
         none = g[:, :0]
-        gx, _ = _Recurrence.apply(w[:, start:], g, none, torch.zeros_like(g[:, 0]), w[:, :start], resets)
+        gx, _ = _Recurrence.apply(w[:, start:], g, none, g.new_zeros(g.shape[0]), w[:, :start], resets)
         return gx, _Adjoint.apply(x, torch.zeros_like(w), g, none, resets), None, None
 
 

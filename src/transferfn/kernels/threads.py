@@ -19,7 +19,7 @@ _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 
 
-def split(work: Callable[[int, int], None], jobs: int, *, cost: float) -> None:
+def split(work: Callable[[int, int], None], jobs: int, *, cost: int) -> None:
     """Run ``work(first, last)`` over consecutive ranges that cover ``range(jobs)``, in parallel where it pays.
 
     Args:
@@ -28,7 +28,7 @@ def split(work: Callable[[int, int], None], jobs: int, *, cost: float) -> None:
         jobs: Number of independent jobs.
         cost: Rough number of multiply-adds of all jobs together.
     """
-    threads = min(torch.get_num_threads(), jobs, int(cost // 50_000))  # below this a thread costs more than it saves
+    threads = min(torch.get_num_threads(), jobs, cost // 50_000)  # below this a thread costs more than it saves
     if threads <= 1:
         work(0, jobs)
         return

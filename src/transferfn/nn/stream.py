@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class Decoder(Protocol):
         """Return the state at rest."""
         ...
 
-    def eval(self) -> Self:
+    def eval(self) -> Any:
         """Switch to evaluation mode."""
         ...
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from transferfn.typing import Kernel, Signal
+from transferfn.typing import Signal
+
+LongKernel = Float[Tensor, "D _"]  # at least as many samples as the signal
 
 
 def fast_length(length: int) -> int:
@@ -30,7 +33,7 @@ def fast_length(length: int) -> int:
     return best
 
 
-def convolve(u: Signal, *kernels: Kernel) -> tuple[Signal, ...]:
+def convolve(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
     """Causal convolution with one kernel a channel, the same input for each bank of kernels.
 
     Args:
@@ -51,7 +54,7 @@ def convolve(u: Signal, *kernels: Kernel) -> tuple[Signal, ...]:
     )
 
 
-def convolve_both_ways(u: Signal, causal: Kernel, anticausal: Kernel) -> Signal:
+def convolve_both_ways(u: Signal, causal: LongKernel, anticausal: LongKernel) -> Signal:
     """y_t = sum_(s<=t) kc_(t-s) u_s + sum_(s>t) ka_(s-t-1) u_s, for any length, in one pass.
 
     Args:
