@@ -14,8 +14,8 @@ import torch
 import transferfn.cli.demo as demo_module
 from tasks.digit_files import write_idx
 from training.stub import tiny
-from transferfn.cli import main
-from transferfn.training import RECIPES, ModelConfig, OptimizerConfig
+from transferfn.cli import commands, main
+from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunError, RunOptions, fit
 from transferfn.training.recipes import recipe_line, recipe_name
 
 
@@ -140,11 +140,20 @@ def test_a_model_that_cannot_be(data: Path, tmp_path: Path, capsys: pytest.Captu
     assert "no model can be built from these options" in told
 
 
+@pytest.mark.parametrize("package", ["lightning", "matplotlib"])
 def test_without_the_extra_it_is_named(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
+    monkeypatch.setattr(commands, "find_spec", lambda name: None if name == package else name)
+    told = f"this command needs the package {package}: pip install 'transferfn[train]'"
+    assert told in error(capsys, *small(data, tmp_path))
+    assert told in error(capsys, "demo")
+
+
+def test_without_the_extra_the_library_names_it(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    assert "pip install 'transferfn[train]'" in error(capsys, *small(data, tmp_path))
+    with pytest.raises(RunError, match=r"needs the package lightning\.pytorch: pip install"):
+        fit(tiny(data), RunOptions(out=tmp_path))
 
 
 # ---------------------------------------------------------------------------------------------------- runs
@@ -156,6 +165,7 @@ def test_train_resumes_refuses_and_reports(data: Path, tmp_path: Path, capsys: p
     screen = capsys.readouterr()
     assert "test accuracy" in screen.out
     assert screen.err == ""
+    assert len(list((out / "pictures").glob("*.png"))) == 4
     assert main(small(data, out)) == 0  # finished: the result is told again
     assert capsys.readouterr().out.splitlines() == screen.out.splitlines()[-2:]
     assert "model.order 3 (there 2)" in error(capsys, *small(data, out, "--model.order", "3"))
@@ -166,6 +176,11 @@ def test_train_resumes_refuses_and_reports(data: Path, tmp_path: Path, capsys: p
     (out / "checkpoints" / "last.ckpt").write_bytes(b"broken")
     assert "last.ckpt is broken" in error(capsys, *small(data, out))
     assert main(small(data, out, "--overwrite")) == 0
+
+
+def test_a_bidirectional_model_trains(data: Path, tmp_path: Path) -> None:
+    assert main(small(data, tmp_path, "--model.bidirectional", "--no-progress")) == 0
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["learning_curve.png"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Union
@@ -98,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         command = parse(arguments)
+        if not isinstance(command, List):
+            _require("lightning", "matplotlib")
         if isinstance(command, List):
             show_recipes()
         elif isinstance(command, Train):
@@ -114,6 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{PROGRAM}: interrupted; to continue: {shlex.join([PROGRAM, *again])}", file=sys.stderr)
         return 130
     return 0
+
+
+def _require(*packages: str) -> None:
+    """Say now, rather than after hours of training, what is not installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise UsageError(f"this command needs the package {package}: pip install 'transferfn[train]'")
 
 
 def parse(arguments: Sequence[str]) -> List | Train | Demo:
@@ -172,12 +182,15 @@ def show_recipes() -> None:
 
 
 def train(run: Run) -> None:
-    """Train and print what came out.
+    """Train, draw and print what came out.
 
     Args:
         run: What and how.
     """
+    from transferfn.cli.pictures import draw
+
     result = fit(run.config, run.options)
+    draw(run.options.out, result)
     print("\n".join(report(result, run.options.out)))
 
 
