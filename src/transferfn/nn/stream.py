@@ -18,17 +18,35 @@ class Decoder(Protocol):
     def extend(
         self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Map the next chunk; see :class:`transferfn.SequenceMixer`."""
+        """Map the next chunk, as :meth:`transferfn.SequenceMixer.extend`.
+
+        Args:
+            u: Next samples, (B, L, ...).
+            state: State before the chunk; None means rest.
+            lengths: Number of valid samples of each row, (B,); None means all.
+            resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+        """
         ...
 
     def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
-        """Map one sample."""
+        """Map one sample, as :meth:`transferfn.SequenceMixer.step`.
+
+        Args:
+            u_t: Sample, (B, ...).
+            state: State before the sample.
+        """
         ...
 
     def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        """Return the state at rest."""
+        """Return the state at rest, as :meth:`transferfn.SequenceMixer.init_state`.
+
+        Args:
+            batch_size: Number of rows B.
+            device: Where the state lives.
+            dtype: Type of the signals to come.
+        """
         ...
 
     def eval(self) -> Any:
