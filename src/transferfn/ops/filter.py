@@ -162,7 +162,9 @@ def _filter(
     doubtful = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
     doubtful = doubtful and method == "auto"
     if method == "auto":
-        method = "fft" if doubtful and values_are_hidden() else _best_method(u, system)
+        method = _best_method(u, system)
+        if doubtful and values_are_hidden() and resets is None:  # cutting rows at resets looks at values, too
+            method = "fft"
     if method == "scan":
         true = _true(system)
         y, w = _scan(u, true, state, resets)
