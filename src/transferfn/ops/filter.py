@@ -11,7 +11,7 @@ from torch.nn.functional import dropout, pad
 from transferfn.core.kernel import recursive_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
-from transferfn.ops.boundaries import filter_segments, state_at, valid_samples
+from transferfn.ops.boundaries import check_boundaries, cuts, filter_segments, state_at, valid_samples, values_are_hidden
 from transferfn.ops.fourier import convolve, convolve_both_ways, forcing
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
@@ -54,7 +54,7 @@ def linear_filter(
         sample, (B, D, n), float32 or wider, or None if it is not wanted.
 
     Raises:
-        ValueError: if the channels of signal and system differ, or a scan is asked of another device than the CPU.
+        ValueError: if shapes do not fit together, or a scan is asked of another device than the CPU.
 
     Example:
         >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))
@@ -63,6 +63,12 @@ def linear_filter(
         (tensor([1.0000, 0.5000, 0.2500]), tensor([0.2500]))
     """
     _check(u, system, method)
+    check_boundaries(u, lengths, resets)
+    if state is not None and state.shape != (u.shape[0], system.channels, system.order):
+        raise ValueError(
+            f"expected a state of shape (batch={u.shape[0]}, channels={system.channels}, order={system.order}), "
+            f"got {tuple(state.shape)}"
+        )
     if kernel_dropout:
         method = "fft"
     given = u.dtype
@@ -70,7 +76,7 @@ def linear_filter(
     system = _widened(system)
     if state is not None:
         state = state.to(u.dtype)
-    if u.shape[1] == 0:
+    if u.numel() == 0:
         return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
     if lengths is not None:
         u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
@@ -106,11 +112,12 @@ def filter_both_ways(
         Output, (B, L, D), zero past ``lengths``.
     """
     _check(u, system, method)
+    check_boundaries(u, lengths, resets)
     if kernel_dropout:
         method = "fft"
     given = u.dtype
     u = u.to(signal_dtype(given))
-    if u.shape[1] == 0:
+    if u.numel() == 0:
         return u.to(given)
     if lengths is not None:
         u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
@@ -143,11 +150,6 @@ def at_rest(u: Tensor, order: int) -> FilterState:
     return torch.zeros(u.shape[0], u.shape[-1], order, dtype=signal_dtype(u.dtype), device=u.device)
 
 
-def values_are_hidden() -> bool:
-    """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-
-
 def _filter(
     u: Signal,
     system: System,
@@ -159,12 +161,13 @@ def _filter(
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
     # Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
-    doubtful = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
-    doubtful = doubtful and method == "auto"
+    has_kernel = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
+    doubtful = has_kernel and method == "auto" and not values_are_hidden()
     if method == "auto":
         method = _best_method(u, system)
-        if doubtful and values_are_hidden() and resets is None:  # cutting rows at resets looks at values, too
-            method = "fft"
+        if values_are_hidden() and u.device.type == "cpu":
+            # Nobody can look whether a recurrence blew up, nor where the FFT path would have to cut rows.
+            method = "scan" if resets is not None else "fft" if has_kernel else method
     if method == "scan":
         true = _true(system)
         y, w = _scan(u, true, state, resets)
@@ -178,7 +181,8 @@ def _filter(
 
     if resets is None:
         return filter_rows(u, state, lengths)
-    return filter_segments(filter_rows, u, state, lengths, resets)
+    y, final = filter_segments(filter_rows, u, state, lengths, resets)
+    return y, at_rest(u, system.order) if return_state and final is None else final
 
 
 def _by_fft(
@@ -227,7 +231,7 @@ def _filter_both_ways(
     kernel_dropout: float,
 ) -> Signal:
     if method == "scan":
-        return _scan_both_ways(u, _true(system), resets)
+        return _scan_both_ways(u, _true(system), lengths, resets)
     causal, anticausal = dropout(_kernel(system, u.shape[1]), kernel_dropout)
 
     def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
@@ -238,9 +242,9 @@ def _filter_both_ways(
     return filter_segments(filter_rows, u, None, lengths, resets)[0]
 
 
-def _scan_both_ways(u: Signal, system: TransferFunction, resets: Resets | None) -> Signal:
+def _scan_both_ways(u: Signal, system: TransferFunction, lengths: Lengths | None, resets: Resets | None) -> Signal:
     causal, anticausal = (TransferFunction(system.b[k], system.a[k], system.h0[k]) for k in range(2))
-    y, _ = _scan(u, causal, None, resets)
+    y, _ = _scan(u, causal, None, cuts(lengths, resets, u.shape[1]))
     # Backwards in time a piece starts at its last sample, the one before a reset.
     last = None if resets is None else torch.cat((resets[:, 1:], resets.new_ones(len(resets), 1)), 1)
     back, _ = _scan(u.flip(1), anticausal, None, None if last is None else last.flip(1))
@@ -264,12 +268,13 @@ def _best_method(u: Tensor, system: System) -> Method:
 
 
 def _is_well_conditioned(y: Tensor, w: Tensor, tf: TransferFunction) -> bool:
-    """Whether the output survived the readout y = b . w: an unstable recurrence outgrows what is read off it."""
+    """Whether the output survived the readout y = b . w: an unstable recurrence outgrows what is read off it.
+
+    Growth shows in the last n samples of w, unless rows are cut: then anywhere.
+    """
     with torch.no_grad():
-        last = w[:, w.shape[1] - tf.order :].flip(1)
-        terms = torch.einsum("btd,dt->bd", last.abs(), tf.b.abs().to(w.dtype)).amax(0)
-        largest = y.abs().amax((0, 1))
-        return bool((terms <= GROWTH_LIMIT * largest).all()) if y.numel() else True
+        terms = w.abs().amax((0, 1)) * tf.b.abs().sum(-1).to(w.dtype)
+        return bool((terms <= GROWTH_LIMIT * y.abs().amax((0, 1))).all())
 
 
 def _widened(system: System) -> System:
