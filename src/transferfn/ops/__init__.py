@@ -6,3 +6,5 @@ from transferfn.ops.filter import linear_filter as linear_filter
 from transferfn.ops.lfilter import lfilter as lfilter
 from transferfn.ops.lfilter import lfilter_zi as lfilter_zi
 from transferfn.ops.lfilter import sosfilt as sosfilt
+from transferfn.ops.lfilter import state_to_zi as state_to_zi
+from transferfn.ops.lfilter import zi_to_state as zi_to_state

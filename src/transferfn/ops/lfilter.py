@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic, multiply
 from transferfn.core.system import TransferFunction
 from transferfn.ops.filter import linear_filter
+from transferfn.typing import FilterState
 
 
 @overload
@@ -139,20 +141,54 @@ def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
     return (b - gain * a)[..., 1:].flip(-1).cumsum(-1).flip(-1)
 
 
-def conditions_of_state(state: Tensor, system: TransferFunction) -> Tensor:
-    """Convert our companion state into scipy's ``zi``.
+def state_to_zi(state: FilterState, system: TransferFunction) -> FilterState:
+    """Convert our companion state into scipy's initial conditions.
 
     Args:
-        state: w_(-1), ..., w_(-n), (B, D, n).
-        system: D filters with D denominators.
+        state: w_(-1), ..., w_(-n), the input filtered by 1/a, newest first, (B, D, n).
+        system: D filters.
 
     Returns:
         zi of the transposed direct form II, (B, D, n).
+
+    Example:
+        >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))
+        >>> state_to_zi(torch.tensor([[[4.0]]]), decay)
+        tensor([[[2.]]])
     """
     # What the state still drives has the spectrum zi(z)/A(z) in y and e(z)/A(z) in w, both with n terms on top.
-    n = state.shape[-1]
-    drives_y, drives_w = (_driven(c, state) for c in (system.b, -system.a))
-    return multiply(monic(system.a), drives_y)[..., :n] + multiply(pad(system.b, (1, 0)), drives_w)[..., :n]
+    n, a = state.shape[-1], spread(system.a, system.channels)
+    drives_y, drives_w = _driven(system.b, state), _driven(-a, state)
+    return multiply(monic(a), drives_y)[..., :n] + multiply(pad(system.b, (1, 0)), drives_w)[..., :n]
+
+
+def zi_to_state(zi: FilterState, system: TransferFunction) -> FilterState:
+    """Convert scipy's initial conditions into our companion state.
+
+    Args:
+        zi: Initial conditions of the transposed direct form II, (B, D, n).
+        system: D filters.
+
+    Returns:
+        State w_(-1), ..., w_(-n), (B, D, n).
+
+    Raises:
+        ArithmeticError: if a filter has a common pole and zero, for then conditions exist that no state produces.
+
+    Example:
+        >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))
+        >>> zi_to_state(torch.tensor([[[2.0]]]), decay)
+        tensor([[[4.]]])
+    """
+    n = zi.shape[-1]
+    units = torch.eye(n, dtype=zi.dtype, device=zi.device)[:, None].expand(n, system.channels, n)
+    rows = state_to_zi(units, system).movedim(0, 1)  # row j of a channel: what its unit state j gives
+    if not bool((torch.linalg.cond(rows.detach()) < 0.1 / torch.finfo(zi.dtype).eps).all()):  # NaN for zeros alone
+        raise ArithmeticError(
+            "some filter has a common pole and zero (to rounding), so that not every zi belongs to a state. Cancel the "
+            "pair, or stay with lfilter(..., zi=zi), which needs no state."
+        )
+    return torch.linalg.solve(rows, zi.movedim(0, 1), left=False).movedim(0, 1)
 
 
 def _driven(c: Tensor, state: Tensor) -> Tensor:
@@ -170,7 +206,7 @@ def _from_conditions(u: Tensor, system: TransferFunction, zi: Tensor) -> tuple[T
     response, free_state = linear_filter(pad(drive[:, :length], (0, 0, 0, max(length - n, 0))), free)
     assert state is not None
     assert free_state is not None
-    zf = conditions_of_state(state, _like(system, state)) + conditions_of_state(free_state, _like(free, state))
+    zf = state_to_zi(state, _like(system, state)) + state_to_zi(free_state, _like(free, state))
     zf = zf[0] + pad(zi.to(u.dtype)[:, length:], (0, min(length, n)))  # what has not come out yet moves up
     return (y + response)[0].mT, zf
 
