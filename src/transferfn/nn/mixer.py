@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from transferfn.ops.boundaries import check_boundaries as check_boundaries
 from transferfn.ops.boundaries import valid_samples as valid_samples
-from transferfn.ops.filter import values_are_hidden as values_are_hidden
+from transferfn.ops.boundaries import values_are_hidden as values_are_hidden
 from transferfn.typing import State
 
 
@@ -138,29 +139,3 @@ def check_sample(u_t: Tensor, channels: int) -> None:
 def _check_real(u: Tensor) -> None:
     if not u.is_floating_point():
         raise TypeError(f"expected a real floating-point signal, got {u.dtype}. Convert it, e.g. with u.float().")
-
-
-def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> None:
-    """Raise unless ``lengths`` and ``resets`` fit the signal ``u``.
-
-    Args:
-        u: The signal, (B, L, ...).
-        lengths: What the caller passed as lengths.
-        resets: What the caller passed as resets.
-    """
-    batch_size, length = u.shape[:2]
-    if lengths is not None:
-        if lengths.shape != (batch_size,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-            raise ValueError(
-                f"lengths must hold one integer a row, shape ({batch_size},), got shape {tuple(lengths.shape)} "
-                f"of {lengths.dtype}. A padding mask converts with mask.sum(-1)."
-            )
-        if lengths.device.type == "cpu" and not values_are_hidden() and lengths.numel():  # elsewhere looking would wait
-            low, high = (int(x) for x in lengths.aminmax())
-            if low < 0 or high > length:
-                raise ValueError(f"lengths must lie in 0..{length}, the length of the input, got {low}..{high}.")
-    if resets is not None and (resets.shape != (batch_size, length) or resets.dtype != torch.bool):
-        raise ValueError(
-            f"resets must be a bool mask of shape {(batch_size, length)}, one entry a sample, "
-            f"got shape {tuple(resets.shape)} of {resets.dtype}."
-        )

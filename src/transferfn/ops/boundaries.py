@@ -10,6 +10,40 @@ from torch import Tensor
 from transferfn.typing import FilterState, Lengths, Resets, Signal
 
 
+def values_are_hidden() -> bool:
+    """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> None:
+    """Raise unless ``lengths`` and ``resets`` fit the signal ``u``.
+
+    Args:
+        u: The signal, (B, L, ...).
+        lengths: What the caller passed as lengths.
+        resets: What the caller passed as resets.
+
+    Raises:
+        ValueError: if shapes or types do not fit, or lengths on the CPU are outside 0..L.
+    """
+    batch_size, length = u.shape[:2]
+    if lengths is not None:
+        if lengths.shape != (batch_size,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+            raise ValueError(
+                f"lengths must hold one integer a row, shape ({batch_size},), got shape {tuple(lengths.shape)} "
+                f"of {lengths.dtype}. A padding mask converts with mask.sum(-1)."
+            )
+        if lengths.device.type == "cpu" and not values_are_hidden() and lengths.numel():  # elsewhere looking would wait
+            low, high = (int(x) for x in lengths.aminmax())
+            if low < 0 or high > length:
+                raise ValueError(f"lengths must lie in 0..{length}, the length of the input, got {low}..{high}.")
+    if resets is not None and (resets.shape != (batch_size, length) or resets.dtype != torch.bool):
+        raise ValueError(
+            f"resets must be a bool mask of shape {(batch_size, length)}, one entry a sample, "
+            f"got shape {tuple(resets.shape)} of {resets.dtype}."
+        )
+
+
 def valid_samples(lengths: Lengths, length: int) -> Tensor:
     """Mask that is true at the valid samples of each row.
 
@@ -21,6 +55,23 @@ def valid_samples(lengths: Lengths, length: int) -> Tensor:
         Mask, bool, (B, L).
     """
     return torch.arange(length, device=lengths.device) < lengths[:, None]
+
+
+def cuts(lengths: Lengths | None, resets: Resets | None, length: int) -> Resets | None:
+    """Resets, and one more where a row's padding starts: what has grown in its state must not grow on there.
+
+    Args:
+        lengths: Number of valid samples of each row, (B,); None means all.
+        resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+        length: Number of samples L.
+
+    Returns:
+        Where to clear the state, (B, L), or None for nowhere.
+    """
+    if lengths is None:
+        return resets
+    ends = torch.arange(length, device=lengths.device) == lengths[:, None]
+    return ends if resets is None else resets | ends
 
 
 def state_at(w: Tensor, order: int, lengths: Lengths | None, resets: Resets | None) -> FilterState:

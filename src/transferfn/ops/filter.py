@@ -11,7 +11,14 @@ from torch.nn.functional import dropout, pad
 from transferfn.core.kernel import recursive_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
-from transferfn.ops.boundaries import check_boundaries, cuts, filter_segments, state_at, valid_samples, values_are_hidden
+from transferfn.ops.boundaries import (
+    check_boundaries,
+    cuts,
+    filter_segments,
+    state_at,
+    valid_samples,
+    values_are_hidden,
+)
 from transferfn.ops.fourier import convolve, convolve_both_ways, forcing
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
@@ -170,8 +177,9 @@ def _filter(
             method = "scan" if resets is not None else "fft" if has_kernel else method
     if method == "scan":
         true = _true(system)
-        y, w = _scan(u, true, state, resets)
-        if not doubtful or _is_well_conditioned(y, w, true):
+        where_cut = cuts(lengths, resets, u.shape[1])
+        y, w = _scan(u, true, state, where_cut)
+        if not doubtful or _is_well_conditioned(y, w if where_cut is not None else w[:, -true.order :], true):
             return y, (state_at(w, true.order, lengths, resets) if return_state else None)
     kernel = dropout(_kernel(system, u.shape[1]), kernel_dropout)
     true = _true(system) if return_state or state is not None else None
