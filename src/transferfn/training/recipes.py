@@ -20,12 +20,23 @@ def smnist_demo() -> TrainConfig:
 
 
 def smnist_full() -> TrainConfig:
-    """Sequential MNIST as papers report it: all 60,000 images, from files you have (--data.path DIR)."""
+    """Sequential MNIST, all 60,000 images from files you have, with the paper's settings for LRA Image; for a GPU."""
     return TrainConfig(
         data=SmnistConfig(path=Path("mnist"), validation=1 / 12),
-        model=ModelConfig(width=128, layers=6, order=64, norm="batch", dropout=0.1),
-        optimizer=OptimizerConfig(lr=4e-3, weight_decay=0.05, filter_lr=1e-3),
-        epochs=100,
+        model=ModelConfig(
+            width=512,
+            layers=6,
+            order=64,
+            denominator_groups=1,
+            bidirectional=True,
+            init="zeros",
+            constraint="none",
+            norm="batch",
+            prenorm=False,
+            dropout=0.1,
+        ),
+        optimizer=OptimizerConfig(lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05),
+        epochs=200,
     )
 
 
