@@ -33,7 +33,11 @@ class Dataset(Protocol):
         ...
 
     def gather(self, indices: Sequence[int]) -> Batch:
-        """Return the samples at ``indices``, in that order."""
+        """Return the samples at ``indices``, in that order.
+
+        Args:
+            indices: Positions in the table, 0..N-1; one may occur more than once.
+        """
         ...
 
 

@@ -90,11 +90,16 @@ class Digits:
 
 
 class Splits(NamedTuple):
-    """The parts of a task's data; ``validation`` is None where nothing is held out."""
+    """The parts of a task's data."""
 
     train: Digits
+    """What the model learns from."""
+
     validation: Digits | None
+    """What chooses the best epoch; None where nothing is held out."""
+
     test: Digits
+    """What the final figure is measured on."""
 
 
 def load_smnist(config: SmnistConfig) -> Splits:

@@ -32,7 +32,14 @@ class Trainable(Protocol):
         filter_lr: float | None = None,
         filter_weight_decay: float | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the optimiser's groups of parameters, each parameter once."""
+        """Return the optimiser's groups of parameters, each parameter once.
+
+        Args:
+            lr: Learning rate.
+            weight_decay: Weight decay.
+            filter_lr: Learning rate of the filters' own parameters; None means ``lr``.
+            filter_weight_decay: Weight decay of the filters' own parameters; None means ``weight_decay``.
+        """
         ...
 
 
