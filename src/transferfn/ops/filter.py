@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
+from transferfn.core.convert import untruncate
 from transferfn.core.kernel import recursive_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
@@ -19,7 +20,7 @@ from transferfn.ops.boundaries import (
     valid_samples,
     values_are_hidden,
 )
-from transferfn.ops.fourier import convolve, convolve_both_ways, forcing
+from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
 Method = Literal["auto", "fft", "scan"]
@@ -197,7 +198,7 @@ def _by_fft(
     u: Signal,
     state: FilterState | None,
     lengths: Lengths | None,
-    kernel: Kernel,
+    kernel: LongKernel,
     true: TransferFunction | None,
     return_state: bool,
 ) -> tuple[Signal, FilterState | None]:
@@ -268,7 +269,11 @@ def _kernel(system: System, length: int) -> Kernel:
 
 
 def _true(system: System) -> TransferFunction:
-    return system if isinstance(system, TransferFunction) else system.transfer_function()
+    if isinstance(system, TransferFunction):
+        return system
+    # Not system.transfer_function(), which would warn of losses that the kernel, up to the horizon, does not suffer.
+    b, h0 = untruncate(system.b_tilde, system.a, system.h0_tilde, horizon=system.horizon)
+    return TransferFunction(b, system.a, h0, system.dt)
 
 
 def _best_method(u: Tensor, system: System) -> Method:
