@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
-from transferfn.core.system import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
 from transferfn.nn.guard import StateOverflowError as StateOverflowError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.kernel import aliased_kernel as aliased_kernel
 from transferfn.core.kernel import conditioning as conditioning
 from transferfn.core.kernel import impulse_response as impulse_response
@@ -9,6 +10,5 @@ from transferfn.core.stability import Stability as Stability
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.stability import spectral_radius as spectral_radius
 from transferfn.core.stability import stability as stability
-from transferfn.core.system import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction

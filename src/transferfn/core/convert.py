@@ -49,6 +49,8 @@ def truncate(b: Numerator, a: Denominator, h0: Feedthrough, *, horizon: int) -> 
         (tensor([[0.4688]]), tensor([0.9375]))
     """
     _check_horizon(horizon, b.shape[-1])
+    if b.shape[-1] == 0:
+        return b, h0
     responses = _last_responses(b, _last_recursions(a, horizon))
     return b + _continued(responses, a), h0 - responses[..., 0]
 
@@ -75,6 +77,8 @@ def untruncate(
         ValueError: if ``horizon`` does not exceed n.
     """
     _check_horizon(horizon, b_tilde.shape[-1])
+    if b_tilde.shape[-1] == 0:
+        return b_tilde, h0_tilde
     if b_tilde.shape[-1] <= LARGEST_SOLVE:
         return _untruncate_by_solving(b_tilde, a, h0_tilde, horizon)
     return _untruncate_by_kernel(b_tilde, a, h0_tilde, horizon)
@@ -111,7 +115,11 @@ def _untruncate_by_solving(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon
     n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
     recursions = _last_recursions(a, horizon)
     across = pad(a, (0, n - 1)).unfold(-1, n, 1)
-    one_minus_power = torch.eye(n, dtype=a.dtype, device=a.device) + recursions.unfold(-1, n, 1) @ across
+    minus_power = recursions.unfold(-1, n, 1) @ across
+    # One rounding error is added to the identity: a pole on a P-th root of unity, or growth beside which I is rounded
+    # away, must give a finite numerator and not a singular matrix.
+    one = 1 + torch.finfo(a.dtype).eps * minus_power.detach().abs().amax((-2, -1)).clamp_min(1)
+    one_minus_power = one[..., None, None] * torch.eye(n, dtype=a.dtype, device=a.device) + minus_power
     rows = b_tilde.unflatten(-2, (groups, channels // groups))
     b = torch.linalg.solve(one_minus_power, rows, left=False).flatten(-3, -2)
     return b, h0_tilde + (b * spread(recursions, channels)[..., :n]).sum(-1)

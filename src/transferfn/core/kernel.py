@@ -117,7 +117,7 @@ def recursive_response(a: Denominator, length: int) -> Tensor:
     if a.device.type != "cpu":
         return _recursive_response_by_blocks(a, length)
     n = a.shape[-1]
-    lanes = a.reshape(-1, n)
+    lanes = a.reshape(a.shape[:-1].numel(), n)
     impulse = pad(torch.ones_like(lanes[:, :1]), (0, length - 1)).mT[None]
     at_rest = torch.zeros_like(lanes.mT)[None]
     _, g = recurrence(impulse, lanes[:, :0], lanes, torch.zeros_like(lanes[:, 0]), at_rest, None)
@@ -159,8 +159,8 @@ def impulse_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: i
         >>> impulse_response(torch.tensor([[1.0]]), torch.tensor([[-0.5]]), torch.tensor([0.25]), length=4)
         tensor([[0.2500, 1.0000, 0.5000, 0.2500]])
     """
-    if length == 1:
-        return h0[..., None]
+    if length == 1 or b.shape[-1] == 0:
+        return pad(h0[..., None], (0, length - 1))
     g = spread(recursive_response(a, length - 1), b.shape[-2])
     proper = multiply(b[..., : length - 1], g)[..., : length - 1]
     return torch.cat((h0[..., None], proper), -1)

@@ -80,8 +80,8 @@ def companion(a: Tensor) -> Tensor:
                 [ 1.0000,  0.0000]])
     """
     n = a.shape[-1]
-    shift = torch.eye(n, dtype=a.dtype, device=a.device)[: n - 1].expand(*a.shape[:-1], n - 1, n)
-    return torch.cat((-a[..., None, :], shift), -2)
+    shift = torch.eye(n, dtype=a.dtype, device=a.device)[:-1].expand(*a.shape[:-1], max(n - 1, 0), n)
+    return torch.cat((-a[..., None, :], shift), -2)[..., :n, :]
 
 
 def on_circle(c: Tensor, points: int) -> Tensor:
@@ -97,16 +97,17 @@ def on_circle(c: Tensor, points: int) -> Tensor:
     return torch.fft.rfft(c, points)
 
 
-def roots(a: Tensor) -> tuple[Tensor, Tensor]:
+def roots(a: Tensor, *, rounding: float = 0.0) -> tuple[Tensor, Tensor]:
     """Roots of the monic A(z), and how far rounding of its coefficients can move each.
 
     Args:
         a: Denominator, (*bank, n), float64.
+        rounding: Relative error the coefficients already have, beside that of finding the roots.
 
     Returns:
         Roots, complex, (*bank, n), and for each, real, (*bank, n), the radius r within which rounding moves it: every
-        coefficient is perturbed by n eps of itself, and |A| is taken as r for a simple root and r^k for a cluster of k
-        times the product of the distances to the others.
+        coefficient is perturbed by n eps of itself and by ``rounding``, and |A| is taken as r for a simple root and r^k
+        for a cluster of k times the product of the distances to the others.
 
     Example:
         >>> z, radius = roots(torch.tensor([0.0, -0.25], dtype=torch.float64))
@@ -116,11 +117,13 @@ def roots(a: Tensor) -> tuple[Tensor, Tensor]:
         True
     """
     n = a.shape[-1]
+    if n == 0:
+        return a.to(torch.complex128), a
     z = torch.linalg.eigvals(companion(a))
     scale = z.abs().clamp_min(1)  # relative to it, so that no power of a large root overflows
     powers = (z.abs() / scale)[..., None] ** torch.arange(n, -1, -1, device=a.device)
     sizes = scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a).abs()[..., None, :]
-    residual = n * torch.finfo(a.dtype).eps * (powers * sizes).sum(-1)
+    residual = (n * torch.finfo(a.dtype).eps + rounding) * (powers * sizes).sum(-1)
     distances = (z[..., :, None] - z[..., None, :]).abs() / scale[..., None]
     nearest_first = distances.sort(-1).values  # entry 0 is the root itself
     far = nearest_first[..., 1:].log().flip(-1).cumsum(-1).flip(-1)  # log product of the distances beyond the k nearest

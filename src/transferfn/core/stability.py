@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from transferfn.core.polynomial import roots
 from transferfn.typing import Denominator
@@ -75,7 +76,7 @@ def stability(a: Denominator) -> Stability:
         low, high = _radius_by_bisection(a)
     else:
         poles, error = roots(a)
-        low, high = (poles.abs() - error).amax(-1), (poles.abs() + error).amax(-1)
+        low, high = (pad(poles.abs() + e, (1, 0)).amax(-1) for e in (-error, error))  # 0 where there is none
     inside, outside = inside | (~outside & (high < 1)), outside | (~inside & (low >= 1))
     return Stability(inside, outside, (low + high) / 2, (high - low) / 2)
 

@@ -49,6 +49,8 @@ def stabilize(
     wide_b, wide_a, wide_h0 = (x.detach().to(torch.float64) for x in (b, a, h0))
     verdict = stability(wide_a)
     wrong = ~verdict.stable | (verdict.radius + verdict.uncertainty > 1 - margin)
+    if not bool(wrong.any()):
+        return b, a, torch.zeros_like(wide_h0)
     before = impulse_response(wide_b, wide_a, wide_h0, length=horizon)
     distance = margin
     while True:

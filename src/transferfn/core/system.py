@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,14 +10,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from transferfn.core import algebra, convert, kernel
+from transferfn.core.doubt import warn_of_lost, warn_of_uncertain
 from transferfn.core.polynomial import companion, monic, roots
 from transferfn.core.stability import Stability, stability
 from transferfn.core.stabilize import stabilize
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
-
-
-class IllConditionedWarning(UserWarning):
-    """The coefficients no longer determine what was asked of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,14 +117,14 @@ class TransferFunction:
     def poles(self) -> Tensor:
         """Poles of each denominator: the eigenvalues of its companion matrix in double precision.
 
-        Warns (:class:`IllConditionedWarning`) where rounding of the coefficients moves a pole by more than a
-        thousandth: the coefficients of clustered poles do not determine them.
+        Warns (:class:`~transferfn.IllConditionedWarning`) where rounding of the coefficients, to the type they are in,
+        moves a pole by more than a thousandth: the coefficients of clustered poles do not determine them.
 
         Returns:
             Poles, complex128, (*bank, G, n).
         """
-        poles, error = roots(self.a.detach().to(torch.float64))
-        _warn_of_uncertain("poles", poles, error)
+        poles, error = roots(self.a.detach().to(torch.float64), rounding=torch.finfo(self.a.dtype).eps / 2)
+        warn_of_uncertain("poles", poles, error, dtype=self.a.dtype)
         return poles
 
     def zeros(self) -> Tensor:
@@ -141,8 +137,8 @@ class TransferFunction:
             Zeros, complex128, (*bank, D, n).
         """
         whole = algebra.numerator(self.b, self.a, self.h0).detach().to(torch.float64)
-        rows = [_finite_roots(row) for row in whole.reshape(-1, self.order + 1)]
-        _warn_of_uncertain("zeros", *(torch.cat(parts) for parts in zip(*rows, strict=True)))
+        rows = [_finite_roots(row, torch.finfo(self.b.dtype).eps / 2) for row in whole.reshape(-1, self.order + 1)]
+        warn_of_uncertain("zeros", *(torch.cat(parts) for parts in zip(*rows, strict=True)), dtype=self.b.dtype)
         padded = [torch.nn.functional.pad(z, (0, self.order - len(z)), value=torch.inf) for z, _ in rows]
         return torch.stack(padded).reshape(*self.b.shape)
 
@@ -184,16 +180,21 @@ class TransferFunction:
         """
         a_matrix = companion(kernel.spread(self.a, self.channels))
         first = torch.zeros_like(self.b[..., None])
-        first[..., 0, 0] = 1
+        first[..., :1, 0] = 1
         return a_matrix, first, self.b[..., None, :], self.h0[..., None, None]
 
     def truncate(self, horizon: int) -> TruncatedTransferFunction:
         """Express the same filters relative to a horizon.
 
+        Warns (:class:`~transferfn.IllConditionedWarning`) where the error, about eps kappa in the type of the
+        coefficients, exceeds a thousandth: poles crowd together or one is on a P-th root of unity. Also where an
+        unstable response grows by more than a thousandth of 1/eps, and the rest is rounded away.
+
         Args:
             horizon: Period P in samples; must exceed the order.
         """
         b_tilde, h0_tilde = convert.truncate(self.b, self.a, self.h0, horizon=horizon)
+        warn_of_lost(self.b, b_tilde, self.a, horizon=horizon)
         return TruncatedTransferFunction(b_tilde, self.a, h0_tilde, horizon, self.dt)
 
     def feedback(self, other: TransferFunction | float = 1.0, *, sign: int = -1) -> TransferFunction:
@@ -299,9 +300,17 @@ class TruncatedTransferFunction:
         return kernel.aliased_kernel(self.b_tilde, self.a, self.h0_tilde, period=self.horizon)
 
     def transfer_function(self) -> TransferFunction:
-        """The same filters with their true numerator and feedthrough."""
+        """The same filters with their true numerator and feedthrough.
+
+        Warns like :meth:`TransferFunction.truncate`.
+        """
         b, h0 = convert.untruncate(self.b_tilde, self.a, self.h0_tilde, horizon=self.horizon)
+        warn_of_lost(b, self.b_tilde, self.a, horizon=self.horizon)
         return TransferFunction(b, self.a, h0, self.dt)
+
+    def conditioning(self) -> Tensor:
+        """How strongly rounding is amplified, kappa of each denominator at the horizon, (*bank, G)."""
+        return kernel.conditioning(self.a.to(torch.float64), period=self.horizon)
 
 
 def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
@@ -322,25 +331,13 @@ def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
         raise ValueError(f"coefficients must be on one device, got {b.device}, {a.device}, {h0.device}")
 
 
-def _finite_roots(c: Tensor) -> tuple[Tensor, Tensor]:
+def _finite_roots(c: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
     """Roots of one polynomial, highest power first, whose leading coefficients may be zero."""
     present = c.nonzero()[:, 0]
     first = int(present[0]) if len(present) else len(c) - 1
     if first == len(c) - 1:
         return torch.empty(0, dtype=torch.complex128, device=c.device), c[:0]
-    return roots(c[first + 1 :] / c[first])
-
-
-def _warn_of_uncertain(what: str, found: Tensor, error: Tensor) -> None:
-    relative = error / found.abs().clamp_min(1)
-    if relative.numel() and float(relative.max()) > 1e-3:
-        warnings.warn(
-            f"the coefficients do not determine the {what}: rounding them in float64 moves some by "
-            f"{float(relative.max()):.1g}. They are clustered; design the filter as second-order sections or lower its "
-            f"order.",
-            IllConditionedWarning,
-            stacklevel=3,
-        )
+    return roots(c[first + 1 :] / c[first], rounding=rounding)
 
 
 def _register(cls: type, tensors: tuple[str, ...], rest: tuple[str, ...]) -> None:

@@ -1,0 +1,69 @@
+"""Saying that coefficients no longer determine what was asked of them, instead of returning noise."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from transferfn.core.kernel import conditioning
+
+LARGEST_ERROR = 1e-3  # beyond this a result is called undetermined
+
+
+class IllConditionedWarning(UserWarning):
+    """The coefficients no longer determine what was asked of them."""
+
+
+def warn_of_uncertain(what: str, found: Tensor, error: Tensor, *, dtype: torch.dtype) -> None:
+    """Warn where rounding moves roots by more than a thousandth.
+
+    Args:
+        what: What the roots are called.
+        found: Roots, any shape.
+        error: How far each may be off, as many.
+        dtype: Type of the coefficients.
+    """
+    relative = error / found.abs().clamp_min(1)
+    if relative.numel() and float(relative.max()) > LARGEST_ERROR:
+        warnings.warn(
+            f"the coefficients do not determine the {what}: rounding them in {_short(dtype)} moves some by "
+            f"{float(relative.max()):.1g}. They are clustered; design the filter as second-order sections or lower its "
+            f"order.",
+            IllConditionedWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_lost(b: Tensor, b_tilde: Tensor, a: Tensor, *, horizon: int) -> None:
+    """Warn where rounding leaves less than three digits of a conversion b~ = b (I - A^P), in either direction.
+
+    Nothing is said inside compiled graphs and function transforms, where values cannot be looked at.
+
+    Args:
+        b: True numerator, (*bank, D, n).
+        b_tilde: Truncated numerator, (*bank, D, n).
+        a: Denominator, (*bank, G, n).
+        horizon: Period P in samples.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or a.is_meta or not b.numel():
+        return
+    with torch.no_grad():
+        eps = torch.finfo(a.dtype).eps
+        kappa = float(conditioning(a, period=horizon).max())
+        growth = float((b_tilde.abs().amax(-1) / b.abs().amax(-1)).nan_to_num(nan=0.0).max())
+        finite = bool(b_tilde.isfinite().all() and b.isfinite().all())
+    if finite and eps * max(kappa, growth) <= LARGEST_ERROR:
+        return
+    if not finite or growth > kappa:
+        over = f"grows by {growth:.1g}" if finite else "grows beyond the largest number"
+        cause = f"the response of the recurrence {over} in {horizon} samples, and the rest is rounded away"
+    else:
+        cause = f"the coefficients do not determine the response, rounding them is amplified by kappa = {kappa:.1g}"
+    advice = "use float64, second-order sections, a lower order or another horizon, or call stabilize()"
+    warnings.warn(f"a conversion in {_short(a.dtype)} is not accurate: {cause}; {advice}.", IllConditionedWarning, 3)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
