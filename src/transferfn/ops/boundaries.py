@@ -15,6 +15,22 @@ def values_are_hidden() -> bool:
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Raise unless a value is a tensor.
+
+    Args:
+        name: What the caller calls it.
+        value: What the caller passed.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a tensor, got {type(value).__name__}; torch.as_tensor converts lists and arrays"
+        )
+
+
 def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> None:
     """Raise unless ``lengths`` and ``resets`` fit the signal ``u``.
 
@@ -24,9 +40,13 @@ def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -
         resets: What the caller passed as resets.
 
     Raises:
+        TypeError: if one of them is no tensor.
         ValueError: if shapes or types do not fit, or lengths on the CPU are outside 0..L.
     """
     batch_size, length = u.shape[:2]
+    for name, value in (("lengths", lengths), ("resets", resets)):
+        if value is not None:
+            check_tensor(name, value)
     if lengths is not None:
         if lengths.shape != (batch_size,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
             raise ValueError(
