@@ -16,12 +16,13 @@ class StateOverflowError(ArithmeticError):
     """The state of a recurrence is no longer finite."""
 
 
-def warn_if_unstable(a: Tensor, horizon: int | None) -> None:
+def warn_if_unstable(a: Tensor, horizon: int | None, *, stacklevel: int = 3) -> None:
     """Name the growth factor of filters that are certainly unstable, before a recurrence runs them.
 
     Args:
         a: Denominator a_1..a_n, (G, n).
-        horizon: Number of samples to illustrate the growth with, if the layer has one.
+        horizon: Number of samples to illustrate the growth with, if there is one.
+        stacklevel: Whose line the warning names; 3 is that of the caller's caller.
     """
     if values_are_hidden() or a.is_meta:
         return
@@ -33,9 +34,10 @@ def warn_if_unstable(a: Tensor, horizon: int | None) -> None:
     over = "" if horizon is None else f", by {_power(radius, horizon)} over {horizon} samples"
     warnings.warn(
         f"{int(outside.sum())} of {len(wide)} denominators are unstable: the state grows by a factor of {radius:.6g} a "
-        f"sample{over}. The parallel form up to the horizon is unaffected; for streaming use constraint='reflection'.",
+        f"sample{over}. The parallel form up to the horizon is unaffected; to stream, repair the layer with "
+        f"stabilize() or train it with constraint='reflection'.",
         UnstableFilterWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )
 
 
@@ -49,16 +51,17 @@ def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
     """
     if values_are_hidden() or state.is_meta or bool(torch.isfinite(state.detach()).all()):
         return
-    radius = float(stability(a.detach().cpu()).radius.max())
     samples = u.shape[1] if u.dim() == 3 else 1
     if not bool(torch.isfinite(u.detach()).all()):
-        cause = "the input holds values that are not finite"
+        cause = "the input holds values that are not finite. Clear the state with init_state() or a reset after them."
     else:
-        cause = f"the largest pole radius is {radius:.6g}"
-    raise StateOverflowError(
-        f"the state is no longer finite after {samples} more sample{'s' * (samples != 1)}: {cause}. "
-        f"Unstable filters cannot be streamed for long: train with constraint='reflection' or 'l1', or reset more often"
-    )
+        radius = float(stability(a.detach().cpu()).radius.max())
+        cause = (
+            f"the largest pole radius is {radius:.6g}. Unstable filters cannot be streamed for long: repair the layer "
+            f"with stabilize(), train it with constraint='reflection' or 'l1', or reset more often."
+        )
+    more = f"{samples} more sample{'s' * (samples != 1)}"
+    raise StateOverflowError(f"the state is no longer finite after {more}: {cause}")
 
 
 def keep_wide(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from transferfn.ops.boundaries import check_boundaries as check_boundaries
+from transferfn.ops.boundaries import check_tensor as check_tensor
 from transferfn.ops.boundaries import valid_samples as valid_samples
 from transferfn.ops.boundaries import values_are_hidden as values_are_hidden
 from transferfn.typing import State
@@ -113,6 +114,7 @@ def check_signal(u: Tensor, channels: int) -> None:
         u: What the caller passed.
         channels: Number of channels D the layer was built for.
     """
+    check_tensor("u", u)
     if u.dim() != 3 or u.shape[-1] != channels:
         raise ValueError(
             f"expected a signal of shape (batch, length, channels={channels}), got {tuple(u.shape)}. "
@@ -128,6 +130,7 @@ def check_sample(u_t: Tensor, channels: int) -> None:
         u_t: What the caller passed.
         channels: Number of channels D the layer was built for.
     """
+    check_tensor("u_t", u_t)
     if u_t.dim() != 2 or u_t.shape[-1] != channels:
         raise ValueError(
             f"expected one sample of shape (batch, channels={channels}), got {tuple(u_t.shape)}. "

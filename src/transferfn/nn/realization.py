@@ -21,7 +21,7 @@ class Realization(SequenceMixer):
     the layer it came from.
 
     Args:
-        system: True coefficients of D channels. They are kept in the type they come in.
+        system: True coefficients of D channels. They are kept in the type they come in, or float32 if that is narrower.
         method: ``"auto"``, ``"fft"`` or ``"scan"``, for whole sequences and chunks.
 
     Example:
@@ -41,7 +41,8 @@ class Realization(SequenceMixer):
         self.channels, self.order, self.dt = system.channels, system.order, system.dt
         self.method: Method = method
         for name in ("b", "a", "h0"):
-            self.register_buffer(name, getattr(system, name).detach().clone())
+            given = getattr(system, name).detach()
+            self.register_buffer(name, given.to(signal_dtype(given.dtype), copy=True))
 
     def transfer_function(self) -> TransferFunction:
         """The filters as a value."""
@@ -129,7 +130,7 @@ def extend_filter(
         StateOverflowError: if the state is no longer finite.
     """
     if state is None:
-        warn_if_unstable(system.a, u.shape[1])
+        warn_if_unstable(system.a, u.shape[1], stacklevel=4)
     else:
         check_state(state, u, system.order)
     y, after = linear_filter(u, system, state, lengths=lengths, resets=resets, method=method)
@@ -161,7 +162,7 @@ def step_filter(u_t: Sample, system: TransferFunction, state: FilterState) -> tu
     return y.to(u_t.dtype), state
 
 
-def check_state(state: Tensor, u: Tensor, order: int) -> None:
+def check_state(state: object, u: Tensor, order: int) -> None:
     """Raise unless a state fits a signal.
 
     Args:
@@ -170,8 +171,9 @@ def check_state(state: Tensor, u: Tensor, order: int) -> None:
         order: Order n.
     """
     expected = (u.shape[0], u.shape[-1], order)
-    if tuple(state.shape) != expected:
+    found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+    if found != expected:
         raise ValueError(
-            f"expected a state of shape (batch, channels, order) = {expected}, got {tuple(state.shape)}. "
+            f"expected a state of shape (batch, channels, order) = {expected}, got {found}. "
             f"Begin with init_state({u.shape[0]}), and use the state of the same layer and batch."
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,42 +14,14 @@ from transferfn.core import init as inits
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.nn.guard import keep_wide, warn_if_unstable
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.nn.options import Constraint as Constraint
+from transferfn.nn.options import Init as Init
+from transferfn.nn.options import Initializer as Initializer
+from transferfn.nn.options import NumeratorKind as NumeratorKind
+from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options
 from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
 from transferfn.ops.filter import Method, filter_both_ways, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
-
-Constraint = Literal["l1", "reflection"]
-NumeratorKind = Literal["truncated", "exact"]
-
-
-@runtime_checkable
-class Initializer(Protocol):
-    """A function that draws the coefficients of a bank, such as those of :mod:`transferfn.core.init`."""
-
-    def __call__(
-        self,
-        channels: int,
-        order: int,
-        *,
-        horizon: int,
-        denominator_groups: int,
-        exact: bool,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return b (D, n), a (G, n) and h0 (D).
-
-        Args:
-            channels: Number of channels D.
-            order: Order n.
-            horizon: Horizon P in samples.
-            denominator_groups: Number of distinct denominators G.
-            exact: Whether the numerator will be read as the true one or as the truncated one.
-            generator: Source of randomness; None means PyTorch's default.
-        """
-        ...
-
-
-Init = Literal["comb", "zeros", "xavier", "montel"] | Initializer
 
 
 class RTF(SequenceMixer):
@@ -113,7 +86,7 @@ class RTF(SequenceMixer):
     ) -> None:
         super().__init__()
         groups = channels if denominator_groups is None else denominator_groups
-        _check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout)
+        check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout)
         self.channels, self.order, self.horizon, self.denominator_groups = channels, order, horizon, groups
         self.bidirectional, self.is_causal = bidirectional, not bidirectional
         self.numerator_kind: NumeratorKind = numerator
@@ -123,7 +96,9 @@ class RTF(SequenceMixer):
         self.kernel_dropout = kernel_dropout
 
         directions = (2,) if bidirectional else ()
-        dtype = signal_dtype(dtype or torch.get_default_dtype())
+        dtype = dtype or torch.get_default_dtype()
+        check_dtype(dtype)
+        dtype = signal_dtype(dtype)
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*directions, *shape, device=device, dtype=dtype))
@@ -162,6 +137,8 @@ class RTF(SequenceMixer):
             )
             for _ in range(2 if self.bidirectional else 1)
         ]
+        for coefficients in draws:
+            check_draw(coefficients, self.channels, self.order, self.denominator_groups)
         b, a, h0 = (torch.stack(parts) if self.bidirectional else parts[0] for parts in zip(*draws, strict=True))
         self._assign(b, a, h0)
 
@@ -255,16 +232,18 @@ class RTF(SequenceMixer):
         """An immutable recurrence with the exact coefficients, computed now and once.
 
         Args:
-            dtype: Type the coefficients are rounded to; None means that of the parameters. Long direct forms with
-                clustered poles profit from float64.
+            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters. A
+                recurrence runs in the type of its signals: where poles are clustered, float64 pays if both have it.
 
         Raises:
             NotCausalError: if the layer is bidirectional.
         """
         if not self.is_causal:
             raise NotCausalError("RTF", "realize")
+        dtype = dtype or self._numerators()[0].dtype
+        check_dtype(dtype)
         with torch.no_grad():
-            system = self.transfer_function().to(dtype=dtype or self._numerators()[0].dtype)
+            system = self.transfer_function().to(dtype=signal_dtype(dtype))
         return Realization(system, method=self.method)
 
     def with_horizon(self, horizon: int) -> RTF:
@@ -273,31 +252,15 @@ class RTF(SequenceMixer):
         Args:
             horizon: New horizon in samples; must exceed the order if the numerator is truncated.
         """
-        like = self._numerators()[0]
-        layer = RTF(
-            self.channels,
-            self.order,
-            horizon=horizon,
-            denominator_groups=self.denominator_groups,
-            bidirectional=self.bidirectional,
-            numerator=self.numerator_kind,
-            init=self.init,
-            constraint=self.constraint,
-            method=self.method,
-            kernel_dropout=self.kernel_dropout,
-            device="meta",
-            dtype=like.dtype,
-        )
-        values = {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
+        check_horizon(horizon, self.order, self.numerator_kind)
+        layer = copy.deepcopy(self)
+        layer.horizon = horizon
         if self.numerator_kind == "truncated":
             with torch.no_grad():
                 system = self.transfer_function().truncate(horizon)
-            values["truncated_numerator"] = system.b_tilde.to(like.dtype)
-            values["truncated_feedthrough"] = system.h0_tilde.to(like.dtype)
-        layer.load_state_dict(values, assign=True)
-        for name, parameter in layer.named_parameters():
-            parameter.requires_grad_(self.get_parameter(name).requires_grad)
-        return layer.train(self.training)
+                layer.truncated_numerator.copy_(system.b_tilde)
+                layer.truncated_feedthrough.copy_(system.h0_tilde)
+        return layer
 
     def stabilize(self, *, margin: float = 1e-3) -> tuple[RTF, Tensor]:
         """A copy whose filters are certainly stable, for streaming what was trained without a constraint.
@@ -314,7 +277,7 @@ class RTF(SequenceMixer):
         like = self._numerators()[0]
         with torch.no_grad():
             system, error = self.transfer_function().to(dtype=like.dtype).stabilize(self.horizon, margin=margin)
-            layer = self.with_horizon(self.horizon)
+            layer = copy.deepcopy(self)
             if self.numerator_kind == "exact":
                 layer._assign(system.b, system.a, system.h0)
             else:
@@ -352,6 +315,8 @@ class RTF(SequenceMixer):
             parts.append("bidirectional=True")
         if self.constraint:
             parts.append(f"constraint={self.constraint!r}")
+        if self.method != "auto":
+            parts.append(f"method={self.method!r}")
         if self.kernel_dropout:
             parts.append(f"kernel_dropout={self.kernel_dropout}")
         return ", ".join(parts)
@@ -385,33 +350,25 @@ class RTF(SequenceMixer):
                 f"{self.kernel_dropout}: dropped taps are not those of a transfer function. Call eval() first."
             )
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if hasattr(destination, "_metadata"):
+            destination._metadata[prefix[:-1]]["horizon"] = self.horizon  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
+        """Refuse a numerator that is relative to another horizon: its shape would fit, its filters would be others."""
+        horizon = local_metadata.get("horizon", self.horizon)
+        if horizon != self.horizon and prefix + "truncated_numerator" in state_dict:
+            errors.append(
+                f"the numerator {prefix + 'truncated_numerator'!r} is relative to a horizon of {horizon} samples, that "
+                f"of this layer to {self.horizon}: load it into a layer of that horizon, then call "
+                f"with_horizon({self.horizon})."
+            )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+
     @staticmethod
     def _wide(x: Tensor) -> Tensor:
         return x if x.device.type == "mps" else x.to(torch.float64)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RTF:
         return super()._apply(keep_wide(fn), recurse)
-
-
-def _check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout) -> None:
-    if channels < 1 or order < 1:
-        raise ValueError(f"channels and order must be at least 1, got channels={channels}, order={order}")
-    if groups < 1 or channels % groups:
-        raise ValueError(f"denominator_groups must divide channels={channels}, got {groups}")
-    if numerator not in ("truncated", "exact"):
-        raise ValueError(f"numerator is 'truncated' or 'exact', got {numerator!r}")
-    if horizon < 1 or (numerator == "truncated" and horizon <= order):
-        raise ValueError(
-            f"the horizon must exceed the order, got horizon={horizon} for order={order}. It is the number of samples "
-            f"the truncated numerator refers to; numerator='exact' has no such limit."
-        )
-    if constraint not in (None, "l1", "reflection"):
-        raise ValueError(f"constraint is None, 'l1' or 'reflection', got {constraint!r}")
-    if method not in ("auto", "fft", "scan"):
-        raise ValueError(f"method is 'auto', 'fft' or 'scan', got {method!r}")
-    if isinstance(init, str) and init not in ("comb", "zeros", "xavier", "montel"):
-        raise ValueError(f"init is 'comb', 'zeros', 'xavier', 'montel' or a function, got {init!r}")
-    if not 0 <= kernel_dropout < 1:
-        raise ValueError(f"kernel_dropout is a probability below 1, got {kernel_dropout}")
-    if kernel_dropout and method == "scan":
-        raise ValueError("kernel_dropout drops taps of a kernel, which method='scan' never forms; use 'fft' or 'auto'")

@@ -6,8 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
+from transferfn.nn.mixer import check_tensor
 from transferfn.typing import State
 
 
@@ -59,10 +60,15 @@ class Stream:
 
     Args:
         decoder: Any causal mixer or model with the verbs of one, e.g. ``layer.realize()`` or ``model.decoder()``. It is
-            used in evaluation mode and without gradients.
+            switched to evaluation mode and used without gradients.
         batch_size: Number of rows that stream side by side.
         device: Where the state lives; None means where the decoder is.
         dtype: Type of the signals to come; None means that of the decoder.
+
+    Raises:
+        NotCausalError: if the decoder looks ahead.
+        TypeError: if it lacks a verb.
+        ValueError: if there are no rows.
 
     Example:
         >>> from transferfn.nn import RTF
@@ -101,6 +107,15 @@ class Stream:
 
     @state.setter
     def state(self, state: State) -> None:
+        fits = tree_structure(state) == tree_structure(self._state) and all(
+            isinstance(new, Tensor) and new.dim() == old.dim() and len(new) == self.batch_size
+            for new, old in zip(tree_leaves(state), tree_leaves(self._state), strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"expected a state such as this stream has, {_shapes(self._state)}, got {_shapes(state)}. "
+                f"Use one of the same decoder and batch size, and reset() to return to rest."
+            )
         self._state = state
 
     def reset(self, rows: Tensor | None = None) -> None:
@@ -113,6 +128,7 @@ class Stream:
         if rows is None:
             self._state = fresh
             return
+        check_tensor("rows", rows)
         if rows.shape != (self.batch_size,) or rows.dtype != torch.bool:
             raise ValueError(
                 f"rows must be a bool mask of shape ({self.batch_size},), got {tuple(rows.shape)} of {rows.dtype}"
@@ -135,8 +151,9 @@ class Stream:
         Returns:
             Output of the decoder for the sample or block.
         """
+        check_tensor("u", u)
         is_sample = u.dim() == (2 if u.is_floating_point() else 1)
-        if u.shape[0] != self.batch_size:
+        if u.dim() == 0 or len(u) != self.batch_size:
             raise ValueError(f"this stream has {self.batch_size} rows, got an input of shape {tuple(u.shape)}")
         if is_sample:
             if lengths is not None or resets is not None:
@@ -146,5 +163,12 @@ class Stream:
             y, self._state = self.decoder.extend(u, self._state, lengths=lengths, resets=resets)
         return y
 
+    def __repr__(self) -> str:
+        return f"Stream({self.decoder!r}, batch_size={self.batch_size})"
+
     def _at_rest(self) -> State:
         return self.decoder.init_state(self.batch_size, device=self._device, dtype=self._dtype)
+
+
+def _shapes(state: State) -> State:
+    return tree_map(lambda x: tuple(x.shape) if isinstance(x, Tensor) else x, state)

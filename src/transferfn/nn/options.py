@@ -1,0 +1,136 @@
+"""What an RTF layer can be asked for: the types of its options, and the checks on what callers pass."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from transferfn.ops.filter import Method
+
+Constraint = Literal["l1", "reflection"]
+NumeratorKind = Literal["truncated", "exact"]
+NamedInit = Literal["comb", "zeros", "xavier", "montel"]
+
+
+@runtime_checkable
+class Initializer(Protocol):
+    """A function that draws the coefficients of a bank, such as those of :mod:`transferfn.core.init`."""
+
+    def __call__(
+        self,
+        channels: int,
+        order: int,
+        *,
+        horizon: int,
+        denominator_groups: int,
+        exact: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return b (D, n), a (G, n) and h0 (D).
+
+        Args:
+            channels: Number of channels D.
+            order: Order n.
+            horizon: Horizon P in samples.
+            denominator_groups: Number of distinct denominators G.
+            exact: Whether the numerator will be read as the true one or as the truncated one.
+            generator: Source of randomness; None means PyTorch's default.
+        """
+        ...
+
+
+Init = NamedInit | Initializer
+
+
+def check_options(
+    channels: int,
+    order: int,
+    horizon: int,
+    denominator_groups: int,
+    numerator: NumeratorKind,
+    init: Init,
+    constraint: Constraint | None,
+    method: Method,
+    kernel_dropout: float,
+) -> None:
+    """Raise unless the options of an RTF layer fit each other.
+
+    Args:
+        channels: Number of channels D.
+        order: Order n.
+        horizon: Horizon P in samples.
+        denominator_groups: Number of distinct denominators G.
+        numerator: Which numerator is learned.
+        init: How coefficients are drawn.
+        constraint: What keeps the denominator stable.
+        method: How signals are filtered.
+        kernel_dropout: Probability of dropping a tap of the kernel.
+    """
+    sizes = {"channels": channels, "order": order, "horizon": horizon, "denominator_groups": denominator_groups}
+    for name, size in sizes.items():
+        if not isinstance(size, Integral):
+            raise TypeError(f"{name} is a whole number, got {size!r}")
+    if channels < 1 or order < 1:
+        raise ValueError(f"channels and order must be at least 1, got channels={channels}, order={order}")
+    if denominator_groups < 1 or channels % denominator_groups:
+        raise ValueError(f"denominator_groups must divide channels={channels}, got {denominator_groups}")
+    _check_choice("numerator", numerator, get_args(NumeratorKind))
+    check_horizon(horizon, order, numerator)
+    _check_choice("constraint", constraint, (None, *get_args(Constraint)))
+    _check_choice("method", method, get_args(Method))
+    if not callable(init):
+        _check_choice("init", init, get_args(NamedInit), " or a function")
+    if not 0 <= kernel_dropout < 1:
+        raise ValueError(f"kernel_dropout is a probability below 1, got {kernel_dropout}")
+    if kernel_dropout and method == "scan":
+        raise ValueError("kernel_dropout drops taps of a kernel, which method='scan' never forms; use 'fft' or 'auto'")
+
+
+def check_horizon(horizon: int, order: int, numerator: NumeratorKind) -> None:
+    """Raise unless a numerator can be expressed relative to a horizon.
+
+    Args:
+        horizon: Horizon P in samples.
+        order: Order n.
+        numerator: Which numerator is learned.
+    """
+    if horizon < 1 or (numerator == "truncated" and horizon <= order):
+        raise ValueError(
+            f"the horizon must exceed the order, got horizon={horizon} for order={order}. It is the number of samples "
+            f"the truncated numerator refers to; numerator='exact' has no such limit."
+        )
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Raise unless coefficients can be of a type.
+
+    Args:
+        dtype: What the caller passed.
+    """
+    if not dtype.is_floating_point:
+        raise ValueError(f"coefficients are of a real floating-point type, float32 or float64, not {dtype}")
+
+
+def check_draw(draw: tuple[Tensor, Tensor, Tensor], channels: int, order: int, denominator_groups: int) -> None:
+    """Raise unless an initializer's coefficients have the shapes it was asked for.
+
+    Args:
+        draw: What it returned.
+        channels: Number of channels D.
+        order: Order n.
+        denominator_groups: Number of distinct denominators G.
+    """
+    expected = (channels, order), (denominator_groups, order), (channels,)
+    found = tuple(tuple(x.shape) for x in draw)
+    if found != expected:
+        raise ValueError(
+            f"init must return b (D, n), a (G, n) and h0 (D), here of the shapes {expected}, but returned {found}"
+        )
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...], otherwise: str = "") -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}{otherwise}, got {value!r}")
