@@ -40,13 +40,16 @@ def load_state_dict(
         The layer, in training mode like any new module.
 
     Raises:
-        ValueError: if a key is missing or left over, or a shape does not fit the sizes given.
+        ValueError: if the constraint is another one, a key is missing or left over, or a shape does not fit the sizes
+            given.
 
     Example:
         >>> parameters = {"ab": torch.zeros(1 + 4, 2), "h_0": torch.ones(4)}
         >>> load_state_dict(parameters, channels=4, order=2, horizon=7, denominator_groups=1).horizon
         8
     """
+    if constraint not in (None, "l1"):
+        raise ValueError(f"the official constraints are None or 'l1' (l1_montel there), got {constraint!r}")
     groups = channels if denominator_groups is None else denominator_groups
     directions = 2 if bidirectional else 1
     expected: dict[str, tuple[int, ...]] = {
