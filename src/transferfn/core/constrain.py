@@ -18,64 +18,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from transferfn.core.lattice import lattice_denominator
+from transferfn.core.lattice import step_down as step_down
+from transferfn.core.lattice import step_up as step_up
 from transferfn.core.stability import stability
 from transferfn.typing import Denominator
 
 LARGEST_ERROR = 1e-10  # relative, of coefficients rebuilt from their parameters; beyond it these are noise
 SLACK = 1e-6  # the paper's
 SHOWN = 5  # rows named in an error
-
-
-def step_up(k: Tensor) -> Denominator:
-    """Turn reflection coefficients into a denominator, which is stable if and only if all of them are within +-1.
-
-    Args:
-        k: Reflection coefficients k_1..k_n, (*bank, G, n).
-
-    Returns:
-        Denominator a_1..a_n, (*bank, G, n), with a_n = k_n.
-
-    Source:
-        Levinson's recursion; e.g. Oppenheim and Schafer, Discrete-Time Signal Processing, section 11.4.
-
-    Example:
-        >>> step_up(torch.tensor([[-0.5, 0.25]]))
-        tensor([[-0.6250,  0.2500]])
-    """
-    a = torch.ones_like(k[..., :1])
-    for k_m in k.split(1, -1):
-        a = pad(a, (0, 1))
-        a = torch.addcmul(a, k_m, a.flip(-1))
-    return a[..., 1:]
-
-
-def step_down(a: Denominator) -> Tensor:
-    """Turn a denominator into reflection coefficients, the inverse of :func:`step_up`.
-
-    The denominator is stable if and only if all coefficients are within +-1. If |k_m| is 1, those below are not finite
-    or NaN; if it is near 1, they are as uncertain as rounding of a, divided by 1 - k_m^2, makes them.
-
-    Args:
-        a: Denominator a_1..a_n, (*bank, G, n).
-
-    Returns:
-        Reflection coefficients k_1..k_n, (*bank, G, n).
-
-    Source:
-        Levinson's recursion backwards, the test of Schur, Cohn and Jury.
-
-    Example:
-        >>> step_down(torch.tensor([[-0.625, 0.25]]))
-        tensor([[-0.5000,  0.2500]])
-    """
-    highest_first = []
-    for _ in range(a.shape[-1]):
-        head, k = a[..., :-1], a[..., -1:]
-        highest_first.append(k)
-        a = (head - k * head.flip(-1)) / (1 - k * k)
-    return torch.cat(highest_first[::-1], -1)
 
 
 def reflection(raw: Tensor) -> Denominator:
@@ -99,14 +51,7 @@ def reflection(raw: Tensor) -> Denominator:
         >>> reflection(torch.tensor([[0.0, 0.0, 2.0]]))  # the last parameter alone makes a comb
         tensor([[0.0000, 0.0000, 0.9640]])
     """
-    largest = 1 - torch.finfo(raw.dtype).eps
-    scale = torch.ones_like(raw[..., :1])
-    highest_first = []
-    for raw_m in reversed(raw.split(1, -1)):
-        k = (scale * raw_m).tanh().clamp(-largest, largest)
-        highest_first.append(k)
-        scale = scale * (1 - k * k)
-    return step_up(torch.cat(highest_first[::-1], -1))
+    return lattice_denominator(raw)
 
 
 def reflection_parameters(a: Denominator) -> Tensor:
