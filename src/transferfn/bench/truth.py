@@ -82,6 +82,37 @@ def impulse_response(b: Numbers, a: Numbers, h0: Any, length: int) -> Numbers:
     return [h0, *(mp.fdot(b, g[t - 1 :: -1]) for t in range(1, length))]
 
 
+def power(a: Numbers, exponent: int) -> Numbers:
+    """z^exponent modulo A(z), lowest power first, one factor of z at a time.
+
+    Args:
+        a: Denominator a_1..a_n.
+        exponent: Power of z.
+    """
+    mp, n = mpmath(), len(a)
+    remainder = [mp.mpf(k == 0) for k in range(n)]
+    for _ in range(exponent):
+        remainder = [below - remainder[-1] * x for below, x in zip([mp.mpf(0), *remainder[:-1]], a[::-1], strict=True)]
+    return remainder
+
+
+def filter_signal(u: Numbers, b: Numbers, a: Numbers, h0: Any) -> Numbers:
+    """w_t = u_t - a . x_t, y_t = h0 u_t + b . x_t with x_t = (w_(t-1), ..., w_(t-n)), from rest.
+
+    Args:
+        u: Input.
+        b: Numerator b_1..b_n.
+        a: Denominator a_1..a_n.
+        h0: Feedthrough.
+    """
+    mp = mpmath()
+    x, y = [mp.mpf(0)] * len(a), []
+    for sample in u:
+        y.append(h0 * sample + mp.fdot(b, x))
+        x = [sample - mp.fdot(a, x), *x[:-1]]
+    return y
+
+
 def truncate(b: Numbers, a: Numbers, h: Numbers, horizon: int) -> tuple[Numbers, Any]:
     """b~_j = b_j + sum_i a_i h_(P+j-i) and h0~ = h_0 - h_P, from a response that is known.
 

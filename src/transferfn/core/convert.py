@@ -80,8 +80,55 @@ def untruncate(
     if b_tilde.shape[-1] == 0:
         return b_tilde, h0_tilde
     if b_tilde.shape[-1] <= LARGEST_SOLVE:
-        return _untruncate_by_solving(b_tilde, a, h0_tilde, horizon)
-    return _untruncate_by_kernel(b_tilde, a, h0_tilde, horizon)
+        return untruncate_by_solving(b_tilde, a, h0_tilde, horizon=horizon)
+    return untruncate_by_kernel(b_tilde, a, h0_tilde, horizon=horizon)
+
+
+def untruncate_by_solving(
+    b_tilde: Numerator, a: Denominator, h0_tilde: Feedthrough, *, horizon: int
+) -> tuple[Numerator, Feedthrough]:
+    """Solve b (I - A^P) = b~, n equations a denominator.
+
+    Args:
+        b_tilde: Truncated numerator, (*bank, D, n).
+        a: Denominator, (*bank, G, n).
+        h0_tilde: Truncated feedthrough, (*bank, D).
+        horizon: Period P in samples; must exceed n.
+
+    Returns:
+        True numerator, (*bank, D, n), and true feedthrough, (*bank, D).
+    """
+    n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
+    recursions = _last_recursions(a, horizon)
+    across = pad(a, (0, n - 1)).unfold(-1, n, 1)
+    minus_power = recursions.unfold(-1, n, 1) @ across
+    # One rounding error is added to the identity: a pole on a P-th root of unity, or growth beside which I is rounded
+    # away, must give a finite numerator and not a singular matrix.
+    one = 1 + torch.finfo(a.dtype).eps * minus_power.detach().abs().amax((-2, -1)).clamp_min(1)
+    one_minus_power = one[..., None, None] * torch.eye(n, dtype=a.dtype, device=a.device) + minus_power
+    rows = b_tilde.unflatten(-2, (groups, channels // groups))
+    b = torch.linalg.solve(one_minus_power, rows, left=False).flatten(-3, -2)
+    return b, h0_tilde + (b * spread(recursions, channels)[..., :n]).sum(-1)
+
+
+def untruncate_by_kernel(
+    b_tilde: Numerator, a: Denominator, h0_tilde: Feedthrough, *, horizon: int
+) -> tuple[Numerator, Feedthrough]:
+    """Read b_j = sum_i a_i k_(j-i), a_0 = 1, and h0 = k_0 off the aliased kernel k.
+
+    Args:
+        b_tilde: Truncated numerator, (*bank, D, n).
+        a: Denominator, (*bank, G, n).
+        h0_tilde: Truncated feedthrough, (*bank, D).
+        horizon: Period P in samples; must exceed n.
+
+    Returns:
+        True numerator, (*bank, D, n), and true feedthrough, (*bank, D).
+    """
+    n = b_tilde.shape[-1]
+    k = aliased_kernel(b_tilde, a, h0_tilde, period=horizon)[..., : n + 1]
+    b = multiply(spread(monic(a), b_tilde.shape[-2])[..., :n], k[..., 1:])[..., :n]
+    return b, k[..., 0]
 
 
 def truncation_error(
@@ -109,27 +156,6 @@ def truncation_error(
     folded = aliased_kernel(b_tilde, a, h0_tilde, period=horizon)
     largest = recurrent.abs().amax(-1).clamp_min(torch.finfo(b.dtype).tiny)
     return (recurrent - folded).abs().amax(-1) / largest
-
-
-def _untruncate_by_solving(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
-    recursions = _last_recursions(a, horizon)
-    across = pad(a, (0, n - 1)).unfold(-1, n, 1)
-    minus_power = recursions.unfold(-1, n, 1) @ across
-    # One rounding error is added to the identity: a pole on a P-th root of unity, or growth beside which I is rounded
-    # away, must give a finite numerator and not a singular matrix.
-    one = 1 + torch.finfo(a.dtype).eps * minus_power.detach().abs().amax((-2, -1)).clamp_min(1)
-    one_minus_power = one[..., None, None] * torch.eye(n, dtype=a.dtype, device=a.device) + minus_power
-    rows = b_tilde.unflatten(-2, (groups, channels // groups))
-    b = torch.linalg.solve(one_minus_power, rows, left=False).flatten(-3, -2)
-    return b, h0_tilde + (b * spread(recursions, channels)[..., :n]).sum(-1)
-
-
-def _untruncate_by_kernel(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    n = b_tilde.shape[-1]
-    k = aliased_kernel(b_tilde, a, h0_tilde, period=horizon)[..., : n + 1]
-    b = multiply(spread(monic(a), b_tilde.shape[-2])[..., :n], k[..., 1:])[..., :n]
-    return b, k[..., 0]
 
 
 def _last_recursions(a: Tensor, horizon: int) -> Tensor:
