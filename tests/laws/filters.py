@@ -16,6 +16,7 @@ from torch import Tensor
 
 from laws.tolerance import C, kappa_of
 from transferfn.core import IllConditionedWarning, TransferFunction
+from transferfn.core.constrain import step_up
 from transferfn.nn import RTF
 
 CHANNELS = 4
@@ -86,14 +87,6 @@ def _montel(order: int, generator: torch.Generator, groups: int) -> Tensor:
 
 def _reflections(spread: float, order: int, generator: torch.Generator, groups: int) -> Tensor:
     return step_up(torch.tanh(spread * torch.randn(groups, order, dtype=F64, generator=generator)))
-
-
-def step_up(k: Tensor) -> Tensor:
-    """From reflection coefficients to a denominator; stable where all are inside -1..1."""
-    a = k[..., :0]
-    for i in range(k.shape[-1]):
-        a = torch.cat((a + k[..., i : i + 1] * a.flip(-1), k[..., i : i + 1]), -1)
-    return a
 
 
 def _ring(radius: float, order: int, generator: torch.Generator, groups: int) -> Tensor:

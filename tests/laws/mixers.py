@@ -1,4 +1,4 @@
-"""Everything that keeps the contract. A new mixer joins the laws by adding one line to `MIXERS`."""
+"""Everything that keeps the contract. A new mixer or model joins the laws by adding one line to `MIXERS`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from laws.filters import step_up
-from transferfn.models import Backbone
+from transferfn.core.constrain import step_up
+from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF, Block
 
 
@@ -24,12 +24,14 @@ class Mixer:
         build: Makes one in PyTorch's default type, its randomness from PyTorch's default generator.
         channels: Number of channels of its input.
         mixes_channels: Whether an output depends on more than its own channel.
+        vocabulary: Number of tokens it takes instead of samples with channels.
     """
 
     name: str
     build: Callable[[], Any]
-    channels: int
+    channels: int = 4
     mixes_channels: bool = False
+    vocabulary: int | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -45,6 +47,13 @@ class Mixer:
                         nn.init.uniform_(tensor, 0.5, 1.5)
         return mixer.train(training)
 
+    def signal(self, batch: int, length: int, dtype: torch.dtype = torch.float64, *, seed: int = 0) -> Tensor:
+        """An input, always the same: samples, or tokens."""
+        generator = torch.Generator().manual_seed(seed)
+        if self.vocabulary is not None:
+            return torch.randint(self.vocabulary, (batch, length), generator=generator)
+        return torch.randn(batch, length, self.channels, generator=generator, dtype=torch.float64).to(dtype)
+
 
 def reflections(
     channels: int,
@@ -54,7 +63,7 @@ def reflections(
     denominator_groups: int,
     exact: bool,
     generator: torch.Generator | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """An initialisation of stable filters with poles anywhere."""
     draw = partial(torch.randn, dtype=torch.float64, generator=generator)
     a = step_up(torch.tanh(0.4 * draw(denominator_groups, order)))
@@ -62,27 +71,31 @@ def reflections(
 
 
 rtf = partial(RTF, 4, 4, horizon=32)
+both = partial(rtf, bidirectional=True)
+Mix = partial(Mixer, mixes_channels=True)
+
+
+def model(head: str, mixer: Callable[[], Any] = rtf, **options: Any) -> Callable[[], Classifier]:
+    return lambda: Classifier(Backbone(4, 2, mixer, **options), 3, head=head)  # pyright: ignore[reportArgumentType]
+
 
 MIXERS = [
-    Mixer("rtf", rtf, channels=4),
-    Mixer("rtf-exact-tied", partial(rtf, numerator="exact", denominator_groups=1, init=reflections), channels=4),
-    Mixer("rtf-l1", partial(rtf, constraint="l1", denominator_groups=2, init="montel"), channels=4),
-    Mixer("rtf-reflection-fft", partial(rtf, constraint="reflection", method="fft", init=reflections), channels=4),
-    Mixer(
-        "rtf-scan", partial(RTF, 6, 7, horizon=32, method="scan", denominator_groups=3, init=reflections), channels=6
-    ),
-    Mixer("rtf-dropout", partial(rtf, kernel_dropout=0.25), channels=4),
-    Mixer("rtf-long", partial(RTF, 2, 66, horizon=67, init="montel"), channels=2),
-    Mixer("realization", lambda: rtf(init=reflections).realize(), channels=4),
-    Mixer("block", lambda: Block(4, rtf()), channels=4, mixes_channels=True),
-    Mixer("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False), channels=4, mixes_channels=True),
-    Mixer("backbone", lambda: Backbone(4, 2, rtf, inputs=3), channels=3, mixes_channels=True),
-    Mixer("rtf-both", partial(rtf, bidirectional=True), channels=4),
-    Mixer(
-        "rtf-both-scan",
-        partial(rtf, bidirectional=True, numerator="exact", constraint="reflection", method="scan", init=reflections),
-        channels=4,
-    ),
-    Mixer("block-both", lambda: Block(4, rtf(bidirectional=True)), channels=4, mixes_channels=True),
+    Mixer("rtf", rtf),
+    Mixer("rtf-exact-tied", partial(rtf, numerator="exact", denominator_groups=1, init=reflections)),
+    Mixer("rtf-l1", partial(rtf, constraint="l1", denominator_groups=2, init="montel")),
+    Mixer("rtf-reflection-fft", partial(rtf, constraint="reflection", method="fft", init=reflections)),
+    Mixer("rtf-scan", partial(RTF, 6, 7, horizon=32, method="scan", denominator_groups=3, init=reflections), 6),
+    Mixer("rtf-dropout", partial(rtf, kernel_dropout=0.25)),
+    Mixer("rtf-long", partial(RTF, 2, 66, horizon=67, init="montel"), 2),
+    Mixer("rtf-both", both),
+    Mixer("rtf-both-scan", partial(both, numerator="exact", constraint="reflection", method="scan", init=reflections)),
+    Mixer("realization", lambda: rtf(init=reflections).realize()),
+    Mix("block", lambda: Block(4, rtf())),
+    Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
+    Mix("backbone-tokens", lambda: Backbone(4, 2, rtf, vocabulary=11, norm="layer"), vocabulary=11),
+    Mix("model-mean", model("mean", inputs=2, prenorm=False), 2),
+    Mix("model-last", model("last", vocabulary=11), vocabulary=11),
+    Mix("model-steps", model("per_step", inputs=2), 2),
+    Mix("model-both", model("mean", both, inputs=2), 2),
 ]
 CAUSAL = [mixer for mixer in MIXERS if mixer.build().is_causal]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from transferfn.nn.mixer import valid_samples
+
 Run = Callable[[Any, Tensor, Any], tuple[Tensor, Any]]
 """From a mixer, an input and a state to an output and a state (None where the run has none to give)."""
 
@@ -18,8 +20,8 @@ Run = Callable[[Any, Tensor, Any], tuple[Tensor, Any]]
 def outcome(mixer: Any, run: Run, u: Tensor, state: Any = None) -> dict[str, Tensor]:
     """Output and final state of a run, and the gradients of a random combination of both."""
     mixer.zero_grad(set_to_none=True)
-    u = u.detach().clone().requires_grad_()
-    state = tree_map(lambda x: x.detach().clone().requires_grad_(), state) if state is not None else None
+    u = leaf(u)
+    state = tree_map(leaf, state) if state is not None else None
     y, after = run(mixer, u, state)
     found = {"output": y} | {f"state {k}": x for k, x in enumerate(leaves(after))}
     loss = sum((x * cotangent(x)).sum() for x in found.values())
@@ -27,9 +29,14 @@ def outcome(mixer: Any, run: Run, u: Tensor, state: Any = None) -> dict[str, Ten
     if loss.requires_grad:  # not so if every row is empty
         loss.backward()
     inputs = {"input": u} | {f"initial state {k}": x for k, x in enumerate(leaves(state))}
-    inputs |= dict(mixer.named_parameters())
+    inputs = {k: x for k, x in inputs.items() if x.is_floating_point()} | dict(mixer.named_parameters())
     gradients = {f"gradient of {k}": torch.zeros_like(x) if x.grad is None else x.grad for k, x in inputs.items()}
     return {k: x.detach() for k, x in (found | gradients).items()}
+
+
+def leaf(x: Tensor) -> Tensor:
+    """A copy that gathers a gradient, unless it holds tokens or counts."""
+    return x.detach().clone().requires_grad_(x.is_floating_point())
 
 
 def leaves(state: Any) -> list[Tensor]:
@@ -47,10 +54,14 @@ def signal(batch: int, length: int, channels: int, dtype: torch.dtype = torch.fl
     return torch.randn(batch, length, channels, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def a_state(mixer: Any, batch: int, channels: int, dtype: torch.dtype) -> Any:
+def a_state(module: Any, u: Tensor) -> Any:
     """A state such as one meets: that after a few samples."""
     with torch.no_grad():
-        return mixer.extend(signal(batch, 23, channels, dtype, seed=1))[1]
+        return module.extend(u)[1]
+
+
+def at_rest(mixer: Any, u: Tensor) -> Any:
+    return mixer.init_state(u.shape[0], dtype=u.dtype if u.is_floating_point() else None)
 
 
 # ------------------------------------------------------------------------------------------------------- the runs
@@ -67,17 +78,17 @@ def extend(mixer: Any, u: Tensor, state: Any) -> tuple[Tensor, Any]:
 
 def extend_from_rest(mixer: Any, u: Tensor, state: Any) -> tuple[Tensor, Any]:
     assert state is None
-    return mixer.extend(u, mixer.init_state(u.shape[0], dtype=u.dtype))
+    return mixer.extend(u, at_rest(mixer, u))
 
 
 def steps(mixer: Any, u: Tensor, state: Any) -> tuple[Tensor, Any]:
     if state is None:
-        state = mixer.init_state(u.shape[0], dtype=u.dtype)
+        state = at_rest(mixer, u)
     ys = []
     for u_t in u.unbind(1):
         y_t, state = mixer.step(u_t, state)
         ys.append(y_t)
-    return torch.stack(ys, 1), state
+    return (ys[-1] if is_pooled(mixer) else torch.stack(ys, 1)), state
 
 
 def chunks(*sizes: int) -> Run:
@@ -89,7 +100,7 @@ def chunks(*sizes: int) -> Run:
             y, state = mixer.extend(u[:, begin : begin + size], state)
             ys.append(y)
             begin += size
-        return torch.cat(ys, 1), state
+        return joined(ys), state
 
     return run
 
@@ -101,9 +112,7 @@ def bounded(lengths: Sequence[int] | None, cuts: Sequence[Sequence[int]] | None,
         options: dict[str, Tensor] = {}
         if lengths is not None:
             options["lengths"] = torch.tensor(lengths, device=u.device)
-            u = torch.where(
-                torch.arange(u.shape[1], device=u.device)[:, None] < options["lengths"][:, None, None], u, filling
-            )
+            u = fill(u, options["lengths"], filling)
         if cuts is not None:
             options["resets"] = reset_mask(cuts, u.shape[1]).to(u.device)
         if not mixer.is_causal:
@@ -126,20 +135,34 @@ def alone(lengths: Sequence[int] | None, cuts: Sequence[Sequence[int]] | None) -
             length = u.shape[1] if lengths is None else lengths[row]
             begins = [] if cuts is None else [t for t in cuts[row] if t < length]
             pieces = []
-            for begin, end in itertools.pairwise(sorted({0, *begins, length})):
+            for begin, end in itertools.pairwise(sorted({0, *begins, length}) if length else (0, 0)):
                 piece = u[one, begin:end]
                 if mixer.is_causal:
                     y, after = mixer.extend(piece, None if begin in begins else after)
                 else:
                     y = mixer(piece)
                 pieces.append(y)
-            if mixer.is_causal and after is None:
-                after = mixer.init_state(1, dtype=u.dtype)
-            ys.append(torch.cat([*pieces, nothing[:, length:]], 1))
+            ys.append(joined(pieces if is_pooled(mixer) else [*pieces, nothing[:, length:]]))
             states.append(after)
         return torch.cat(ys), tree_map(lambda *x: torch.cat(x), *states) if mixer.is_causal else None
 
     return run
+
+
+def is_pooled(mixer: Any) -> bool:
+    """Whether there is one output for everything seen so far, not one a sample."""
+    return getattr(mixer, "head", "per_step") != "per_step"
+
+
+def joined(ys: Sequence[Tensor]) -> Tensor:
+    """Outputs of chunks one after the other; of a model with one output for everything seen so far, the last."""
+    return torch.cat(list(ys), 1) if ys[0].dim() == 3 else ys[-1]
+
+
+def fill(u: Tensor, lengths: Tensor, filling: float) -> Tensor:
+    """Fill the padding with a value, that of tokens with one that does not exist."""
+    valid = valid_samples(lengths, u.shape[1])
+    return torch.where(valid[..., None], u, filling) if u.is_floating_point() else torch.where(valid, u, -100)
 
 
 def output_of(run: Run) -> Run:

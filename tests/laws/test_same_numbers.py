@@ -6,32 +6,55 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from laws.filters import F32, F64, TYPE_IDS
 from laws.mixers import CAUSAL, MIXERS, Mixer
-from laws.runs import a_state, chunks, extend, extend_from_rest, forward, outcome, output_of, signal, steps, with_method
+from laws.runs import (
+    a_state,
+    chunks,
+    extend,
+    extend_from_rest,
+    forward,
+    is_pooled,
+    joined,
+    leaves,
+    outcome,
+    output_of,
+    steps,
+    with_method,
+)
 from laws.tolerance import assert_same, tolerance
 from transferfn.nn import NotCausalError, Stream
 
-LENGTHS = (1, 2, 16, 31, 32, 33, 47)  # one sample, even, odd, prime; below, at and beyond the horizon
-SPLITS = [(1,), (0, 3, 0), (2, 1, 1), (31, 1), (46,), (7, 7, 7, 7, 7)]
+# One sample, even, odd, prime; below, at and beyond the horizon.
+SIZES = [(1, F64), (2, F64), (31, F64), (32, F64), (47, F64), (33, F32)]
+SPLITS = [((0, 3, 0), F64), ((31, 1), F64), ((46,), F64), ((7, 7, 7, 7, 7), F32)]
 
 causal = pytest.mark.parametrize("mixer", CAUSAL, ids=str)
 every = pytest.mark.parametrize("mixer", MIXERS, ids=str)
 types = pytest.mark.parametrize("dtype", TYPE_IDS, ids=TYPE_IDS.get)
-lengths = pytest.mark.parametrize(
-    ("length", "dtype"),
-    [(length, F64) for length in LENGTHS] + [(31, F32), (33, F32)],
-    ids=lambda x: f"L{x}" if isinstance(x, int) else TYPE_IDS[x],
-)
 starts = pytest.mark.parametrize("start", ["rest", "state"])
 
 
+def label(parameter: Any) -> str:
+    if isinstance(parameter, tuple):
+        return "+".join(map(str, parameter))
+    return f"L{parameter}" if isinstance(parameter, int) else TYPE_IDS[parameter]
+
+
+sizes = pytest.mark.parametrize(("length", "dtype"), SIZES, ids=label)
+
+
+def before(module: Any, mixer: Mixer, dtype: torch.dtype, start: str) -> Any:
+    return None if start == "rest" else a_state(module, mixer.signal(2, 23, dtype, seed=1))
+
+
 @causal
-@lengths
+@sizes
 def test_1_forward_is_extend(mixer: Mixer, dtype: torch.dtype, length: int) -> None:
     module = mixer.make(dtype)
-    u = signal(2, length, mixer.channels, dtype)
+    u = mixer.signal(2, length, dtype)
     expected = outcome(module, forward, u)
     assert_same(outcome(module, output_of(extend), u), expected, tolerance(module, dtype))
     assert_same(outcome(module, output_of(extend_from_rest), u), expected, tolerance(module, dtype))
@@ -39,83 +62,77 @@ def test_1_forward_is_extend(mixer: Mixer, dtype: torch.dtype, length: int) -> N
 
 @causal
 @starts
-@pytest.mark.parametrize(
-    ("split", "dtype"),
-    [*((split, F64) for split in SPLITS), ((7, 7, 7, 7, 7), F32)],
-    ids=lambda x: "+".join(map(str, x)) if isinstance(x, tuple) else TYPE_IDS[x],
-)
+@pytest.mark.parametrize(("split", "dtype"), SPLITS, ids=label)
 def test_2_chunks(mixer: Mixer, dtype: torch.dtype, split: tuple[int, ...], start: str) -> None:
     module = mixer.make(dtype)
-    u = signal(2, 47, mixer.channels, dtype)
-    state = None if start == "rest" else a_state(module, 2, mixer.channels, dtype)
+    u = mixer.signal(2, 47, dtype)
+    state = before(module, mixer, dtype, start)
     expected = outcome(module, extend, u, state)
     assert_same(outcome(module, chunks(*split), u, state), expected, tolerance(module, dtype))
 
 
 @causal
-@lengths
+@pytest.mark.parametrize(("length", "dtype"), [(1, F64), (2, F64), (33, F64), (7, F32)], ids=label)
 @starts
 def test_3_steps(mixer: Mixer, dtype: torch.dtype, length: int, start: str) -> None:
     module = mixer.make(dtype)
-    u = signal(2, length, mixer.channels, dtype)
-    state = None if start == "rest" else a_state(module, 2, mixer.channels, dtype)
+    u = mixer.signal(2, length, dtype)
+    state = before(module, mixer, dtype, start)
     expected = outcome(module, extend, u, state)
     assert_same(outcome(module, steps, u, state), expected, tolerance(module, dtype))
 
 
 @causal
 @types
-@pytest.mark.parametrize("sizes", [(1,) * 17, (17,), (6, 1, 0, 1, 9)], ids=["samples", "block", "mixed"])
-def test_3_stream(mixer: Mixer, dtype: torch.dtype, sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("blocks", [(1,) * 17, (6, 1, 0, 1, 9)], ids=["samples", "mixed"])
+@torch.no_grad()
+def test_3_stream(mixer: Mixer, dtype: torch.dtype, blocks: tuple[int, ...]) -> None:
+    """A stream takes samples and blocks; after a reset of some rows those begin anew and the others go on."""
     module = mixer.make(dtype)
-    u = signal(2, 17, mixer.channels, dtype)
-    stream = Stream(decoder(module), 2)
+    u = mixer.signal(3, 17, dtype)
+    decode = getattr(module, "decoder", None) or getattr(module, "realize", lambda: module)
+    stream = Stream(decode(), 3)
+    ys, begin = [], 0
+    for size in blocks:
+        block = u[:, begin : begin + size]
+        y = stream(block[:, 0] if size == 1 else block)
+        ys.append(y[:, None] if size == 1 and not is_pooled(module) else y)
+        begin += size
+    expected, state = module.extend(u)
+    assert_same(named(joined(ys), stream.state), named(expected, state), tolerance(module, dtype))
 
-    def streamed(_: Any, u: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        ys, begin = [], 0
-        for size in sizes:
-            block = u[:, begin : begin + size]
-            ys.append(stream(block[:, 0])[:, None] if size == 1 else stream(block))
-            begin += size
-        return torch.cat(ys, 1), stream.state
-
-    with torch.no_grad():
-        expected = {"output": module.extend(u)[0], "state": torch.cat([x.flatten() for x in flat(module.extend(u)[1])])}
-        y, state = streamed(module, u, None)
-    assert_same(
-        {"output": y, "state": torch.cat([x.flatten() for x in flat(state)])}, expected, tolerance(module, dtype)
-    )
-
-
-def decoder(module: Any) -> Any:
-    for name in ("decoder", "realize"):
-        if hasattr(module, name):
-            return getattr(module, name)()
-    return module
+    rows = torch.tensor([False, True, False])
+    stream.reset(rows)
+    fresh, after_fresh = module.extend(u[:, :4])
+    further, after_further = module.extend(u[:, :4], state)
+    y = stream(u[:, :4])
+    for which, output, after in ((rows, fresh, after_fresh), (~rows, further, after_further)):
+        found, expected = ([x[which] for x in (a, *leaves(b))] for a, b in ((y, stream.state), (output, after)))
+        assert_same(named(found[0], found[1:]), named(expected[0], expected[1:]), tolerance(module, dtype))
 
 
-def flat(state: Any) -> list[torch.Tensor]:
-    return torch.utils._pytree.tree_leaves(state)
+def named(output: Tensor, state: Any) -> dict[str, Tensor]:
+    return {"output": output} | {f"state {k}": x for k, x in enumerate(leaves(state))}
 
 
 @causal
 def test_a_state_is_never_changed_in_place(mixer: Mixer) -> None:
     module = mixer.make()
-    u = signal(2, 5, mixer.channels)
-    state = a_state(module, 2, mixer.channels, F64)
-    before = [x.clone() for x in flat(state)]
+    u = mixer.signal(2, 5)
+    state = a_state(module, mixer.signal(2, 23, seed=1))
+    copies = [x.clone() for x in leaves(state)]
     module.extend(u, state)
     module.extend(u, state, lengths=torch.tensor([5, 0]), resets=torch.ones(2, 5, dtype=torch.bool))
     module.step(u[:, 0], state)
-    assert all(torch.equal(x, y) for x, y in zip(flat(state), before, strict=True))
+    assert all(torch.equal(x, y) for x, y in zip(leaves(state), copies, strict=True))
 
 
 @causal
 def test_states_do_not_grow(mixer: Mixer) -> None:
     module = mixer.make()
-    u = signal(2, 50, mixer.channels)
-    sizes = [[x.shape for x in flat(module.extend(u[:, :length])[1])] for length in (1, 2, 50)]
-    assert sizes[0] == sizes[1] == sizes[2] == [x.shape for x in flat(module.init_state(2))]
+    u = mixer.signal(2, 50)
+    shapes = [[x.shape for x in leaves(module.extend(u[:, :length])[1])] for length in (1, 2, 50)]
+    assert shapes[0] == shapes[1] == shapes[2] == [x.shape for x in leaves(module.init_state(2))]
 
 
 @causal
@@ -123,21 +140,21 @@ def test_states_do_not_grow(mixer: Mixer) -> None:
 def test_nothing_at_all(mixer: Mixer, dtype: torch.dtype) -> None:
     """A chunk of no samples returns the state it was given."""
     module = mixer.make(dtype)
-    empty = signal(2, 0, mixer.channels, dtype)
-    shape = module(signal(2, 1, mixer.channels, dtype)).shape
-    state = a_state(module, 2, mixer.channels, dtype)
-    for before in (state, None):
-        y, after = module.extend(empty, before)
-        assert y.shape == (shape[0], 0, *shape[2:])
-        expected = module.init_state(2, dtype=dtype) if before is None else before
-        assert all(torch.equal(x, y) for x, y in zip(flat(after), flat(expected), strict=True))
-    assert module(empty).shape == y.shape
+    empty = mixer.signal(2, 0, dtype)
+    for state in (a_state(module, mixer.signal(2, 23, dtype, seed=1)), None):
+        y, after = module.extend(empty, state)
+        expected = module.init_state(2, dtype=dtype) if state is None else state
+        assert all(torch.equal(x, y) for x, y in zip(leaves(after), leaves(expected), strict=True))
+        assert y.isfinite().all()
+    one = module(mixer.signal(2, 1, dtype)).shape
+    assert y.shape == (one if is_pooled(module) else (2, 0, one[-1]))
+    assert torch.equal(module(empty), y)
 
 
 @pytest.mark.parametrize("mixer", [mixer for mixer in MIXERS if mixer not in CAUSAL], ids=str)
 def test_looking_ahead_means_forward_only(mixer: Mixer) -> None:
     module = mixer.make()
-    u = signal(2, 5, mixer.channels)
+    u = mixer.signal(2, 5)
     module(u)
     with pytest.raises(NotCausalError, match=rf"{type(module).__name__}\.extend\(\) needs a causal layer"):
         module.extend(u)
@@ -145,13 +162,17 @@ def test_looking_ahead_means_forward_only(mixer: Mixer) -> None:
         module.step(u[:, 0], u.mT)
     with pytest.raises(NotCausalError, match=r"\.init_state\(\).*bidirectional=False"):
         module.init_state(2)
+    for name in ("decoder", "realize"):
+        if hasattr(module, name):
+            with pytest.raises(NotCausalError, match=rf"\.{name}\(\)"):
+                getattr(module, name)()
 
 
 @every
-@lengths
+@sizes
 def test_6_fft_and_scan(mixer: Mixer, dtype: torch.dtype, length: int) -> None:
     module = mixer.make(dtype)
-    u = signal(2, length, mixer.channels, dtype)
+    u = mixer.signal(2, length, dtype)
     run = extend if module.is_causal else forward
     expected = outcome(with_method(module, "scan"), run, u)
     assert_same(outcome(with_method(module, "fft"), run, u), expected, tolerance(module, dtype))
@@ -159,21 +180,22 @@ def test_6_fft_and_scan(mixer: Mixer, dtype: torch.dtype, length: int) -> None:
 
 
 @every
-@pytest.mark.parametrize("length", LENGTHS, ids="L{}".format)
+@pytest.mark.parametrize("length", [31, 33], ids=label)
 def test_6_types(mixer: Mixer, length: int) -> None:
     narrow = mixer.make(F32)
     wide = mixer.make(F64)
     wide.load_state_dict(narrow.state_dict())
-    u = signal(2, length, mixer.channels, F32)
+    u = mixer.signal(2, length, F32)
     run = extend if narrow.is_causal else forward
-    assert_same(outcome(narrow, run, u), outcome(wide, run, u.double()), tolerance(narrow, F32))
+    expected = outcome(wide, run, u.double() if u.is_floating_point() else u)
+    assert_same(outcome(narrow, run, u), expected, tolerance(narrow, F32))
 
 
 @every
 def test_6_devices(mixer: Mixer, device: torch.device) -> None:
     dtype = F32 if device.type == "mps" else F64
     here, there = mixer.make(dtype), mixer.make(dtype).to(device)
-    u = signal(2, 33, mixer.channels, dtype)
+    u = mixer.signal(2, 33, dtype)
     run = extend if here.is_causal else forward
     found = {name: x.cpu() for name, x in outcome(there, run, u.to(device)).items()}
     assert_same(found, outcome(here, run, u), tolerance(here, dtype))
