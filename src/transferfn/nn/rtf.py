@@ -321,7 +321,7 @@ class RTF(SequenceMixer):
             parts.append(f"kernel_dropout={self.kernel_dropout}")
         return ", ".join(parts)
 
-    def _numerators(self) -> tuple[nn.Parameter, nn.Parameter]:
+    def _numerators(self) -> tuple[Tensor, Tensor]:  # functional_call puts tensors where parameters were
         if self.numerator_kind == "truncated":
             return self.truncated_numerator, self.truncated_feedthrough
         return self.numerator, self.feedthrough
