@@ -25,6 +25,7 @@ class Mixer:
         channels: Number of channels of its input.
         mixes_channels: Whether an output depends on more than its own channel.
         vocabulary: Number of tokens it takes instead of samples with channels.
+        causal: Whether it has the recurrent verbs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Mixer:
     channels: int = 4
     mixes_channels: bool = False
     vocabulary: int | None = None
+    causal: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -87,8 +89,12 @@ MIXERS = [
     Mixer("rtf-scan", partial(RTF, 6, 7, horizon=32, method="scan", denominator_groups=3, init=reflections), 6),
     Mixer("rtf-dropout", partial(rtf, kernel_dropout=0.25)),
     Mixer("rtf-long", partial(RTF, 2, 66, horizon=67, init="montel"), 2),
-    Mixer("rtf-both", both),
-    Mixer("rtf-both-scan", partial(both, numerator="exact", constraint="reflection", method="scan", init=reflections)),
+    Mixer("rtf-both", both, causal=False),
+    Mixer(
+        "rtf-both-scan",
+        partial(both, numerator="exact", constraint="reflection", method="scan", init=reflections),
+        causal=False,
+    ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
     Mix("block", lambda: Block(4, rtf())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
@@ -96,6 +102,6 @@ MIXERS = [
     Mix("model-mean", model("mean", inputs=2, prenorm=False), 2),
     Mix("model-last", model("last", vocabulary=11), vocabulary=11),
     Mix("model-steps", model("per_step", inputs=2), 2),
-    Mix("model-both", model("mean", both, inputs=2), 2),
+    Mix("model-both", model("mean", both, inputs=2), 2, causal=False),
 ]
-CAUSAL = [mixer for mixer in MIXERS if mixer.build().is_causal]
+CAUSAL = [mixer for mixer in MIXERS if mixer.causal]

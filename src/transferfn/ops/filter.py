@@ -239,6 +239,8 @@ def _filter_both_ways(
     method: Method,
     kernel_dropout: float,
 ) -> Signal:
+    if method == "auto" and resets is not None and values_are_hidden() and u.device.type == "cpu":
+        method = "scan"  # nobody can look where the FFT path would have to cut rows
     if method == "scan":
         return _scan_both_ways(u, _true(system), lengths, resets)
     causal, anticausal = dropout(_kernel(system, u.shape[1]), kernel_dropout)
