@@ -17,20 +17,20 @@ resonances and slow decays it leaves only those of combs, whose one coefficient 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from transferfn.core.lattice import lattice_denominator
+from transferfn.core.lattice import Rows, lattice_denominator
 from transferfn.core.lattice import step_down as step_down
 from transferfn.core.lattice import step_up as step_up
 from transferfn.core.stability import stability
-from transferfn.typing import Denominator
 
 LARGEST_ERROR = 1e-10  # relative, of coefficients rebuilt from their parameters; beyond it these are noise
 SLACK = 1e-6  # the paper's
 SHOWN = 5  # rows named in an error
 
 
-def reflection(raw: Tensor) -> Denominator:
+def reflection(raw: Rows) -> Rows:
     """Map free parameters onto stable denominators: smooth, one to one, and every stable denominator is reached.
 
     k_m = tanh(g_m raw_m), with g_m the product of 1 - k_j^2 over j > m, then :func:`step_up`. The coefficients k are
@@ -39,10 +39,10 @@ def reflection(raw: Tensor) -> Denominator:
     that: :func:`transferfn.core.stability` judges the coefficients that are used.
 
     Args:
-        raw: Free parameters, (*bank, G, n).
+        raw: Free parameters, (*rows, n).
 
     Returns:
-        Denominator a_1..a_n, (*bank, G, n).
+        Denominator a_1..a_n, (*rows, n).
 
     Source:
         Reflection coefficients as in :func:`step_up`; the scale g is derived at the top of this module.
@@ -54,7 +54,7 @@ def reflection(raw: Tensor) -> Denominator:
     return lattice_denominator(raw)
 
 
-def reflection_parameters(a: Denominator) -> Tensor:
+def reflection_parameters(a: Rows) -> Rows:
     """Find the free parameters of stable denominators, the inverse of :func:`reflection`.
 
     Computed in float64. Rounding of the coefficients is amplified by the product of 1 / (1 - k_j^2); the result is
@@ -62,10 +62,10 @@ def reflection_parameters(a: Denominator) -> Tensor:
     have very large parameters: 2e3 for a Butterworth low-pass of order 8 at 0.2 of the Nyquist frequency, 2e10 at 0.05.
 
     Args:
-        a: Denominator a_1..a_n, (*bank, G, n).
+        a: Denominator a_1..a_n, (*rows, n).
 
     Returns:
-        Free parameters, (*bank, G, n).
+        Free parameters, (*rows, n).
 
     Raises:
         ValueError: if a denominator is not stable, or if rounding hides which parameters it has.
@@ -86,18 +86,18 @@ def reflection_parameters(a: Denominator) -> Tensor:
     return raw.to(a.dtype)
 
 
-def l1(raw: Tensor, slack: Tensor) -> Denominator:
+def l1(raw: Rows, slack: Float[Tensor, "*rows"]) -> Rows:
     """Scale free parameters to a sum of |a_i| below 1: raw / (sum |raw_i| + |slack| + 1e-6).
 
     The sum is taken larger by a few units of rounding, so that the constraint holds for the rounded coefficients of
     large parameters, too.
 
     Args:
-        raw: Free parameters, (*bank, G, n).
-        slack: One more parameter a denominator, (*bank, G).
+        raw: Free parameters, (*rows, n).
+        slack: One more parameter a denominator, (*rows).
 
     Returns:
-        Denominator a_1..a_n, (*bank, G, n).
+        Denominator a_1..a_n, (*rows, n).
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147, the constraint after Montel's bound on roots.
@@ -109,17 +109,17 @@ def l1(raw: Tensor, slack: Tensor) -> Denominator:
     return raw / (_bound(raw) + slack.abs() + SLACK)[..., None]
 
 
-def l1_parameters(a: Denominator) -> tuple[Tensor, Tensor]:
+def l1_parameters(a: Rows) -> tuple[Rows, Float[Tensor, "*rows"]]:
     """Find parameters of denominators within the l1 constraint, an inverse of :func:`l1` to rounding.
 
     Coefficients outside the constraint are taken as free parameters with a slack of 1, as the paper takes its xavier
     initialisation: the denominator is then a / (sum |a_i| + 1), not a.
 
     Args:
-        a: Denominator a_1..a_n, (*bank, G, n).
+        a: Denominator a_1..a_n, (*rows, n).
 
     Returns:
-        Free parameters, (*bank, G, n), and slack, (*bank, G).
+        Free parameters, (*rows, n), and slack, (*rows).
 
     Example:
         >>> l1_parameters(torch.tensor([[0.25, -0.5]]))

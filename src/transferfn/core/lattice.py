@@ -10,20 +10,22 @@ import math
 from typing import no_type_check
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.typing import Denominator
+Rows = Float[Tensor, "*rows n"]
+"""Denominators a_1..a_n, or the n numbers each stands for, along the last axis."""
 
 
-def step_up(k: Tensor) -> Denominator:
+def step_up(k: Rows) -> Rows:
     """Turn reflection coefficients into a denominator, which is stable if and only if all of them are within +-1.
 
     Args:
-        k: Reflection coefficients k_1..k_n, (*bank, G, n).
+        k: Reflection coefficients k_1..k_n, (*rows, n).
 
     Returns:
-        Denominator a_1..a_n, (*bank, G, n), with a_n = k_n.
+        Denominator a_1..a_n, (*rows, n), with a_n = k_n.
 
     Source:
         Levinson's recursion; e.g. Oppenheim and Schafer, Discrete-Time Signal Processing, section 11.4.
@@ -39,17 +41,17 @@ def step_up(k: Tensor) -> Denominator:
     return a[..., 1:]
 
 
-def step_down(a: Denominator) -> Tensor:
+def step_down(a: Rows) -> Rows:
     """Turn a denominator into reflection coefficients, the inverse of :func:`step_up`.
 
     The denominator is stable if and only if all coefficients are within +-1. If |k_m| is 1, those below are infinite
     or NaN; if it is near 1, they are as uncertain as rounding of a, divided by 1 - k_m^2, makes them.
 
     Args:
-        a: Denominator a_1..a_n, (*bank, G, n).
+        a: Denominator a_1..a_n, (*rows, n).
 
     Returns:
-        Reflection coefficients k_1..k_n, (*bank, G, n).
+        Reflection coefficients k_1..k_n, (*rows, n).
 
     Source:
         Levinson's recursion backwards, the test of Schur, Cohn and Jury.
@@ -66,14 +68,14 @@ def step_down(a: Denominator) -> Tensor:
     return torch.cat(highest_first[::-1], -1)
 
 
-def reflection_coefficients(raw: Tensor) -> Tensor:
+def reflection_coefficients(raw: Rows) -> Rows:
     """Map free parameters onto -1..1: k_m = tanh(g_m raw_m), with g_m the product of 1 - k_j^2 over j > m.
 
     Args:
-        raw: Free parameters, (*bank, G, n).
+        raw: Free parameters, (*rows, n).
 
     Returns:
-        Reflection coefficients k_1..k_n, (*bank, G, n), kept off +-1, which tanh rounds to beyond 19 in float64 and 9
+        Reflection coefficients k_1..k_n, (*rows, n), kept off +-1, which tanh rounds to beyond 19 in float64 and 9
         in float32.
 
     Example:
@@ -90,16 +92,16 @@ def reflection_coefficients(raw: Tensor) -> Tensor:
     return torch.cat(highest_first[::-1], -1)
 
 
-def lattice_denominator(raw: Tensor) -> Denominator:
+def lattice_denominator(raw: Rows) -> Rows:
     """The denominator of free parameters: :func:`step_up` of :func:`reflection_coefficients`.
 
     It has backward derivatives of every order and raises in forward mode, which the two functions themselves have.
 
     Args:
-        raw: Free parameters, (*bank, G, n).
+        raw: Free parameters, (*rows, n).
 
     Returns:
-        Denominator a_1..a_n, (*bank, G, n).
+        Denominator a_1..a_n, (*rows, n).
     """
     return _Lattice.apply(raw)
 
@@ -190,11 +192,11 @@ def _lattice_adjoint(raw: Tensor, ga: Tensor) -> Tensor:
             head = g[: m + 1]
             gk[m - 1] = (head[1:] * stages.pop()).sum(0)
             head.addcmul_(head.flip(0), k[m - 1])
-    slope = 1 - k * k
+    slope, saturated = 1 - k * k, k.abs() >= _largest(k)
     gx = torch.zeros_like(k)
     g_scale = torch.zeros_like(k[0])
     for m in range(n):
-        g_inner = slope[m] * (gk[m] - 2 * g_scale * k[m] * scale[m])
+        g_inner = torch.where(saturated[m], 0, slope[m] * (gk[m] - 2 * g_scale * k[m] * scale[m]))
         gx[m] = g_inner * scale[m]
         g_scale = g_scale * slope[m] + g_inner * x[m]
     return _order_last(gx, raw)
