@@ -1,0 +1,345 @@
+"""What each way to keep filters stable costs: ``python -m transferfn.bench.constraints [--quick]``.
+
+Five maps from free parameters to denominators, in the same layer, from the same combs: how well conditioned each is
+there and along training on small sequential digits, and what comes of the training. Prints Markdown and writes the same
+figures to results/constraints.json.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils import parametrize
+
+from transferfn.bench import filters
+from transferfn.core import constrain, stability
+from transferfn.core.lattice import step_down, step_up
+from transferfn.core.polynomial import monic, on_circle, roots
+from transferfn.models import Backbone, Classifier
+from transferfn.nn import RTF
+from transferfn.tasks import SmnistConfig, load_smnist
+from transferfn.tasks.smnist import Digits
+from transferfn.typing import Denominator
+
+COMMAND = "python -m transferfn.bench.constraints"
+MEMORIES = (64, 512, 2048)  # of the combs, in samples
+LARGEST_REFLECTION = 1 - 1e-15
+POINTS = 2**15  # of the unit circle
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Map:
+    """One way to write a denominator: free parameters, all along the last axis, to coefficients and back."""
+
+    name: str
+    denominator: Callable[[Tensor], Denominator]
+    parameters: Callable[[Denominator], Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of the study."""
+
+    orders: tuple[int, ...] = (8, 64)
+    filter_rates: tuple[float, ...] = (2e-3, 2e-2)
+    width: int = 32
+    layers: int = 2
+    side: int = 14
+    epochs: int = 5
+    batch: int = 40
+    images: int | None = None  # to train on; None means all
+    lr: float = 4e-3
+    seed: int = 0
+
+
+QUICK = Plan(orders=(8,), filter_rates=(2e-2,), width=16, layers=1, side=7, epochs=1, images=800)
+
+
+def l1(raw: Tensor) -> Denominator:
+    """The library's l1 constraint, its slack the last parameter.
+
+    Args:
+        raw: Free parameters, (*bank, G, n + 1).
+    """
+    return constrain.l1(raw[..., :-1], raw[..., -1])
+
+
+def l1_parameters(a: Denominator) -> Tensor:
+    """Parameters of :func:`l1`.
+
+    Args:
+        a: Denominator, (*bank, G, n).
+    """
+    raw, slack = constrain.l1_parameters(a)
+    return torch.cat((raw, slack[..., None]), -1)
+
+
+def plain_reflection(raw: Tensor) -> Denominator:
+    """Reflection coefficients k = tanh(raw), not scaled.
+
+    Args:
+        raw: Free parameters, (*bank, G, n).
+    """
+    return step_up(raw.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION))
+
+
+def plain_reflection_parameters(a: Denominator) -> Tensor:
+    """Parameters of :func:`plain_reflection`.
+
+    Args:
+        a: Denominator, (*bank, G, n).
+    """
+    return step_down(a).atanh()
+
+
+def sections(raw: Tensor) -> Denominator:
+    """Product of n / 2 second-order sections, the two coefficients of each mapped onto the triangle of stability.
+
+    A section is 1 + (1 + q) tanh(u) z^-1 + q z^-2 with q = tanh(v).
+
+    Args:
+        raw: All u, then all v, (*bank, G, n), n even.
+    """
+    u, v = raw.unflatten(-1, (2, -1)).unbind(-2)
+    q = v.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION)
+    p = (1 + q) * u.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION)
+    whole = torch.ones_like(raw[..., :1])
+    for p_i, q_i in zip(p.split(1, -1), q.split(1, -1), strict=True):
+        whole = pad(whole, (0, 2)) + p_i * pad(whole, (1, 1)) + q_i * pad(whole, (2, 0))
+    return whole[..., 1:]
+
+
+def section_parameters(a: Denominator) -> Tensor:
+    """Parameters of :func:`sections`: conjugate poles are paired, and of real ones the largest with the smallest.
+
+    Args:
+        a: Denominator, (*bank, G, n), n even.
+    """
+    rows = []
+    for poles in roots(a.flatten(0, -2))[0]:
+        pairs = [(-2 * float(z.real), float(z.abs()) ** 2) for z in poles if z.imag > 0]
+        real = poles.real[poles.imag == 0].sort().values.tolist()
+        pairs += [(-(low + high), low * high) for low, high in zip(real, reversed(real), strict=True)][: len(real) // 2]
+        p, q = torch.tensor(pairs, dtype=torch.float64).unbind(-1)
+        rows.append(torch.cat(((p / (1 + q)).atanh(), q.atanh())))
+    return torch.stack(rows).reshape(a.shape)
+
+
+MAPS = (
+    Map("none", lambda raw: raw.clone(), lambda a: a),
+    Map("l1", l1, l1_parameters),
+    Map("reflection", constrain.reflection, constrain.reflection_parameters),
+    Map("tanh reflection", plain_reflection, plain_reflection_parameters),
+    Map("second-order sections", sections, section_parameters),
+)
+
+
+class Parametrized(nn.Module):
+    """A map as PyTorch's parametrization of a layer's ``denominator``, computed in float64 like the library's own.
+
+    Args:
+        kind: The map.
+    """
+
+    def __init__(self, kind: Map) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Coefficients of free parameters.
+
+        Args:
+            raw: Free parameters.
+        """
+        return self.kind.denominator(raw.to(torch.float64))
+
+    def right_inverse(self, a: Tensor) -> Tensor:
+        """Free parameters of coefficients.
+
+        Args:
+            a: Denominator.
+        """
+        return self.kind.parameters(a.to(torch.float64)).to(torch.float32)
+
+
+def spread(kind: Map, raw: Tensor) -> tuple[float, float]:
+    """How unevenly and how strongly parameters act, each the largest over denominators.
+
+    Args:
+        kind: The map.
+        raw: Free parameters, (G, n).
+
+    Returns:
+        Condition of the Jacobian J = d a / d raw, the ratio of its extreme singular values; and its stiffness: the
+        largest change of the filter 1/A, relative and in the mean square over the unit circle, |dA / A|, for a
+        change of the parameters by 1. Its square is the largest eigenvalue of J^T R J, with R the autocorrelation of
+        the impulse response of 1/A.
+    """
+    raw = raw.detach().to(torch.float64)
+    jacobians = torch.func.vmap(torch.func.jacrev(kind.denominator))(raw)
+    values = torch.linalg.svdvals(jacobians)
+    a = kind.denominator(raw)
+    correlation = torch.fft.irfft(on_circle(monic(a), POINTS).abs() ** -2, POINTS)[..., : a.shape[-1]]
+    lags = torch.arange(a.shape[-1])
+    correlations = correlation[..., (lags[:, None] - lags).abs()]
+    largest = torch.linalg.eigvalsh(jacobians.mT @ correlations @ jacobians)[..., -1]
+    return float((values[..., 0] / values[..., -1]).max()), math.sqrt(float(largest.max()))
+
+
+def at_combs(kind: Map, order: int) -> Row:
+    """Condition and stiffness at combs of either sign, the worse of the two, for each memory.
+
+    Args:
+        kind: The map.
+        order: Order n.
+    """
+    found: Row = {"map": kind.name, "order": order}
+    for tau in MEMORIES:
+        both = [spread(kind, kind.parameters(filters.comb(order, tau, sign=sign).a)) for sign in (1, -1)]
+        found[f"condition, tau {tau}"], found[f"stiffness, tau {tau}"] = map(max, *both)
+    return found
+
+
+def train(kind: Map, order: int, filter_rate: float, plan: Plan) -> Row:
+    """Train a small classifier of digits read pixel by pixel.
+
+    Args:
+        kind: How the denominators of its filters are written.
+        order: Their order n.
+        filter_rate: Learning rate of the filters.
+        plan: Sizes and settings.
+
+    Returns:
+        Test accuracy in percent, the largest condition along training, the largest pole radius and the share of
+        denominators that are unstable at the end, and milliseconds a step.
+    """
+    torch.manual_seed(plan.seed)
+    config = SmnistConfig(side=plan.side, validation=0)
+    data = load_smnist(config)
+
+    def mixer() -> RTF:
+        layer = RTF(plan.width, order, horizon=config.length)
+        parametrize.register_parametrization(layer, "denominator", Parametrized(kind), unsafe=True)
+        return layer
+
+    backbone = Backbone(plan.width, plan.layers, mixer, inputs=config.channels, norm="layer")
+    model = Classifier(backbone, config.classes, head="last")
+    optimizer = torch.optim.AdamW(
+        model.param_groups(lr=plan.lr, weight_decay=0.05, filter_lr=filter_rate, filter_weight_decay=0.0)
+    )
+    steps = (plan.images or len(data.train)) // plan.batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=plan.epochs * steps,
+        pct_start=0.1,
+        cycle_momentum=False,
+    )
+
+    def spreads() -> list[tuple[float, float]]:
+        return [spread(kind, layer.parametrizations.denominator.original) for layer in _filters(model)]
+
+    seen, seconds, loss = spreads(), [], math.nan
+    for _ in range(plan.epochs):
+        for rows in torch.randperm(len(data.train))[: steps * plan.batch].split(plan.batch):
+            batch = data.train.gather(rows.tolist())
+            start = time.perf_counter()
+            cost = nn.functional.cross_entropy(model(batch.inputs), batch.targets)
+            optimizer.zero_grad()
+            cost.backward()
+            optimizer.step()
+            schedule.step()
+            seconds.append(time.perf_counter() - start)
+            loss = float(cost.detach())
+        if not math.isfinite(loss):
+            break
+        seen += spreads()
+    found: Row = {
+        "map": kind.name,
+        "order": order,
+        "filter lr": filter_rate,
+        "accuracy %": _accuracy(model.eval(), data.test),
+        "final loss": loss,
+        "condition": max(condition for condition, _ in seen),
+        "stiffness": max(stiffness for _, stiffness in seen),
+    }
+    with torch.no_grad():
+        verdicts = [stability(layer.system().a) for layer in _filters(model)]
+    share = torch.cat([verdict.stable for verdict in verdicts]).double().mean()
+    found["not stable %"] = 100 * (1 - float(share))
+    found["largest radius"] = max(float(verdict.radius.max()) for verdict in verdicts)
+    found["ms a step"] = 1e3 * sorted(seconds)[len(seconds) // 2]
+    return found
+
+
+def report(*, quick: bool = False, out: Path = Path("results/constraints.json")) -> None:
+    """Measure, print Markdown and write JSON.
+
+    Args:
+        quick: Order 8 and a handful of steps only, in less than a minute; figures of training then mean little.
+        out: File for the figures.
+    """
+    torch.set_num_threads(1)
+    plan = QUICK if quick else Plan()
+    command = COMMAND + " --quick" * quick
+    found: Row = {"command": command, "machine": _machine(), "plan": asdict(plan)}
+    print(f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}\n")
+    print("Condition of the Jacobian d a / d parameters, and stiffness, at combs:\n")
+    found["combs"] = _table(at_combs(kind, order) for order in plan.orders for kind in MAPS)
+    length, images = plan.side**2, plan.images or 4000
+    print(
+        f"\nSequential digits of {length} pixels: {images} images, {plan.epochs} epochs in batches of {plan.batch}, "
+        f"{plan.layers} layers of width {plan.width}, lr {plan.lr:g}, read at the last pixel:\n"
+    )
+    found["training"] = _table(
+        train(kind, order, rate, plan) for order in plan.orders for rate in plan.filter_rates for kind in MAPS
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _filters(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, RTF)]
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, data: Digits) -> float:
+    batch = data.gather(range(len(data)))
+    return 100 * float((model(batch.inputs).argmax(-1) == batch.targets).double().mean())
+
+
+def _table(rows: Iterable[Row]) -> list[Row]:
+    """Print rows as they come, and keep them."""
+    kept = []
+    for row in rows:
+        if not kept:
+            print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
+        print(f"| {' | '.join(x if isinstance(x, str) else f'{x:.4g}' for x in row.values())} |", flush=True)
+        kept.append(row)
+    return kept
+
+
+def _machine() -> dict[str, str]:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    cores = f"{model} ({os.cpu_count()} cores, 1 thread), {platform.system()}"
+    return {"processor": cores, "Python": platform.python_version(), "torch": torch.__version__}
+
+
+if __name__ == "__main__":
+    tyro.cli(report)
