@@ -19,7 +19,7 @@ ROUNDING = 64  # relative to the largest value, in units of eps; 14 was measured
 
 NAMES = ("u", "b", "a", "h0", "past")
 SIZES = [
-    # m, n, length, channels, extra past: tiles are 32 channels, blocks 4 steps by 4 lags, windows 256 steps
+    # m, n, length, channels, extra past: tiles are 4 to 16 channels, blocks 4 steps by 4 lags, windows 128 steps
     (2, 2, 7, 6, 0),
     (0, 3, 7, 6, 0),
     (3, 0, 7, 6, 0),
@@ -159,7 +159,7 @@ def test_forward_mode_raises_and_is_never_silently_zero(name) -> None:
 
 
 @RESETS
-@pytest.mark.parametrize("operator", ["recurrence", "recurrence_adjoint", "lag_products"])
+@pytest.mark.parametrize("operator", ["recurrence", "recurrence_adjoint", "lag_products", "recurrence_gradients"])
 def test_operators_are_registered_correctly(operator, resets) -> None:
     u, b, a, h0, past, cuts = example(3, 2, 6, 5, resets=resets)
     w = torch.cat((past, u), 1)
@@ -167,6 +167,7 @@ def test_operators_are_registered_correctly(operator, resets) -> None:
         "recurrence": (u, b, a, h0, past, cuts),
         "recurrence_adjoint": (u, w, b, a, cuts),
         "lag_products": (u, w, cuts, 3),
+        "recurrence_gradients": (u, w if resets else None, u, w, b, a, h0, resets),
     }[operator]
     torch.library.opcheck(getattr(torch.ops.transferfn, operator).default, arguments)
 

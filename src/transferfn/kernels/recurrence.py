@@ -3,7 +3,8 @@
     w_t = u_t - (a_1 w_(t-1) + ... + a_n w_(t-n)),        y_t = h0 u_t + b_1 w_(t-1) + ... + b_m w_(t-m)
 
 Three raw operators (the recurrence, its adjoint, the products of two signals at each lag) are closed under
-differentiation: the backward pass of each is made of the other two, so that derivatives of any order are right.
+differentiation: the backward pass of each is made of the other two, so that derivatives of any order are right. A
+fourth does the common case, all first derivatives without resets, in one run over the signals.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from transferfn.kernels import threads
+from transferfn.kernels.arrays import flat, into_channels, lanes, numpy
 
 Signal = Float[Tensor, "B L D"]
 Extended = Float[Tensor, "B T D"]  # a signal with the samples before it, T = past + L
@@ -46,34 +48,35 @@ def recurrence(
 def _recurrence(
     u: Tensor, b: Tensor, a: Tensor, h0: Tensor, past: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    from transferfn.kernels import _loops as loops
+    from transferfn.kernels import _scan as loops
 
-    batch, length, channels = u.shape
-    y = torch.empty(batch, length if b.shape[1] else 0, channels, dtype=u.dtype)
-    w = torch.empty(batch, past.shape[1] + length, channels, dtype=u.dtype)
+    y, w = _outputs(u, b, past)
     w[:, : past.shape[1]] = past
-    arrays = (_time_major(u), _lag_major(b), _lag_major(a), _numpy(h0), _cuts(resets))
-    outputs = (past.shape[1], y.numpy(), w.numpy())
-    _over_tiles(lambda i, j: loops.scan(*arrays, *outputs, i, j), u, b.shape[1] + a.shape[1])
+    arrays = (*flat(u), _lag_major(b), _lag_major(a), numpy(h0)[None], _cuts(resets))
+    _over_tiles(loops.scan, (*arrays, past.shape[1], *flat(y), *flat(w)), u, b.shape[1] + a.shape[1])
     return y, w
 
 
 @_recurrence.register_fake
 def _(u, b, a, h0, past, resets):
+    return _outputs(u, b, past)
+
+
+def _outputs(u: Tensor, b: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
     batch, length, channels = u.shape
-    y = u.new_empty(batch, length if b.shape[1] else 0, channels)
+    y = torch.empty_like(u) if b.shape[1] else u.new_empty(batch, 0, channels)
     return y, u.new_empty(batch, past.shape[1] + length, channels)
 
 
 @torch.library.custom_op("transferfn::recurrence_adjoint", mutates_args=())
 @no_type_check
 def _adjoint(gy: Tensor, gw: Tensor, b: Tensor, a: Tensor, resets: Tensor | None) -> Tensor:
-    from transferfn.kernels import _loops as loops
+    from transferfn.kernels import _scan as loops
 
-    lam = torch.empty_like(gw, memory_format=torch.contiguous_format)
+    lam = gw.new_empty(gw.shape)
     past = gw.shape[1] - gy.shape[1]
-    arrays = (_time_major(gy), _time_major(gw), _lag_major(b), _lag_major(a), _cuts(resets), past, lam.numpy())
-    _over_tiles(lambda i, j: loops.adjoint(*arrays, i, j), gy, b.shape[1] + a.shape[1])
+    arrays = (*flat(gy), *flat(gw), _lag_major(b), _lag_major(a), _cuts(resets), past, *flat(lam))
+    _over_tiles(loops.adjoint, arrays, gy, b.shape[1] + a.shape[1])
     return lam
 
 
@@ -85,18 +88,42 @@ def _(gy, gw, b, a, resets):
 @torch.library.custom_op("transferfn::lag_products", mutates_args=())
 @no_type_check
 def _lag_products(x: Tensor, w: Tensor, resets: Tensor | None, lags: int) -> Tensor:
-    from transferfn.kernels import _loops as loops
+    from transferfn.kernels import _scan as loops
 
-    products = torch.empty(x.shape[0], lags, x.shape[2], dtype=x.dtype)
+    products = x.new_zeros(_row_groups(x), lags, x.shape[2])
     past = w.shape[1] - x.shape[1]
-    arrays = (_time_major(x), _time_major(w), _cuts(resets), past, products.numpy())
-    _over_tiles(lambda i, j: loops.lag_products(*arrays, i, j), x, lags)
-    return products.sum(0).mT.contiguous()
+    _over_tiles(loops.lag_products, (*flat(x), *flat(w), _cuts(resets), past, products.numpy()), x, lags)
+    return _summed(products)
 
 
 @_lag_products.register_fake
 def _(x, w, resets, lags):
     return x.new_empty(x.shape[2], lags)
+
+
+@torch.library.custom_op("transferfn::recurrence_gradients", mutates_args=())
+@no_type_check
+def _gradients(
+    gy: Tensor, gw: Tensor | None, u: Tensor, w: Tensor, b: Tensor, a: Tensor, h0: Tensor, through_past: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    from transferfn.kernels import _scan as loops
+
+    past = w.shape[1] - u.shape[1]
+    gu, gpast = torch.empty_like(u), u.new_zeros(u.shape[0], past if through_past else 0, u.shape[2])
+    groups = _row_groups(u)
+    gb, ga, gh = (u.new_zeros(groups, lags, u.shape[2]) for lags in (b.shape[1], a.shape[1], 1))
+    signals = (*flat(gy), *flat(u.new_empty(0, 0, 0) if gw is None else gw), *flat(u), *flat(w))
+    arrays = (_lag_major(b), _lag_major(a), numpy(h0)[None], past)
+    outputs = (*flat(gu), *flat(gpast), gb.numpy(), ga.numpy(), gh.numpy())
+    _over_tiles(loops.gradients, (*signals, *arrays, *outputs), u, 2 * (b.shape[1] + a.shape[1]))
+    return gu, _summed(gb), _summed(ga), _summed(gh).flatten(), gpast
+
+
+@_gradients.register_fake
+def _(gy, gw, u, w, b, a, h0, through_past):
+    past = w.shape[1] - u.shape[1] if through_past else 0
+    gpast = u.new_empty(u.shape[0], past, u.shape[2])
+    return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), torch.empty_like(h0), gpast
 
 
 class _Recurrence(torch.autograd.Function):
@@ -109,16 +136,20 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         u, b, a, h0, _, resets = inputs
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(u, b, a, h0, resets, output[1])
 
     @staticmethod
     def backward(ctx, gy, gw):
         u, b, a, h0, resets, w = ctx.saved_tensors
-        if b.shape[1] == 0:
+        if gy is None or b.shape[1] == 0:
             gy = torch.zeros_like(u)
-        lam = _Adjoint.apply(gy, gw, b, a, resets)
-        start = w.shape[1] - u.shape[1]
         need_u, need_b, need_a, need_h0, need_past, _ = ctx.needs_input_grad
+        if resets is None and b.shape[1]:
+            gu, gb, ga, gh0, gpast = _Gradients.apply(gy, gw, u, w, b, a, h0, need_past)
+            return gu, gb, ga, gh0, gpast if need_past else None, None
+        lam = _Adjoint.apply(gy, torch.zeros_like(w) if gw is None else gw, b, a, resets)
+        start = w.shape[1] - u.shape[1]
         return (
             lam[:, start:] + h0 * gy if need_u else None,
             _LagProducts.apply(gy, w, resets, b.shape[1]) if need_b else None,
@@ -127,6 +158,50 @@ class _Recurrence(torch.autograd.Function):
             lam[:, :start] if need_past else None,
             None,
         )
+
+
+class _Gradients(torch.autograd.Function):
+    """All gradients of the recurrence without resets: with lam = A(gy, gw), the adjoint, these.
+
+    gu = lam + h0 gy,   gb = P(gy, w),   ga = -P(lam, w),   gh0 = <gy, u>,   gpast = lam before the signal.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gy, gw, u, w, b, a, h0, through_past):
+        return _gradients(gy, gw, u, w, b, a, h0, through_past)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.through_past = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx, cu, cb, ca, ch, cp):
+        gy, gw, u, w, b, a, h0 = ctx.saved_tensors
+        start = w.shape[1] - u.shape[1]
+        lam = _Adjoint.apply(gy, torch.zeros_like(w) if gw is None else gw, b, a, None)[:, start:]
+        to_lam = cu - _weighted_past(w, ca, start)
+        to_past = cp if ctx.through_past else torch.zeros_like(w[:, :start])
+        y, x = _Recurrence.apply(to_lam, b, a, torch.zeros_like(h0), to_past, None)
+        no_lags = b[:, :0]
+        return (
+            y + h0 * cu + ch * u + _weighted_past(w, cb, start),
+            None if gw is None else x,
+            ch * gy,
+            _Adjoint.apply(gy, torch.zeros_like(w), cb, no_lags, None)
+            - _Adjoint.apply(lam, torch.zeros_like(w), ca, no_lags, None),
+            _LagProducts.apply(gy, x, None, b.shape[1]),
+            -_LagProducts.apply(lam, x, None, a.shape[1]),
+            (gy * cu).sum((0, 1)),
+            None,
+        )
+
+
+def _weighted_past(w: Tensor, c: Tensor, start: int) -> Tensor:
+    """sum_i c_i w_(t-i) at each sample of the signal."""
+    return _Recurrence.apply(w[:, start:], c, c[:, :0], torch.zeros_like(c[:, 0]), w[:, :start], None)[0]
 
 
 class _Adjoint(torch.autograd.Function):
@@ -179,12 +254,6 @@ class _LagProducts(torch.autograd.Function):
         return gx, _Adjoint.apply(x, torch.zeros_like(w), g, none, resets), None, None
 
 
-def _fold_into_channels(x: Tensor, axis: int | None, size: int, *, channel_axis: int) -> Tensor:
-    """Move a vmapped axis next to the channels and merge the two, (..., size * D, ...)."""
-    x = x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
-    return x.movedim(0, channel_axis).flatten(channel_axis, channel_axis + 1)
-
-
 def _one_by_one(operator, info, in_dims, args):
     """Batched resets cut each element elsewhere, so nothing is shared: one call an element."""
     results = [
@@ -201,8 +270,8 @@ def _(info, in_dims, u, b, a, h0, past, resets):
     if in_dims[5] is not None:
         return _one_by_one(_recurrence, info, in_dims, (u, b, a, h0, past, resets))
     size = info.batch_size
-    u, past = (_fold_into_channels(x, d, size, channel_axis=2) for x, d in ((u, in_dims[0]), (past, in_dims[4])))
-    b, a, h0 = (_fold_into_channels(x, d, size, channel_axis=0) for x, d in zip((b, a, h0), in_dims[1:4], strict=True))
+    u, past = (into_channels(x, d, size, channel_axis=2) for x, d in ((u, in_dims[0]), (past, in_dims[4])))
+    b, a, h0 = (into_channels(x, d, size, channel_axis=0) for x, d in zip((b, a, h0), in_dims[1:4], strict=True))
     y, w = _recurrence(u, b, a, h0, past, resets)
     return (y.unflatten(2, (size, -1)), w.unflatten(2, (size, -1))), (2, 2)
 
@@ -212,8 +281,8 @@ def _(info, in_dims, gy, gw, b, a, resets):
     if in_dims[4] is not None:
         return _one_by_one(_adjoint, info, in_dims, (gy, gw, b, a, resets))
     size = info.batch_size
-    gy, gw = (_fold_into_channels(x, d, size, channel_axis=2) for x, d in ((gy, in_dims[0]), (gw, in_dims[1])))
-    b, a = (_fold_into_channels(x, d, size, channel_axis=0) for x, d in ((b, in_dims[2]), (a, in_dims[3])))
+    gy, gw = (into_channels(x, d, size, channel_axis=2) for x, d in ((gy, in_dims[0]), (gw, in_dims[1])))
+    b, a = (into_channels(x, d, size, channel_axis=0) for x, d in ((b, in_dims[2]), (a, in_dims[3])))
     return _adjoint(gy, gw, b, a, resets).unflatten(2, (size, -1)), 2
 
 
@@ -222,15 +291,22 @@ def _(info, in_dims, x, w, resets, lags):
     if in_dims[2] is not None:
         return _one_by_one(_lag_products, info, in_dims, (x, w, resets, lags))
     size = info.batch_size
-    x, w = (_fold_into_channels(v, d, size, channel_axis=2) for v, d in ((x, in_dims[0]), (w, in_dims[1])))
+    x, w = (into_channels(v, d, size, channel_axis=2) for v, d in ((x, in_dims[0]), (w, in_dims[1])))
     return _lag_products(x, w, resets, lags).unflatten(0, (size, -1)), 0
 
 
-def _numpy(x: Tensor):
-    return x.detach().contiguous().numpy()
-
-
-_time_major = _numpy
+@_gradients.register_vmap
+def _(info, in_dims, gy, gw, u, w, b, a, h0, through_past):
+    size = info.batch_size
+    if gw is not None:
+        gw = into_channels(gw, in_dims[1], size, channel_axis=2)
+    gy, u, w = (
+        into_channels(x, d, size, channel_axis=2) for x, d in ((gy, in_dims[0]), (u, in_dims[2]), (w, in_dims[3]))
+    )
+    b, a, h0 = (into_channels(x, d, size, channel_axis=0) for x, d in zip((b, a, h0), in_dims[4:7], strict=True))
+    gu, gb, ga, gh0, gpast = _gradients(gy, gw, u, w, b, a, h0, through_past)
+    coefficients = (x.unflatten(0, (size, -1)) for x in (gb, ga, gh0))
+    return (gu.unflatten(2, (size, -1)), *coefficients, gpast.unflatten(2, (size, -1))), (2, 0, 0, 0, 2)
 
 
 def _lag_major(c: Tensor):
@@ -238,12 +314,25 @@ def _lag_major(c: Tensor):
 
 
 def _cuts(resets: Tensor | None):
-    return _numpy(torch.empty(0, 0, dtype=torch.bool) if resets is None else resets)
+    return numpy(torch.empty(0, 0, dtype=torch.bool) if resets is None else resets)
 
 
-def _over_tiles(work, u: Tensor, lags: int) -> None:
-    from transferfn.kernels._loops import TILE
+def _row_groups(u: Tensor) -> int:
+    """How many groups of rows lie side by side in the lanes of a register."""
+    batch, _, channels = u.shape
+    return -(-batch // max(lanes(u) // max(channels, 1), 1))
 
+
+def _summed(products: Tensor) -> Tensor:
+    """From (groups, lags, D) to the coefficients' (D, lags)."""
+    return products.sum(0).mT.contiguous()
+
+
+def _over_tiles(loop, arrays, u: Tensor, lags: int) -> None:
     batch, length, channels = u.shape
-    if batch and channels:
-        threads.split(work, batch * -(-channels // TILE), cost=batch * length * channels * (lags + 1))
+    if not batch or not channels:
+        return
+    width = lanes(u)
+    sizes = (batch, length, channels, width)
+    jobs = _row_groups(u) * -(-channels // width)
+    threads.split(lambda i, j: loop(*arrays, sizes, i, j), jobs, cost=batch * length * channels * (lags + 1))

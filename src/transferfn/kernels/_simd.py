@@ -1,0 +1,120 @@
+"""A SIMD register as a value inside Numba loops: sixteen float32 or eight float64 side by side, or half as many.
+
+Numba leaves it to the optimiser whether a loop is vectorised; loops whose accumulators must stay in registers say it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+# pyright: reportOptionalCall=false, reportCallIssue=false
+# Numba's decorators have no types.
+
+BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+
+
+class Lanes(types.Type):
+    """The Numba type of a register.
+
+    Args:
+        dtype: Type of an element.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.width = 8 * BYTES // dtype.bitwidth
+        super().__init__(name=f"Lanes({dtype})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, lanes: Lanes) -> None:
+        element = ir.FloatType() if lanes.dtype == types.float32 else ir.DoubleType()
+        super().__init__(manager, lanes, ir.VectorType(element, lanes.width))
+
+
+def _define(operation: Any, instruction: str) -> None:
+    @infer_global(operation)
+    class _(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Lanes) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    @lower_builtin(operation, Lanes, Lanes)
+    def _(context, builder, sig, args):
+        return getattr(builder, instruction)(*args, flags=("contract",))  # a * b + c may be one instruction
+
+
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, lanes: Lanes) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), context.get_value_type(lanes).as_pointer())
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """Read a register from a contiguous array of one axis, starting at element ``index``, which is not checked.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Where to read.
+        index: First element.
+    """
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_address(context, builder, sig.args[0], *args, lanes))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write a register to a contiguous array of one axis, starting at element ``index``, which is not checked.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Where to write.
+        index: First element.
+        value: What to write.
+    """
+
+    def codegen(context, builder, sig, args):
+        written = builder.store(args[2], _address(context, builder, sig.args[0], args[0], args[1], value))
+        written.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), codegen
+
+
+@intrinsic
+def splat(typingctx, x):
+    """A register that holds a number in every lane.
+
+    Args:
+        typingctx: Given by Numba.
+        x: The number, float32 or float64.
+    """
+    lanes = Lanes(x)
+
+    def codegen(context, builder, sig, args):
+        vector = context.get_value_type(lanes)
+        anything = ir.Constant(vector, ir.Undefined)
+        first = builder.insert_element(anything, args[0], ir.Constant(ir.IntType(32), 0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
+        return builder.shuffle_vector(first, anything, everywhere)
+
+    return lanes(x), codegen

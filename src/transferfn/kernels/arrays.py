@@ -1,0 +1,75 @@
+"""Tensors as the arrays that native loops take, and memory for the loops to work in."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+KEPT = 1 << 23  # bytes of work space that a thread keeps for its next call; mapping memory anew is slow
+
+_kept = threading.local()
+
+
+def numpy(x: Tensor) -> Any:
+    """A contiguous array of the same values.
+
+    Args:
+        x: A tensor on the CPU.
+    """
+    return x.detach().contiguous().numpy()
+
+
+def flat(x: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """The elements from the first to the last one in memory, none copied, and the strides of the axes.
+
+    Args:
+        x: A tensor on the CPU.
+    """
+    x = x.detach()
+    extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+    return x.as_strided((extent,), (1,)).numpy(), x.stride()
+
+
+def lanes(x: Tensor) -> int:
+    """How many elements a register of the native loops holds.
+
+    Args:
+        x: A tensor of their type.
+    """
+    from transferfn.kernels._simd import BYTES
+
+    return BYTES // x.element_size()
+
+
+def workspace(size: int, dtype: torch.dtype) -> Any:
+    """Uninitialised memory for the calling thread, the same at every call.
+
+    Args:
+        size: Number of elements.
+        dtype: float32 or float64.
+    """
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    count = size * np.dtype(kind).itemsize
+    kept = getattr(_kept, "memory", None)
+    if kept is None or kept.nbytes < count:
+        kept = np.empty(count, np.uint8)
+        if count <= KEPT:
+            _kept.memory = kept
+    return kept[:count].view(kind)
+
+
+def into_channels(x: Tensor, axis: int | None, size: int, *, channel_axis: int) -> Tensor:
+    """Merge a vmapped axis with the channels, (..., size * D, ...).
+
+    Args:
+        x: An argument of an operator under vmap.
+        axis: Where its vmapped axis is; None for one that all share.
+        size: Length of that axis.
+        channel_axis: Where its channels are.
+    """
+    x = x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
+    return x.movedim(0, channel_axis).flatten(channel_axis, channel_axis + 1)
