@@ -1,9 +1,8 @@
-"""Everything built around a mixer that must obey the contract, small, with every parameter and average stirred."""
+"""Backbones and classifiers, small, with every parameter and average stirred."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,20 +10,13 @@ from torch import Tensor, nn
 
 from models.leaky import LeakyIntegrator
 from transferfn.models import Backbone, Classifier
-from transferfn.nn.block import Block
 from transferfn.nn.mixer import SequenceMixer
 
 CHANNELS, INPUTS, TOKENS, CLASSES = 4, 2, 11, 3
 
-Build = Callable[..., nn.Module]
-
 
 def leaky() -> SequenceMixer:
     return LeakyIntegrator(CHANNELS)
-
-
-def block(mixer: Callable[[], SequenceMixer] = leaky, **options: Any) -> nn.Module:
-    return Block(CHANNELS, mixer(), **options)
 
 
 def backbone(mixer: Callable[[], SequenceMixer] = leaky, **options: Any) -> Backbone:
@@ -35,22 +27,9 @@ def classifier(mixer: Callable[[], SequenceMixer] = leaky, *, head: str, **optio
     return Classifier(backbone(mixer, **options), CLASSES, head=head)
 
 
-SUBJECTS: dict[str, Build] = {
-    "block": block,
-    "block-post": partial(block, prenorm=False),
-    "block-layer": partial(block, norm="layer"),
-    "block-layer-post": partial(block, norm="layer", prenorm=False),
-    "block-bare": partial(block, norm=None, gelu=False, glu=False, residual=False),
-    "backbone": partial(backbone, inputs=INPUTS),
-    "backbone-post": partial(backbone, inputs=INPUTS, prenorm=False),
-    "backbone-tokens-layer": partial(backbone, vocabulary=TOKENS, norm="layer"),
-    "classifier-mean": partial(classifier, head="mean", inputs=INPUTS),
-    "classifier-last": partial(classifier, head="last", vocabulary=TOKENS),
-    "classifier-per_step": partial(classifier, head="per_step", inputs=INPUTS, norm="layer", prenorm=False),
-}
-
-
-def make(build: Build, *, dtype: torch.dtype = torch.float64, training: bool = False, **options: Any) -> nn.Module:
+def make(
+    build: Callable[..., nn.Module], *, dtype: torch.dtype = torch.float64, training: bool = False, **options: Any
+) -> nn.Module:
     """Build a subject whose norms and biases are not at their trivial start."""
     torch.manual_seed(0)
     module = build(**options).to(dtype)
@@ -63,16 +42,6 @@ def make(build: Build, *, dtype: torch.dtype = torch.float64, training: bool = F
 def draw(module: nn.Module, batch_size: int, length: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
     """Draw an input that the subject takes, from a fixed seed."""
     generator = torch.Generator().manual_seed(1000 * batch_size + length)
-    if takes_tokens(module):
+    if any(isinstance(child, nn.Embedding) for child in module.modules()):
         return torch.randint(TOKENS, (batch_size, length), generator=generator)
-    width = CHANNELS if isinstance(module, Block) else INPUTS
-    return torch.randn(batch_size, length, width, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def takes_tokens(module: nn.Module) -> bool:
-    return any(isinstance(child, nn.Embedding) for child in module.modules())
-
-
-def pooled(module: nn.Module) -> bool:
-    """Whether there is one output for all samples so far, not one a sample."""
-    return isinstance(module, Classifier) and module.head != "per_step"
+    return torch.randn(batch_size, length, INPUTS, generator=generator, dtype=torch.float64).to(dtype)
