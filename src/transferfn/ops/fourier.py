@@ -1,4 +1,4 @@
-"""Filtering by FFT: any device, at a cost that does not depend on the order."""
+"""Filtering by FFT: any device, at a cost that does not depend on the order. CPUs have native loops for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transferfn.kernels.convolution import convolution
 from transferfn.typing import Signal
 
 LongKernel = Float[Tensor, "D _"]  # at least as many samples as the signal
@@ -43,6 +44,18 @@ def convolve(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
     Returns:
         One output (B, L, D) for each bank.
     """
+    if u.device.type == "cpu":
+        return tuple(convolution(u, k) for k in kernels)
+    return convolve_by_torch(u, *kernels)
+
+
+def convolve_by_torch(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
+    """Do what :func:`convolve` does, with PyTorch's transforms.
+
+    Args:
+        u: Input, (B, L, D).
+        kernels: Impulse responses of at least L samples, (D, >= L) each; any floating type.
+    """
     length = u.shape[1]
     size = fast_length(2 * length - 1)
     spectrum = torch.fft.rfft(u.mT.contiguous(), size)
@@ -64,6 +77,19 @@ def convolve_both_ways(u: Signal, causal: LongKernel, anticausal: LongKernel) ->
 
     Returns:
         Output, (B, L, D).
+    """
+    if u.device.type == "cpu":
+        return convolution(u, causal, anticausal)
+    return convolve_both_ways_by_torch(u, causal, anticausal)
+
+
+def convolve_both_ways_by_torch(u: Signal, causal: LongKernel, anticausal: LongKernel) -> Signal:
+    """Do what :func:`convolve_both_ways` does, with PyTorch's transforms.
+
+    Args:
+        u: Input, (B, L, D).
+        causal: Response kc to the present and the past, (D, >= L).
+        anticausal: Response ka to the future, (D, >= L - 1).
     """
     length = u.shape[1]
     size = fast_length(2 * length - 1)
