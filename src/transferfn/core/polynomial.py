@@ -105,9 +105,9 @@ def roots(a: Tensor, *, rounding: float = 0.0) -> tuple[Tensor, Tensor]:
         rounding: Relative error the coefficients already have, beside that of finding the roots.
 
     Returns:
-        Roots, complex, (*bank, n), and for each, real, (*bank, n), the radius r within which rounding moves it: every
-        coefficient is perturbed by n eps of itself and by ``rounding``, and |A| is taken as r for a simple root and r^k
-        for a cluster of k times the product of the distances to the others.
+        Roots, complex, (*bank, n), and for each, real, (*bank, n), the radius r within which the true one is: |A| is at
+        most what is left of it at the root found, with every coefficient off by 2 n eps of itself and by ``rounding``;
+        and it is r for a simple root, r^k for a cluster of k, times the product of the distances to the others.
 
     Example:
         >>> z, radius = roots(torch.tensor([0.0, -0.25], dtype=torch.float64))
@@ -121,9 +121,11 @@ def roots(a: Tensor, *, rounding: float = 0.0) -> tuple[Tensor, Tensor]:
         return a.to(torch.complex128), a
     z = torch.linalg.eigvals(companion(a))
     scale = z.abs().clamp_min(1)  # relative to it, so that no power of a large root overflows
-    powers = (z.abs() / scale)[..., None] ** torch.arange(n, -1, -1, device=a.device)
-    sizes = scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a).abs()[..., None, :]
-    residual = (n * torch.finfo(a.dtype).eps + rounding) * (powers * sizes).sum(-1)
+    highest_last = pad((z / scale)[..., None].expand(*z.shape, n).cumprod(-1), (1, 0), value=1.0)
+    terms = highest_last.flip(-1) * scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a)[..., None, :]
+    # What is left of A(z), for the eigenvalues of a sparse companion matrix are less exact than its coefficients, and
+    # the rounding of evaluating it.
+    residual = terms.sum(-1).abs() + (2 * n * torch.finfo(a.dtype).eps + rounding) * terms.abs().sum(-1)
     distances = (z[..., :, None] - z[..., None, :]).abs() / scale[..., None]
     nearest_first = distances.sort(-1).values  # entry 0 is the root itself
     far = nearest_first[..., 1:].log().flip(-1).cumsum(-1).flip(-1)  # log product of the distances beyond the k nearest
