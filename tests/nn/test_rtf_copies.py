@@ -77,6 +77,17 @@ def test_stabilize(options: dict[str, Any]) -> None:
         assert float(y.detach().abs().max()) < 1e3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("numerator", ["truncated", "exact"])
+def test_stabilize_leaves_long_memory_alone(numerator: Any, dtype: torch.dtype) -> None:
+    """A fresh layer is stable, though its poles are as near to the circle as its horizon asks."""
+    layer = make(init="comb", horizon=4000, denominator_groups=4, numerator=numerator, dtype=dtype)
+    stable, error = layer.stabilize()
+    assert torch.equal(stable.denominator, layer.denominator)
+    assert float(error.max()) == 0
+    assert float(layer.transfer_function().stability().radius.max()) > 1 - 2 / 4000
+
+
 @pytest.mark.parametrize("constraint", [None, "l1", "reflection"])
 def test_stabilize_leaves_stable_filters_alone(constraint: Any) -> None:
     layer = make(init="montel", constraint=constraint)

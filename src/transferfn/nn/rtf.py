@@ -50,10 +50,12 @@ class RTF(SequenceMixer):
         kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
             mode ``extend`` and ``step`` raise.
         device: Where the parameters live.
-        dtype: Their type, float32 or wider; None means PyTorch's default.
+        dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
 
     Raises:
-        ValueError: if the sizes or options do not fit each other.
+        TypeError: if a size is no whole number.
+        ValueError: if the sizes or options do not fit each other, or ``init`` returns coefficients of other shapes or
+            unstable ones for ``constraint="reflection"``.
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147.
@@ -251,6 +253,9 @@ class RTF(SequenceMixer):
 
         Args:
             horizon: New horizon in samples; must exceed the order if the numerator is truncated.
+
+        Raises:
+            ValueError: if it does not.
         """
         check_horizon(horizon, self.order, self.numerator_kind)
         layer = copy.deepcopy(self)
@@ -262,18 +267,21 @@ class RTF(SequenceMixer):
                 layer.truncated_feedthrough.copy_(system.h0_tilde)
         return layer
 
-    def stabilize(self, *, margin: float = 1e-3) -> tuple[RTF, Tensor]:
+    def stabilize(self, *, margin: float | None = None) -> tuple[RTF, Tensor]:
         """A copy whose filters are certainly stable, for streaming what was trained without a constraint.
 
         Args:
-            margin: Least distance of a pole to the unit circle, between 0 and 1.
+            margin: Least distance of a pole to the unit circle, between 0 and 1. None means a tenth of 1 / horizon, the
+                memory of ten horizons: no initialization has as much, so that only what has outgrown them is repaired.
 
         Returns:
             The copy, and the relative error of each channel's response over the horizon, (D) or (2, D).
 
         Raises:
             ArithmeticError: if no stable coefficients of the parameters' type are near.
+            ValueError: if the margin is not between 0 and 1, or the horizon does not exceed the order.
         """
+        margin = 0.1 / self.horizon if margin is None else margin
         like = self._numerators()[0]
         with torch.no_grad():
             system, error = self.transfer_function().to(dtype=like.dtype).stabilize(self.horizon, margin=margin)
