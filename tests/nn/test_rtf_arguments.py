@@ -10,6 +10,7 @@ import torch
 from laws.runs import signal
 from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, N, make, untyped
+from transferfn.nn import RTF
 
 
 @pytest.mark.parametrize("method", ["fft", "scan"])
@@ -37,6 +38,22 @@ def test_empty_batches(shape: tuple[int, ...]) -> None:
     for options in ({}, bounds):
         assert make().extend(u, **options)[1].shape == (shape[0], D, N)
     assert make().step(torch.zeros(0, D, dtype=F64), make().init_state(0))[0].shape == (0, D)
+
+
+@pytest.mark.parametrize("numerator", ["truncated", "exact"])
+@pytest.mark.parametrize("length", [9, 29])
+def test_shapes_can_be_asked_of_the_meta_device(length: int, numerator: Any) -> None:
+    with torch.device("meta"):
+        u = torch.zeros(2, length, D)
+        lengths = torch.zeros(2, dtype=torch.long)
+        layer, both = (RTF(D, N, horizon=20, numerator=numerator, bidirectional=both) for both in (False, True))
+    assert layer(u).shape == both(u, lengths=lengths).shape == u.shape
+    y, state = layer.extend(u, lengths=lengths)
+    y_t, after = layer.step(u[:, 0], state)
+    assert (y.shape, y_t.shape, after.shape) == (u.shape, (2, D), (2, D, N))
+    assert {x.device.type for x in (y, y_t, after)} == {"meta"}
+    layer(u).sum().backward()
+    assert layer.denominator.grad is not None
 
 
 def test_inference_mode() -> None:

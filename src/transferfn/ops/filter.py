@@ -88,7 +88,7 @@ def linear_filter(
         return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
     if lengths is not None:
         u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
-    with torch.autocast(u.device.type, enabled=False):
+    with torch.autocast(_autocast_device(u), enabled=False):
         y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
     if lengths is not None:
         y = torch.where(valid_samples(lengths, y.shape[1])[..., None], y, 0)
@@ -129,7 +129,7 @@ def filter_both_ways(
         return u.to(given)
     if lengths is not None:
         u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
-    with torch.autocast(u.device.type, enabled=False):
+    with torch.autocast(_autocast_device(u), enabled=False):
         y = _filter_both_ways(u, _widened(system), lengths, resets, method, kernel_dropout)
     if lengths is not None:
         y = torch.where(valid_samples(lengths, y.shape[1])[..., None], y, 0)
@@ -290,6 +290,11 @@ def _is_well_conditioned(y: Tensor, w: Tensor, tf: TransferFunction) -> bool:
     with torch.no_grad():
         terms = w.abs().amax((0, 1)) * tf.b.abs().sum(-1).to(w.dtype)
         return bool((terms <= GROWTH_LIMIT * y.abs().amax((0, 1))).all())
+
+
+def _autocast_device(u: Tensor) -> str:
+    """The device type whose autocast would narrow a computation; the meta device has none that could be disabled."""
+    return "cpu" if u.is_meta else u.device.type
 
 
 def _widened(system: System) -> System:
