@@ -198,6 +198,13 @@ def test_the_grid_of_filters_is_reached(name) -> None:
     assert float(error.abs().sum() / (1 + a.abs().sum())) <= constrain.LARGEST_ERROR
 
 
+def test_parameters_of_float32_coefficients_are_found_in_float64() -> None:
+    a = STABLE["reflections-n16"]().a.float()
+    raw = constrain.reflection_parameters(a)
+    assert raw.dtype == torch.float32
+    assert torch.equal(raw, constrain.reflection_parameters(a.double()).float())
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("order", "tau"), [(1, 1e6), (4, 64.0), (8, 1e5), (64, 1e5), (256, 1e6)])
 def test_combs_keep_their_memory(order, tau, sign) -> None:
