@@ -7,7 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from transferfn.core.kernel import conditioning
+from transferfn.core.kernel import conditioning, recursive_response
+from transferfn.typing import Denominator
 
 LARGEST_ERROR = 1e-3  # beyond this a result is called undetermined
 
@@ -36,28 +37,26 @@ def warn_of_uncertain(what: str, found: Tensor, error: Tensor, *, dtype: torch.d
         )
 
 
-def warn_of_lost(b: Tensor, b_tilde: Tensor, a: Tensor, *, horizon: int) -> None:
+def warn_of_lost(a: Denominator, *, horizon: int) -> None:
     """Warn where rounding leaves less than three digits of a conversion b~ = b (I - A^P), in either direction.
 
     Nothing is said inside compiled graphs and function transforms, where values cannot be looked at.
 
     Args:
-        b: True numerator, (*bank, D, n).
-        b_tilde: Truncated numerator, (*bank, D, n).
-        a: Denominator, (*bank, G, n).
+        a: Denominator a_1..a_n, (*bank, G, n).
         horizon: Period P in samples.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or a.is_meta or not b.numel():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or a.is_meta or not a.numel():
         return
     with torch.no_grad():
         eps = torch.finfo(a.dtype).eps
         kappa = float(conditioning(a, period=horizon).max())
-        growth = float((b_tilde.abs().amax(-1) / b.abs().amax(-1)).nan_to_num(nan=0.0).max())
-        finite = bool(b_tilde.isfinite().all() and b.isfinite().all())
-    if finite and eps * max(kappa, growth) <= LARGEST_ERROR:
+        last = recursive_response(a, horizon)[..., -2 * a.shape[-1] :]  # what A^P is made of
+        growth = float(last.abs().max().nan_to_num(nan=torch.inf, posinf=torch.inf))
+    if eps * max(kappa, growth) <= LARGEST_ERROR:
         return
-    if not finite or growth > kappa:
-        over = f"grows by {growth:.1g}" if finite else "grows beyond the largest number"
+    if growth > kappa:
+        over = f"grows by {growth:.1g}" if growth < torch.inf else "grows beyond the largest number"
         cause = f"the response of the recurrence {over} in {horizon} samples, and the rest is rounded away"
     else:
         cause = f"the coefficients do not determine the response, rounding them is amplified by kappa = {kappa:.1g}"

@@ -194,7 +194,7 @@ class TransferFunction:
             horizon: Period P in samples; must exceed the order.
         """
         b_tilde, h0_tilde = convert.truncate(self.b, self.a, self.h0, horizon=horizon)
-        warn_of_lost(self.b, b_tilde, self.a, horizon=horizon)
+        warn_of_lost(self.a, horizon=horizon)
         return TruncatedTransferFunction(b_tilde, self.a, h0_tilde, horizon, self.dt)
 
     def feedback(self, other: TransferFunction | float = 1.0, *, sign: int = -1) -> TransferFunction:
@@ -213,20 +213,22 @@ class TransferFunction:
         if sign not in (-1, 1):
             raise ValueError(f"sign is -1 (negative feedback) or +1 (positive feedback), got {sign}")
         path = self._gain(other) if isinstance(other, (int, float)) else other
-        coefficients = algebra.feedback(self._coefficients, path._coefficients, sign=sign)
-        return TransferFunction(*coefficients, self._common_dt(path))
+        dt = self._common_dt(path)
+        return TransferFunction(*algebra.feedback(self._coefficients, path._coefficients, sign=sign), dt)
 
     def __mul__(self, other: TransferFunction | float) -> TransferFunction:
         if isinstance(other, (int, float)):
             return replace(self, b=self.b * other, h0=self.h0 * other)
-        return TransferFunction(*algebra.series(self._coefficients, other._coefficients), self._common_dt(other))
+        dt = self._common_dt(other)
+        return TransferFunction(*algebra.series(self._coefficients, other._coefficients), dt)
 
     __rmul__ = __mul__
 
     def __add__(self, other: TransferFunction | float) -> TransferFunction:
         if isinstance(other, (int, float)):
             return replace(self, h0=self.h0 + other)
-        return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), self._common_dt(other))
+        dt = self._common_dt(other)
+        return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), dt)
 
     __radd__ = __add__
 
@@ -305,7 +307,7 @@ class TruncatedTransferFunction:
         Warns like :meth:`TransferFunction.truncate`.
         """
         b, h0 = convert.untruncate(self.b_tilde, self.a, self.h0_tilde, horizon=self.horizon)
-        warn_of_lost(b, self.b_tilde, self.a, horizon=self.horizon)
+        warn_of_lost(self.a, horizon=self.horizon)
         return TransferFunction(b, self.a, h0, self.dt)
 
     def conditioning(self) -> Tensor:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing import assert_close
+
+from core.banks import F64, bank, coefficients, denominator, over_each_argument, system
+from transferfn.core import TransferFunction, algebra
+
+OMEGA = torch.linspace(0.1, 3, 9, dtype=F64)
+sizes = st.tuples(st.integers(0, 5), st.sampled_from([1, 2, 4]), st.integers(0, 9))
+
+
+def build(size: tuple[int, int, int]) -> TransferFunction:
+    order, groups, seed = size
+    return TransferFunction(*bank(order, groups=groups, seed=seed))
+
+
+def assert_is(h: TransferFunction, expected: torch.Tensor) -> None:
+    """Responses of these well-conditioned filters agree to 1e-10; a wrong rule is off by ones."""
+    assert_close(h.frequency_response(OMEGA), expected, rtol=1e-10, atol=1e-10)
+
+
+@given(sizes, sizes)
+def test_values_add_up_on_the_circle(first, second) -> None:
+    g, h = build(first), build(second)
+    at_g, at_h = g.frequency_response(OMEGA), h.frequency_response(OMEGA)
+    assert_is(g * h, at_g * at_h)
+    assert_is(g + h, at_g + at_h)
+    assert_is(g - h, at_g - at_h)
+    assert (g * h).order == (g + h).order == g.order + h.order
+    for sign in (-1, 1):
+        if (1 - sign * g.h0 * h.h0).abs().min() > 0.05:  # else the loop is nearly algebraic
+            closed = g.feedback(h, sign=sign)
+            expected = at_g / (1 - sign * at_g * at_h)
+            assert_close(closed.frequency_response(OMEGA), expected, rtol=1e-6, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_scalars_scale_and_shift() -> None:
+    h = system(3)
+    at = h.frequency_response(OMEGA)
+    assert_is(2.5 * h, 2.5 * at)
+    assert_is(h * -2, -2 * at)
+    assert_is(h + 0.5, at + 0.5)
+    assert_is(0.5 + h, at + 0.5)
+    assert_is(h - 0.5, at - 0.5)
+    assert_is(0.5 - h, 0.5 - at)
+    assert_is(-h, -at)
+    for same in (2.5 * h, h + 1, -h, h - 1):
+        assert same.order == h.order
+        assert same.a is h.a
+    assert_is(h.feedback(0.3), at / (1 + 0.3 * at))
+    assert_is(h.feedback(), at / (1 + at))
+    assert h.feedback(0.3).order == h.order
+
+
+def test_series_is_filtering_twice_and_parallel_adds_in_time() -> None:
+    g, h = system(3), system(2, seed=1)
+    first, second = g.impulse_response(20), h.impulse_response(20)
+    convolved = torch.stack([sum(first[:, s] * second[:, t - s] for s in range(t + 1)) for t in range(20)], -1)
+    assert_close((g * h).impulse_response(20), convolved, rtol=1e-11, atol=1e-11)
+    assert_close((g + h).impulse_response(20), first + second, rtol=1e-11, atol=1e-11)
+
+
+def test_feedback_satisfies_its_difference_equation() -> None:
+    """y = g * (u + sign h * y), sample by sample."""
+    g, h = system(3), system(2, seed=1)
+    g = TransferFunction(g.b, g.a, torch.zeros_like(g.h0))
+    first, second = g.impulse_response(16), h.impulse_response(16)
+    for sign in (-1, 1):
+        y, e = [], []  # the error is known before the output, since g has a delay
+        for t in range(16):
+            y.append(sum((first[:, t - s] * e[s] for s in range(t)), torch.zeros(4, dtype=F64)))
+            back = sum(second[:, t - s] * y[s] for s in range(t + 1))
+            e.append(float(t == 0) + sign * back)
+        closed = g.feedback(h, sign=sign).impulse_response(16)
+        assert_close(closed, torch.stack(y, 1), rtol=1e-9, atol=1e-9 * float(closed.abs().max()))
+
+
+def test_denominators_are_tied_as_far_as_both_are() -> None:
+    groups = {(1, 1): 1, (1, 2): 2, (2, 4): 4, (2, 2): 2}
+    for (first, second), together in groups.items():
+        g, h = system(2, groups=first), system(3, groups=second)
+        assert (g * h).denominator_groups == (g + h).denominator_groups == together
+        assert g.feedback(h * 0.1).denominator_groups == 4
+    six = [coefficients(denominator(*[[0.1 * k] for k in range(1, g + 1)]), channels=6) for g in (2, 3)]
+    assert (TransferFunction(*six[0]) * TransferFunction(*six[1])).denominator_groups == 6
+
+
+def test_an_algebraic_loop_is_refused() -> None:
+    b, a, _ = bank(2)
+    g = TransferFunction(b, a, torch.tensor([0.5, 2.0, 1.0, 0.1], dtype=F64))
+    with pytest.raises(ValueError, match=r"algebraic.*Put a delay"):
+        g.feedback(1.0, sign=1)  # the third channel: 1 - 1 * 1 = 0
+    with pytest.raises(ValueError, match="algebraic"):
+        g.feedback(-0.5)  # the second
+    delayed = TransferFunction(b, a, torch.zeros(4, dtype=F64))
+    assert delayed.feedback(g, sign=1).impulse_response(5).isfinite().all()
+
+
+@pytest.mark.parametrize("sign", [0, 2, -2])
+def test_a_sign_is_a_sign(sign: int) -> None:
+    with pytest.raises(ValueError, match=f"got {sign}"):
+        system(2).feedback(sign=sign)
+
+
+def test_banks_and_intervals_must_fit() -> None:
+    g = TransferFunction(*bank(2), 0.1)
+    assert (g * system(2)).dt == (system(2) + g).dt == g.feedback(0.1).dt == (-g).dt == (g + 1).dt == 0.1
+    other = TransferFunction(*bank(2), 0.2)
+    two = TransferFunction(*coefficients(denominator([0.5]), channels=2))
+    for combine in (lambda x: g * x, lambda x: g + x, lambda x: g - x, lambda x: g.feedback(x)):
+        with pytest.raises(ValueError, match=r"dt=0.1 and dt=0.2"):
+            combine(other)
+        with pytest.raises(ValueError, match="as many channels"):
+            combine(two)
+
+
+def test_bank_axes() -> None:
+    g, h = (TransferFunction(*bank(order, leading=(2,))) for order in (2, 3))
+    for whole, combine in ((g * h, algebra.series), (g + h, algebra.parallel)):
+        for k in range(2):
+            b, a, h0 = combine(*((x.b[k], x.a[k], x.h0[k]) for x in (g, h)))
+            assert_close((whole.b[k], whole.a[k], whole.h0[k]), (b, a, h0), rtol=1e-13, atol=1e-13)
+
+
+CONNECTIONS = [algebra.series, algebra.parallel, partial(algebra.feedback, sign=-1)]
+
+
+@pytest.mark.parametrize("connect", CONNECTIONS, ids=["series", "parallel", "feedback"])
+def test_derivatives_and_vmap(connect) -> None:
+    def flat(*tensors):
+        return connect(tensors[:3], tensors[3:])
+
+    inputs = [x.requires_grad_() for x in (*bank(2), *bank(1, groups=4, seed=1))]
+    assert gradcheck(flat, inputs)
+    assert gradgradcheck(flat, inputs)
+    if connect is not CONNECTIONS[2]:  # it looks at values to refuse algebraic loops
+        over_each_argument(flat, [x.detach() for x in inputs])

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from core.banks import F64
+from transferfn.core import aliased_kernel, impulse_response, init, stability
+
+EVERY = [init.comb, init.zeros, init.xavier, init.montel]
+every = pytest.mark.parametrize("function", EVERY, ids=lambda f: f.__name__)
+
+
+def draw(function, channels=8, order=4, horizon=100, groups=4, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return function(channels, order, horizon=horizon, denominator_groups=groups, generator=generator, **options)
+
+
+@every
+@pytest.mark.parametrize(("channels", "groups"), [(8, 8), (8, 2), (6, 1), (1, 1)])
+@pytest.mark.parametrize("order", [1, 2, 7])
+def test_shapes_types_and_seeds(function, channels: int, groups: int, order: int) -> None:
+    b, a, h0 = draw(function, channels=channels, groups=groups, order=order)
+    assert (b.shape, a.shape, h0.shape) == ((channels, order), (groups, order), (channels,))
+    assert b.dtype == a.dtype == h0.dtype == F64
+    for one, other in zip((b, a, h0), draw(function, channels=channels, groups=groups, order=order), strict=True):
+        assert torch.equal(one, other)
+    state = torch.get_rng_state()
+    draw(function)
+    assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
+    if function is not init.zeros:
+        assert not torch.equal(b, draw(function, channels=channels, groups=groups, order=order, seed=1)[0])
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(("order", "horizon"), [(1, 2), (4, 784), (64, 1025), (7, 8)])
+def test_a_comb_is_stable_with_kernels_of_norm_one(exact: bool, order: int, horizon: int) -> None:
+    b, a, h0 = draw(init.comb, order=order, horizon=horizon, exact=exact)
+    assert stability(a).verdict == "stable"
+    assert (a[:, :-1] == 0).all()
+    assert (h0 == 0).all()
+    read = impulse_response(b, a, h0, length=horizon) if exact else aliased_kernel(b, a, h0, period=horizon)
+    assert torch.allclose(read.norm(dim=-1), torch.ones(8, dtype=F64), rtol=1e-12)
+
+
+@pytest.mark.parametrize("horizon", [784, 3, 5])
+def test_the_memory_of_a_comb_runs_from_the_order_to_twice_the_horizon(horizon: int) -> None:
+    order, groups = 4, 64
+    _, a, _ = draw(init.comb, channels=64, order=order, horizon=max(horizon, 5), groups=groups, exact=True)
+    tau = -order / a[:, -1].abs().log()
+    low, high = order, 2 * max(horizon, 5)
+    assert ((tau > low) & (tau < high)).all()
+    steps = tau.log().sort().values.diff()  # evenly spread in the logarithm
+    assert torch.allclose(steps, torch.full_like(steps, math.log(high / low) / groups), rtol=1e-9)
+    assert not torch.equal(tau, tau.sort().values), "dealt at random"
+    assert 10 < int((a[:, -1] > 0).sum()) < 54, "signs are random"
+
+
+def test_one_comb_has_the_geometric_mean() -> None:
+    _, a, _ = draw(init.comb, order=4, horizon=784, groups=1)
+    assert -4 / math.log(abs(float(a[0, -1]))) == pytest.approx(math.sqrt(4 * 2 * 784), rel=1e-12)
+
+
+def test_zeros_are_the_identity() -> None:
+    b, a, h0 = draw(init.zeros)
+    assert not b.any()
+    assert not a.any()
+    assert (h0 == 1).all()
+
+
+@pytest.mark.parametrize(("function", "power"), [(init.xavier, 0.5), (init.montel, 1.0)])
+@pytest.mark.parametrize("order", [4, 64])
+def test_uniform_within_their_bounds(function, power: float, order: int) -> None:
+    b, a, h0 = draw(function, channels=256, order=order, groups=256)
+    bound = order**-power
+    for x in (b, a):
+        assert (x.abs() <= bound).all()
+        assert x.max() > 0.98 * bound
+        assert x.min() < -0.98 * bound
+        assert abs(x.mean()) < 5 * bound / math.sqrt(3 * x.numel())  # five standard errors
+    assert (h0 == 1).all()
+
+
+def test_montel_is_always_stable_and_xavier_hardly_ever() -> None:
+    for order in (4, 64):
+        _, a, _ = draw(init.montel, channels=100, order=order, groups=100)
+        assert (a.abs().sum(-1) < 1).all()
+        assert stability(a).verdict == "stable"
+    shares = [
+        float(stability(draw(init.xavier, channels=200, order=n, groups=200)[1]).unstable.double().mean())
+        for n in (4, 64)
+    ]
+    # About 10 % and 60 %, within four standard errors of 200 draws.
+    assert abs(shares[0] - 0.10) < 4 * math.sqrt(0.10 * 0.90 / 200)
+    assert abs(shares[1] - 0.60) < 4 * math.sqrt(0.60 * 0.40 / 200)
