@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from transferfn.core.kernel import aliased_kernel, impulse_response, recursive_response, spread
 from transferfn.core.polynomial import monic, multiply
+from transferfn.kernels.response import last_responses
 from transferfn.typing import Denominator, Feedthrough, Numerator
 
 LARGEST_SOLVE = 64  # orders up to here afford an n x n solve a denominator
@@ -161,6 +162,8 @@ def truncation_error(
 def _last_recursions(a: Tensor, horizon: int) -> Tensor:
     """g_(P-1), ..., g_(P-2n+1), zero before the start, (*bank, G, 2n - 1)."""
     needed = 2 * a.shape[-1] - 1
+    if a.device.type == "cpu":
+        return last_responses(a.flatten(0, -2), horizon, needed).flip(-1).unflatten(0, a.shape[:-1])
     newest_first = recursive_response(a, horizon)[..., -needed:].flip(-1)
     return pad(newest_first, (0, needed - newest_first.shape[-1]))
 

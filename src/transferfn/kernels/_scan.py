@@ -481,3 +481,37 @@ def gradients(
             _into_the_past(
                 window, given, back, out, m, n, lags, gw, gw_layout, tile, past, gpast, gpast_layout, signal, W
             )
+
+
+@_native
+@no_type_check
+def tail(a, length, samples, sizes, first, last):
+    """The last samples before ``length`` of the impulse response of 1/A(z)^power: samples (D, count), a (n, D)."""
+    power, channels, W = sizes
+    n, count = a.shape[0], samples.shape[1]
+    lags = max(n, 3)
+    rows = (lags + CHUNK + 4) * W
+    back, signal, windows = (
+        np.empty(lags * W, a.dtype),
+        np.zeros((CHUNK + 4) * W, a.dtype),
+        np.zeros((power, rows), a.dtype),
+    )
+    for job in range(first, last):
+        tile = 0, 1, job * W, min(W, channels - job * W)
+        _coefficients(a, -1, tile, back, W)
+        windows[:] = 0
+        for begin in range(0, length, CHUNK):
+            size = min(CHUNK, length - begin)
+            _zero(signal, 0, CHUNK + 4, W)
+            if begin == 0:
+                signal[:W] = 1
+            for factor in range(power):
+                window = windows[factor]
+                for t in range(0, size, 4):
+                    x0, x1, x2, x3 = _four(signal, t, W)
+                    x0, x1, x2, x3 = _recur(x0, x1, x2, x3, window, lags + t, back, n, W)
+                    _put(signal, t, 4, x0, x1, x2, x3, W)
+                _shift(window, size, lags, W)
+            for t in range(max(length - count - begin, 0), size):
+                for c in range(tile[3]):
+                    samples[job * W + c, begin + t - (length - count)] = signal[t * W + c]

@@ -55,6 +55,7 @@ def _define(operation: Any, instruction: str) -> None:
 _define(operator.add, "fadd")
 _define(operator.sub, "fsub")
 _define(operator.mul, "fmul")
+_define(operator.truediv, "fdiv")
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, lanes: Lanes) -> Any:
@@ -118,3 +119,21 @@ def splat(typingctx, x):
         return builder.shuffle_vector(first, anything, everywhere)
 
     return lanes(x), codegen
+
+
+@intrinsic
+def where_less(typingctx, x, bound, then, otherwise):
+    """Lane by lane, ``then`` where x < bound, else ``otherwise``.
+
+    Args:
+        typingctx: Given by Numba.
+        x: A register.
+        bound: What it is compared with.
+        then: Taken where it is less.
+        otherwise: Taken elsewhere, not-a-number included.
+    """
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
+
+    return x(x, bound, then, otherwise), codegen
