@@ -211,7 +211,9 @@ def _by_fft(
         recursive = -forcing(spread(true.a, true.channels), state, length)
         driven = forcing(true.b, state, length) - true.h0.to(u.dtype) * recursive
         u = u + recursive
-    kernels = (kernel, spread(recursive_response(true.a, length), true.channels)) if return_state else (kernel,)
+    kernels = [kernel]
+    if return_state and true.order:
+        kernels.append(spread(recursive_response(true.a, length), true.channels))
     y, *w = convolve(u, *kernels)
     if driven is not None:
         y = y + driven
@@ -255,9 +257,10 @@ def _filter_both_ways(
 
 def _scan_both_ways(u: Signal, system: TransferFunction, lengths: Lengths | None, resets: Resets | None) -> Signal:
     causal, anticausal = (TransferFunction(system.b[k], system.a[k], system.h0[k]) for k in range(2))
-    y, _ = _scan(u, causal, None, cuts(lengths, resets, u.shape[1]))
-    # Backwards in time a piece starts at its last sample, the one before a reset.
-    last = None if resets is None else torch.cat((resets[:, 1:], resets.new_ones(len(resets), 1)), 1)
+    where_cut = cuts(lengths, resets, u.shape[1])
+    y, _ = _scan(u, causal, None, where_cut)
+    # Backwards in time a piece starts at its last sample, the one before a reset or the padding.
+    last = None if where_cut is None else torch.cat((where_cut[:, 1:], where_cut.new_ones(len(u), 1)), 1)
     back, _ = _scan(u.flip(1), anticausal, None, None if last is None else last.flip(1))
     ahead = pad(back.flip(1)[:, 1:], (0, 0, 0, 1))
     return y + (ahead if last is None else torch.where(last[..., None], 0, ahead))
