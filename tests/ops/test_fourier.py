@@ -1,33 +1,59 @@
+"""Convolution by FFT, and what a state forces, against their sums."""
+
 from __future__ import annotations
 
-import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import gradcheck
 
-from transferfn.ops.fourier import (
-    convolve,
-    convolve_both_ways,
-    convolve_both_ways_by_torch,
-    convolve_by_torch,
-    fast_length,
-)
-
-LENGTHS = pytest.mark.parametrize("length", [1, 2, 9, 64, 257])
+from ops.naive import error
+from transferfn.ops.fourier import convolve, convolve_both_ways, fast_length, forcing
 
 
-def assert_near(ours: torch.Tensor, plain: torch.Tensor) -> None:
-    scale = plain.abs().max()
-    assert (ours - plain).abs().max() <= 16 * torch.finfo(plain.dtype).eps * scale
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@LENGTHS
-def test_native_loops_and_torch_agree(length, device, dtype) -> None:
-    u = torch.randn(2, length, 5, device=device, dtype=dtype)
-    causal, ahead = torch.randn(2, 5, length + 3, device=device, dtype=dtype) / length**0.5
-    for ours, plain in zip(convolve(u, causal, ahead), convolve_by_torch(u, causal, ahead), strict=True):
-        assert_near(ours, plain)
-    assert_near(convolve_both_ways(u, causal, ahead), convolve_both_ways_by_torch(u, causal, ahead))
+def test_fast_lengths_are_the_next_of_their_form() -> None:
+    smooth = sorted(2**i * 3**j * 5**k for i in range(12) for j in range(8) for k in range(6))
+    for length in range(1, 2049):
+        assert fast_length(length) == next(size for size in smooth if size >= length)
 
 
-def test_fast_lengths_are_the_next_ones() -> None:
-    allowed = sorted(2**i * 3**j * 5**k for i in range(12) for j in range(8) for k in range(6))
-    assert all(fast_length(n) == next(x for x in allowed if x >= n) for n in range(1, 2000))
+@settings(max_examples=40)
+@given(length=st.integers(1, 40), channels=st.integers(1, 3), extra=st.integers(0, 5))
+def test_convolutions_are_their_sums(length: int, channels: int, extra: int) -> None:
+    u = draw(2, length, channels)
+    past, future = draw(channels, length + extra, seed=1), draw(channels, length + extra, seed=2)
+    causal, ahead = torch.zeros_like(u), torch.zeros_like(u)
+    for t in range(length):
+        for s in range(length):
+            if s <= t:
+                causal[:, t] += past[:, t - s] * u[:, s]
+            else:
+                ahead[:, t] += future[:, s - t - 1] * u[:, s]
+    found, other = convolve(u, past, future)
+    assert error(found, causal) <= 1
+    assert error(other, convolve(u, future)[0]) <= 1
+    assert error(convolve_both_ways(u, past, future), causal + ahead) <= 1
+    assert error(convolve(u.float(), past)[0], causal) <= 1
+
+
+@settings(max_examples=40)
+@given(length=st.integers(1, 12), order=st.integers(0, 8))
+def test_forcing_is_its_sum(length: int, order: int) -> None:
+    c, state = draw(3, order), draw(2, 3, order, seed=1)
+    expected = torch.zeros(2, length, 3, dtype=torch.float64)
+    for t in range(length):
+        for i in range(t + 1, order + 1):
+            expected[:, t] += c[:, i - 1] * state[..., i - t - 1]
+    assert error(forcing(c, state, length), expected) <= 1
+
+
+def test_derivatives() -> None:
+    u, past, future = (x.requires_grad_() for x in (draw(2, 5, 2), draw(2, 5, seed=1), draw(2, 5, seed=2)))
+    assert gradcheck(convolve, (u, past, future))
+    assert gradcheck(convolve_both_ways, (u, past, future))
+    assert gradcheck(lambda c, state: forcing(c, state, 5), (past, draw(3, 2, 5).requires_grad_()))

@@ -1,0 +1,189 @@
+"""`lfilter`, `sosfilt` and `lfilter_zi` against scipy's, and their derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import transferfn
+from ops.naive import error
+from transferfn.ops import lfilter, lfilter_zi, sosfilt
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def coefficients(nb: int, na: int, *batch: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A stable filter whose a[0] is anything but 1."""
+    b, a = draw(*batch, nb, seed=seed), draw(*batch, na, seed=seed + 1)
+    a = a / (1 + 2 * a.abs().sum(-1, keepdim=True))
+    return b, torch.cat((torch.full_like(a[..., :1], -1.5), a[..., 1:]), -1)
+
+
+@settings(max_examples=60)
+@given(
+    nb=st.integers(1, 6),
+    na=st.integers(1, 6),
+    shape=st.lists(st.integers(1, 3), max_size=2),
+    length=st.integers(1, 12),
+    place=st.integers(0, 2),
+    start=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_lfilter_is_scipys(nb: int, na: int, shape: list[int], length: int, place: int, start: bool, seed: int) -> None:
+    """Numerators longer and shorter than denominators, batches, any axis, with and without initial conditions."""
+    b, a = coefficients(nb, na, seed=seed)
+    axis = min(place, len(shape))
+    x = draw(*shape[:axis], length, *shape[axis:], seed=seed + 2)
+    order = max(na, nb) - 1
+    zi = draw(*shape[:axis], order, *shape[axis:], seed=seed + 3) if start else None
+    for one in (axis, axis - x.dim()):
+        if zi is None:
+            expected = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy(), one)
+            assert error(lfilter(b, a, x, one), torch.from_numpy(expected)) <= 1
+        else:
+            y, zf = lfilter(b, a, x, one, zi)
+            expected, final = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy(), one, zi.numpy())
+            assert error(y, torch.from_numpy(expected)) <= 1
+            assert error(zf, torch.from_numpy(final), float(y.abs().max())) <= 1
+
+
+def test_coefficients_come_in_batches_and_broadcast() -> None:
+    b, a = coefficients(3, 2, 4)
+    x = draw(2, 4, 9)
+    y = lfilter(b, a, x)
+    shared = lfilter(b, a[0], x)
+    for k in range(4):
+        assert error(y[:, k], torch.from_numpy(scipy.signal.lfilter(b[k].numpy(), a[k].numpy(), x[:, k].numpy()))) <= 1
+        assert error(shared[:, k], lfilter(b[k], a[0], x[:, k])) <= 1
+    assert error(lfilter(b[:, None], a[:, None], draw(4, 3, 9))[1], lfilter(b[1], a[1], draw(4, 3, 9)[1])) <= 1
+
+
+@pytest.mark.parametrize("split", [1, 4, 8])
+def test_final_conditions_go_on_where_they_stopped(split: int) -> None:
+    b, a = coefficients(5, 3)
+    x = draw(2, 9)
+    whole = lfilter(b, a, x, zi=torch.zeros(2, 4, dtype=torch.float64))
+    y, zf = lfilter(b, a, x[:, :split], zi=torch.zeros(2, 4, dtype=torch.float64))
+    rest, zf = lfilter(b, a, x[:, split:], zi=zf)
+    assert error(torch.cat((y, rest), 1), whole[0]) <= 1
+    assert error(zf, whole[1]) <= 1
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["rest", "zi"])
+@pytest.mark.parametrize(("nb", "na"), [(3, 3), (4, 2), (1, 3)])
+def test_derivatives_of_lfilter(nb: int, na: int, start: bool) -> None:
+    b, a = coefficients(nb, na)
+    inputs = [b, a, draw(2, 6), *([draw(2, max(nb, na) - 1, seed=1)] * start)]
+    inputs = [x.requires_grad_() for x in inputs]
+
+    def function(b: Tensor, a: Tensor, x: Tensor, zi: Tensor | None = None) -> Any:
+        return lfilter(b, a, x) if zi is None else lfilter(b, a, x, -1, zi)
+
+    assert gradcheck(function, inputs)
+    assert gradgradcheck(function, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["butter", "cheby1", "ellip"])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_sosfilt_is_scipys(name: str, axis: int) -> None:
+    """Of designs whose poles crowd too much for one polynomial."""
+    ripple = {"butter": (), "cheby1": (1,), "ellip": (1, 40)}[name]
+    design = getattr(scipy.signal, name)(9, *ripple, 0.05, output="sos")
+    sos = torch.from_numpy(design)
+    x = draw(200, 3) if axis == 0 else draw(3, 200)
+    scale = 1e4  # each of the 5 sections amplifies rounding by its kappa, at most 1e4 at this cut-off; see the laws
+    assert error(sosfilt(sos, x, axis), torch.from_numpy(scipy.signal.sosfilt(design, x.numpy(), axis))) <= scale
+    zi = draw(5, 2, 3) if axis == 0 else draw(5, 3, 2)
+    y, zf = sosfilt(sos, x, axis, zi)
+    expected, final = scipy.signal.sosfilt(design, x.numpy(), axis, zi.numpy())
+    assert error(y, torch.from_numpy(expected)) <= scale
+    assert error(zf, torch.from_numpy(final)) <= scale
+
+
+def test_derivatives_of_sosfilt() -> None:
+    sos = torch.from_numpy(scipy.signal.butter(3, 0.3, output="sos"))
+    inputs = [x.requires_grad_() for x in (sos, draw(2, 6), draw(2, 2, 2))]
+    assert gradcheck(lambda sos, x, zi: sosfilt(sos, x, -1, zi), inputs)
+    assert gradgradcheck(lambda sos, x, zi: sosfilt(sos, x, -1, zi), inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize(("nb", "na"), [(1, 2), (3, 3), (5, 2), (2, 5), (1, 1)])
+def test_lfilter_zi_is_scipys(nb: int, na: int) -> None:
+    b, a = coefficients(nb, na)
+    zi = lfilter_zi(b, a)
+    if max(nb, na) > 1:  # scipy takes no constants
+        assert error(zi, torch.from_numpy(scipy.signal.lfilter_zi(b.numpy(), a.numpy()))) <= 1
+    ones = torch.ones(8, dtype=torch.float64)
+    y, zf = lfilter(b, a, ones, zi=zi)
+    assert error(y, ones * b.sum() / a.sum()) <= 1  # a step is steady from its first sample
+    assert error(zf, zi) <= 1
+    batch = [torch.stack((x, 2 * x)) for x in (b, a)]
+    assert error(lfilter_zi(*batch)[1], zi) <= 1
+    assert gradcheck(lfilter_zi, [x.requires_grad_() for x in (b, a)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_types(dtype: torch.dtype) -> None:
+    b, a = (x.to(dtype) for x in coefficients(3, 2))
+    x = draw(9).to(dtype)
+    y, zf = lfilter(b, a, x, zi=torch.zeros(2, dtype=dtype))
+    assert {y.dtype, zf.dtype, lfilter(b, a, x).dtype, lfilter_zi(b, a).dtype} == {dtype}
+    assert error(y, torch.from_numpy(scipy.signal.lfilter(b.double().numpy(), a.double().numpy(), x.double()))) <= 1
+
+
+@pytest.mark.parametrize(("na", "start"), [(3, False), (3, True), (1, False), (1, True)])
+def test_no_samples(na: int, start: bool) -> None:
+    b, a = coefficients(2, na)
+    zi = draw(2, max(2, na) - 1) if start else None
+    if zi is None:
+        assert lfilter(b, a, draw(2, 0)).shape == (2, 0)
+    else:
+        y, zf = lfilter(b, a, draw(2, 0), -1, zi)
+        assert y.shape == (2, 0)
+        assert error(zf, zi) <= 1
+
+
+def test_they_are_public() -> None:
+    assert (transferfn.lfilter, transferfn.sosfilt, transferfn.lfilter_zi) == (lfilter, sosfilt, lfilter_zi)
+
+
+@pytest.mark.compile  # without the type-checking hook, which would speak first
+def test_what_does_not_fit_is_named() -> None:
+    b, a, x = torch.ones(2), torch.tensor([1.0, -0.5]), torch.ones(2, 5)
+    for arguments, raised, match in [
+        ((b, a, x.long()), TypeError, r"x must be a real floating-point tensor, got torch\.int64"),
+        ((b.to(torch.complex64), a, x), TypeError, r"b must be a real floating-point tensor, got torch\.complex64"),
+        ((b, torch.tensor([0.0, 1.0]), x), ValueError, r"a\[0\] must not be zero"),
+        ((torch.ones(3, 2), a, x), ValueError, r"must broadcast against \(2,\).*b \(3, 2\)"),
+        ((b, a, x, -1, torch.ones(2, 2)), ValueError, r"with 1 entries \(the filter's order\).*got \(2, 2\)"),
+        ((b, a, x, 2), IndexError, r"Dimension out of range"),
+    ]:
+        with pytest.raises(raised, match=match):
+            lfilter(*arguments)
+    with pytest.raises(ValueError, match=r"\(sections, 6\), got \(6,\)"):
+        sosfilt(torch.ones(6), x)
+    with pytest.raises(ValueError, match=r"each of 2 sections, got shape \(1, 2, 2\)"):
+        sosfilt(torch.ones(2, 6), x, -1, torch.ones(1, 2, 2))
+    with pytest.raises(ValueError, match="pole at z = 1"):
+        lfilter_zi(b, torch.tensor([1.0, -1.0]))
+
+
+def test_a_large_order_is_filtered_as_exactly() -> None:
+    """Beyond order 64 the FFT does it."""
+    b, a = draw(80), torch.cat((torch.ones(1, dtype=torch.float64), 0.5 * draw(99, seed=1) / 99))
+    x, zi = draw(2, 300, seed=2), draw(2, 99, seed=3)
+    y, zf = lfilter(b, a, x, -1, zi)
+    expected, final = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy(), -1, zi.numpy())
+    assert error(y, torch.from_numpy(expected)) <= 1
+    assert error(zf, torch.from_numpy(final)) <= 1
+    np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=1e-11)
