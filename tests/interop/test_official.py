@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transferfn.core import TruncatedTransferFunction
 from transferfn.interop.official import load_state_dict
-from transferfn.nn import RTF
+from transferfn.nn import RTF, Stream
 
 NAMES = [
     "uni_G1",
@@ -120,6 +120,15 @@ def test_true_coefficients(case: str, dtype: torch.dtype) -> None:
     scale = array(case, "kernel").abs().max()  # b = 0 where the kernel is a pulse
     for value, name in ((found.b, "b"), (found.h0, "feedthrough")):
         assert float((value - array(case, name)).detach().abs().max() / scale) <= tolerance(case, dtype)
+
+
+@pytest.mark.filterwarnings("ignore::transferfn.core.stability.UnstableFilterWarning")
+@pytest.mark.parametrize("case", [name for name in NAMES if name.startswith("uni")])
+def test_streamed_output(case: str, dtype: torch.dtype) -> None:
+    """Sample by sample, too: official parameters can be deployed without distilling them anew."""
+    stream = Stream(load(case, dtype).realize(), 1)
+    y = torch.stack([stream(u_t) for u_t in array(case, "u").to(dtype).unbind(1)], 1)
+    assert relative_error(y, array(case, "y")) <= tolerance(case, dtype)
 
 
 def test_denominators_default_to_one_a_channel() -> None:
