@@ -44,7 +44,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Map:
-    """One way to write a denominator: free parameters, all along the last axis, to coefficients and back."""
+    """One way to write a denominator: free parameters, all along the last axis, to coefficients and back.
+
+    Attributes:
+        name: What it is called in the report.
+        denominator: From free parameters to a_1..a_n.
+        parameters: From a_1..a_n to free parameters.
+    """
 
     name: str
     denominator: Callable[[Tensor], Denominator]
@@ -53,7 +59,20 @@ class Map:
 
 @dataclass(frozen=True)
 class Plan:
-    """The size of the study."""
+    """The size of the study.
+
+    Attributes:
+        orders: Orders n of the filters.
+        filter_rates: Learning rates of the filters' parameters.
+        seeds: Seeds, one training each.
+        width: Channels D of the model.
+        layers: Layers of the model.
+        side: Images are averaged down to side x side pixels.
+        epochs: Passes over the training images.
+        batch: Images a batch.
+        images: Images to train on; None means all.
+        lr: Learning rate of all other parameters.
+    """
 
     orders: tuple[int, ...] = (8, 64)
     filter_rates: tuple[float, ...] = (2e-3, 2e-2)
@@ -63,7 +82,7 @@ class Plan:
     side: int = 14
     epochs: int = 4
     batch: int = 40
-    images: int | None = None  # to train on; None means all
+    images: int | None = None
     lr: float = 4e-3
 
 
