@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.core.polynomial import monic, multiply, on_circle, toeplitz
+from transferfn.kernels.aliased import aliased_by_torch, aliased_response
+from transferfn.kernels.arrays import smooth_numbers
 from transferfn.kernels.recurrence import recurrence
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
 
@@ -62,18 +64,10 @@ def aliased_kernel(b: Numerator, a: Denominator, h0: Feedthrough, *, period: int
     n = b.shape[-1]
     if period <= n:
         raise ValueError(f"the period must exceed the order, got period={period} for order {n}")
-    denominator = _guarded(a, period)
-    channels, groups = b.shape[-2], a.shape[-2]
-    numerator = on_circle(pad(b, (1, 0)), period).unflatten(-2, (groups, channels // groups))
-    response = (numerator / denominator[..., None, :]).flatten(-3, -2) + h0[..., None]
-    return torch.fft.irfft(response, period)
-
-
-def _guarded(a: Tensor, period: int) -> Tensor:
-    """A(z) on the circle, kept from falling below its own rounding error."""
-    values = on_circle(monic(a), period)
-    floor = torch.finfo(a.dtype).eps * (1 + a.abs().sum(-1, keepdim=True)).detach()
-    return torch.where(values.detach().abs() < floor, floor.to(values.dtype), values)
+    if b.device.type == "cpu" and smooth_numbers(period)[0] == period:
+        lanes = aliased_response(b.flatten(0, -2), a.flatten(0, -2), h0.flatten(), period)
+        return lanes.unflatten(0, b.shape[:-1])
+    return aliased_by_torch(b, a, h0, period)
 
 
 def conditioning(a: Denominator, *, period: int) -> Tensor:

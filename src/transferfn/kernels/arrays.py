@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,35 @@ def workspace(size: int, dtype: torch.dtype) -> Any:
         if count <= KEPT:
             _kept.memory = kept
     return kept[:count].view(kind)
+
+
+def smooth_numbers(least: int) -> list[int]:
+    """The products of 2, 3 and 5, for which transforms are fast, from a number to the next power of two.
+
+    Args:
+        least: The number, at least 1.
+
+    Example:
+        >>> smooth_numbers(49)
+        [50, 54, 60, 64]
+    """
+    most = 1 << (least - 1).bit_length()
+    bits = range(most.bit_length())
+    odd = [3**j * 5**k for j in bits for k in bits if 3**j * 5**k <= most]
+    return sorted(x << i for x in odd for i in bits if least <= x << i <= most)
+
+
+@lru_cache(maxsize=16)
+def plan(points: int, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """Weights, twiddle factors and passes of a transform.
+
+    Args:
+        points: Number of points, a product of 2, 3 and 5.
+        dtype: float32 or float64.
+    """
+    from transferfn.kernels._fft import tables
+
+    return tables(points, np.float64 if dtype == torch.float64 else np.float32)
 
 
 def into_channels(x: Tensor, axis: int | None, size: int, *, channel_axis: int) -> Tensor:

@@ -11,13 +11,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, no_type_check
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import flat, into_channels, lanes, numpy, workspace
+from transferfn.kernels.arrays import flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
 
 
 def convolution(
@@ -126,25 +125,26 @@ def _(info, in_dims, gy, u, k, ahead):
     return (gu.unflatten(2, (size, -1)), gk.unflatten(0, (size, -1)), ga.unflatten(0, (size, -1))), (2, 0, 0)
 
 
-@lru_cache(maxsize=16)
-def _plan(points: int, double: bool) -> tuple[Any, Any, Any]:
-    from transferfn.kernels._fft import tables
-
-    return tables(points, np.float64 if double else np.float32)
-
-
+@lru_cache(maxsize=64)
 def fast_points(length: int) -> int:
-    """The least number of points of the form 2^k, 3 * 2^k or 5 * 2^k for a signal.
+    """The number of points, at least as many as a signal has samples, whose transform takes the fewest operations.
 
     Args:
         length: Number of samples, at least 1.
 
     Example:
-        >>> fast_points(784), fast_points(1025), fast_points(1300)
-        (1024, 1280, 1536)
+        >>> fast_points(784), fast_points(1025), fast_points(4001)
+        (800, 1152, 4096)
     """
-    power = 1 << (length - 1).bit_length()
-    return next(p for p in (power * 5 // 8, power * 3 // 4, power) if p >= length)
+    return min(smooth_numbers(length), key=_operations)
+
+
+def _operations(points: int) -> float:
+    total, size = 0.0, points
+    for radix, cost in ((3, 1.0), (5, 1.5), (4, 1.0), (2, 0.7)):
+        while size % radix == 0:
+            total, size = total + cost, size // radix
+    return total * points
 
 
 def _parts(u: Tensor) -> int:
@@ -159,10 +159,10 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, parts: int, *, bu
     batch, length, channels = u.shape
     width, points = lanes(u), fast_points(length)
     sizes = (batch, length, channels, parts, width)
-    plan = _plan(points, u.dtype == torch.float64)
+    table = plan(points, u.dtype)
 
     def work(first: int, last: int) -> None:
-        loop(*arrays, sizes, plan, workspace(buffers * points * width, u.dtype), first, last)
+        loop(*arrays, sizes, table, workspace(buffers * points * width, u.dtype), first, last)
 
     flops = 10 * batch * channels * points * points.bit_length()
     threads.split(work, -(-channels // width) * parts, cost=flops)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transferfn.kernels.arrays import smooth_numbers
 from transferfn.kernels.convolution import convolution
 from transferfn.typing import Signal
 
@@ -22,16 +23,7 @@ def fast_length(length: int) -> int:
         >>> fast_length(1567)
         1600
     """
-    best = 1 << max(length - 1, 0).bit_length()
-    five = 1
-    while five < best:
-        three = five
-        while three < best:
-            twos = -(-length // three)
-            best = min(best, three << max(twos - 1, 0).bit_length())
-            three *= 3
-        five *= 5
-    return best
+    return smooth_numbers(length)[0]
 
 
 def convolve(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
