@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -177,14 +177,3 @@ class Case:
             parts = [(bank.b, bank.a, bank.h0) for bank in banks]
         layer._assign(*(torch.stack(x) if bidirectional else x[0] for x in zip(*parts, strict=True)))
         return layer.eval()
-
-
-def cases(filters: list[Filter], **fixed: Any) -> Iterator[Case]:
-    """Every combination of filter, type, numerator, constraint and tying that the type can hold."""
-    for one in filters:
-        for dtype in (F32, F64):
-            if one.fits(dtype):
-                for numerator in ("truncated", "exact"):
-                    for constraint in one.constraints:
-                        for groups in GROUPS:
-                            yield Case(one, dtype, numerator, constraint, groups, **fixed)

@@ -18,7 +18,7 @@ from transferfn.core import TransferFunction, aliased_kernel, impulse_response
 from transferfn.nn import RTF, Realization
 
 GRID = SMALL + LARGE
-filters = pytest.mark.parametrize("one", GRID, ids=str)
+filters = pytest.mark.parametrize("one", [one for one in GRID if one.fits(F64)], ids=str)
 methods = pytest.mark.parametrize("method", ["fft", "scan"])
 numerators = pytest.mark.parametrize("numerator", ["truncated", "exact"])
 types = pytest.mark.parametrize("dtype", TYPE_IDS, ids=TYPE_IDS.get)
@@ -87,14 +87,12 @@ def test_steps_equal_scipy(one: Filter) -> None:
     assert relative_error(state, final) <= tolerance(module, F64)
 
 
-@held
-@numerators
-def test_float32_by_fft_is_as_good_as_its_signal(one: Filter, dtype: torch.dtype, numerator: str) -> None:
+@pytest.mark.parametrize("one", [one for one in GRID if one.fits(F32)], ids=str)
+def test_float32_by_fft_is_as_good_as_its_signal(one: Filter) -> None:
     """Kernels are computed in float64, so that kappa does not show."""
-    if dtype == F32:
-        layer = Case(one, dtype, numerator).layer(method="fft")
-        u = signal(2, 784, CHANNELS, dtype)
-        assert relative_error(layer(u), by_scipy(of_layer(layer), u)[0]) <= 2e-6
+    layer = Case(one, F32, "truncated").layer(method="fft")
+    u = signal(2, 784, CHANNELS, F32)
+    assert relative_error(layer(u), by_scipy(of_layer(layer), u)[0]) <= 2e-6
 
 
 @pytest.mark.parametrize("one", [one for one in GRID if not one.fits(F32)], ids=str)
@@ -152,7 +150,6 @@ def test_aliasing_falls_as_radius_to_the_period(radius: float, angle: float) -> 
 
 @filters
 def test_the_truncated_numerator_does_not_alias(one: Filter) -> None:
-    if one.fits(F64):
-        bank = one.bank()
-        truth = bank.impulse_response(784)
-        assert relative_error(bank.truncate(784).kernel(), truth) <= tolerance(Realization(bank), F64)
+    bank = one.bank()
+    truth = bank.impulse_response(784)
+    assert relative_error(bank.truncate(784).kernel(), truth) <= tolerance(Realization(bank), F64)
