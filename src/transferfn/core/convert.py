@@ -22,7 +22,7 @@ from transferfn.core.polynomial import monic, multiply
 from transferfn.kernels.response import last_responses
 from transferfn.typing import Denominator, Feedthrough, Numerator
 
-LARGEST_SOLVE = 64  # orders up to here afford an n x n solve a denominator
+LARGEST_SOLVE = 32  # orders up to here afford an n x n solve a denominator
 
 
 def truncate(b: Numerator, a: Denominator, h0: Feedthrough, *, horizon: int) -> tuple[Numerator, Feedthrough]:
@@ -61,7 +61,7 @@ def untruncate(
 ) -> tuple[Numerator, Feedthrough]:
     """Recover the true numerator and feedthrough: b (I - A^P) = b~, h0 = h0~ + h_P.
 
-    Up to order 64 the n equations are solved; where the response has died out by P, b~ is b already and nothing is
+    Up to order 32 the n equations are solved; where the response has died out by P, b~ is b already and nothing is
     lost. Beyond, b_j = sum_i a_i k_(j-i) is read off the first n samples of the kernel k, the paper's Algorithm 1,
     whose cost does not grow with n but whose every sample carries the rounding of the largest.
 
@@ -128,7 +128,7 @@ def untruncate_by_kernel(
     """
     n = b_tilde.shape[-1]
     k = aliased_kernel(b_tilde, a, h0_tilde, period=horizon)[..., : n + 1]
-    b = multiply(spread(monic(a), b_tilde.shape[-2])[..., :n], k[..., 1:])[..., :n]
+    b = multiply(spread(monic(a), b_tilde.shape[-2])[..., :n], k[..., 1:], keep=n)
     return b, k[..., 0]
 
 
@@ -171,13 +171,13 @@ def _last_recursions(a: Tensor, horizon: int) -> Tensor:
 def _last_responses(b: Tensor, recursions: Tensor) -> Tensor:
     """h_P, ..., h_(P-n+1), (*bank, D, n)."""
     n = b.shape[-1]
-    return multiply(b.flip(-1), spread(recursions, b.shape[-2]))[..., n - 1 : 2 * n - 1]
+    return multiply(b.flip(-1), spread(recursions, b.shape[-2]), keep=2 * n - 1)[..., n - 1 :]
 
 
 def _continued(responses: Tensor, a: Tensor) -> Tensor:
     """-b A^P from the last responses, (*bank, D, n)."""
     n = a.shape[-1]
-    return multiply(spread(a, responses.shape[-2]).flip(-1), responses)[..., :n].flip(-1)
+    return multiply(spread(a, responses.shape[-2]).flip(-1), responses, keep=n).flip(-1)
 
 
 def _check_horizon(horizon: int, order: int) -> None:

@@ -156,5 +156,5 @@ def impulse_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: i
     if length == 1 or b.shape[-1] == 0:
         return pad(h0[..., None], (0, length - 1))
     g = spread(recursive_response(a, length - 1), b.shape[-2])
-    proper = multiply(b[..., : length - 1], g)[..., : length - 1]
+    proper = multiply(b[..., : length - 1], g, keep=length - 1)
     return torch.cat((h0[..., None], proper), -1)

@@ -41,7 +41,7 @@ def toeplitz(c: Tensor, rows: int, columns: int) -> Tensor:
     return padded.unfold(-1, columns, 1).flip(-1)
 
 
-def multiply(p: Tensor, q: Tensor) -> Tensor:
+def multiply(p: Tensor, q: Tensor, *, keep: int | None = None) -> Tensor:
     """Multiply two polynomials: by the definition when they are short, by FFT when they are long.
 
     The definition is exact to rounding in each coefficient, the FFT to rounding of the largest one.
@@ -49,9 +49,10 @@ def multiply(p: Tensor, q: Tensor) -> Tensor:
     Args:
         p: Coefficients, (*batch, m).
         q: Coefficients, (*batch, k), leading axes broadcast with those of p.
+        keep: Number of coefficients of the product that are wanted; None means all.
 
     Returns:
-        Coefficients of the product, (*batch, m + k - 1).
+        Coefficients of the product, (*batch, m + k - 1), or the first of them.
 
     Example:
         >>> multiply(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0, 1.0]))
@@ -59,10 +60,11 @@ def multiply(p: Tensor, q: Tensor) -> Tensor:
     """
     if p.shape[-1] < q.shape[-1]:
         p, q = q, p
+    size = p.shape[-1] + q.shape[-1] - 1
+    rows = size if keep is None else min(keep, size)
     if p.shape[-1] * q.shape[-1] > LARGEST_DIRECT:
-        size = p.shape[-1] + q.shape[-1] - 1
-        return torch.fft.irfft(torch.fft.rfft(p, size) * torch.fft.rfft(q, size), size)
-    return (toeplitz(p, p.shape[-1] + q.shape[-1] - 1, q.shape[-1]) @ q[..., None])[..., 0]
+        return torch.fft.irfft(torch.fft.rfft(p, size) * torch.fft.rfft(q, size), size)[..., :rows]
+    return (toeplitz(p, rows, q.shape[-1]) @ q[..., None])[..., 0]
 
 
 def companion(a: Tensor) -> Tensor:
