@@ -25,13 +25,12 @@ from torch.nn.utils import parametrize
 
 from transferfn.bench import filters
 from transferfn.core import constrain, stability
-from transferfn.core.lattice import step_down, step_up
+from transferfn.core.lattice import Rows, step_down, step_up
 from transferfn.core.polynomial import monic, on_circle, roots
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF
 from transferfn.tasks import SmnistConfig, load_smnist
 from transferfn.tasks.smnist import Digits
-from transferfn.typing import Denominator
 
 COMMAND = "python -m transferfn.bench.constraints"
 MEMORIES = (64, 512, 2048)  # of the combs, in samples
@@ -53,8 +52,8 @@ class Map:
     """
 
     name: str
-    denominator: Callable[[Tensor], Denominator]
-    parameters: Callable[[Denominator], Tensor]
+    denominator: Callable[[Tensor], Rows]
+    parameters: Callable[[Rows], Tensor]
 
 
 @dataclass(frozen=True)
@@ -89,50 +88,50 @@ class Plan:
 QUICK = Plan(orders=(8,), filter_rates=(2e-2,), seeds=(0,), layers=1, side=7, epochs=1, images=800)
 
 
-def l1(raw: Tensor) -> Denominator:
+def l1(raw: Tensor) -> Rows:
     """The library's l1 constraint, its slack the last parameter.
 
     Args:
-        raw: Free parameters, (*bank, G, n + 1).
+        raw: Free parameters, (*rows, n + 1).
     """
     return constrain.l1(raw[..., :-1], raw[..., -1])
 
 
-def l1_parameters(a: Denominator) -> Tensor:
+def l1_parameters(a: Rows) -> Tensor:
     """Parameters of :func:`l1`.
 
     Args:
-        a: Denominator, (*bank, G, n).
+        a: Rows, (*rows, n).
     """
     raw, slack = constrain.l1_parameters(a)
     return torch.cat((raw, slack[..., None]), -1)
 
 
-def plain_reflection(raw: Tensor) -> Denominator:
+def plain_reflection(raw: Tensor) -> Rows:
     """Reflection coefficients k = tanh(raw), not scaled.
 
     Args:
-        raw: Free parameters, (*bank, G, n).
+        raw: Free parameters, (*rows, n).
     """
     return step_up(raw.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION))
 
 
-def plain_reflection_parameters(a: Denominator) -> Tensor:
+def plain_reflection_parameters(a: Rows) -> Tensor:
     """Parameters of :func:`plain_reflection`.
 
     Args:
-        a: Denominator, (*bank, G, n).
+        a: Rows, (*rows, n).
     """
     return step_down(a).atanh()
 
 
-def sections(raw: Tensor) -> Denominator:
+def sections(raw: Tensor) -> Rows:
     """Product of n / 2 second-order sections, the two coefficients of each mapped onto the triangle of stability.
 
     A section is 1 + (1 + q) tanh(u) z^-1 + q z^-2 with q = tanh(v).
 
     Args:
-        raw: All u, then all v, (*bank, G, n), n even.
+        raw: All u, then all v, (*rows, n), n even.
     """
     u, v = raw.unflatten(-1, (2, -1)).unbind(-2)
     q = v.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION)
@@ -143,11 +142,11 @@ def sections(raw: Tensor) -> Denominator:
     return whole[..., 1:]
 
 
-def section_parameters(a: Denominator) -> Tensor:
+def section_parameters(a: Rows) -> Tensor:
     """Parameters of :func:`sections`: conjugate poles are paired, and of real ones the largest with the smallest.
 
     Args:
-        a: Denominator, (*bank, G, n), n even.
+        a: Rows, (*rows, n), n even.
     """
     rows = []
     for poles in roots(a.flatten(0, -2))[0]:
@@ -191,7 +190,7 @@ class Parametrized(nn.Module):
         """Free parameters of coefficients.
 
         Args:
-            a: Denominator.
+            a: Rows.
         """
         return self.kind.parameters(a.to(torch.float64)).to(torch.float32)
 
@@ -243,7 +242,7 @@ def at_combs(kind: Map, order: int) -> Row:
     """
     found: Row = {"map": kind.name, "order": order}
     for tau in MEMORIES:
-        both = [spread(kind, kind.parameters(filters.comb(order, tau, sign=sign).a)) for sign in (1, -1)]
+        both = [spread(kind, kind.parameters(filters.comb(order, float(tau), sign=sign).a)) for sign in (1, -1)]
         found[f"condition, tau {tau}"], found[f"stiffness, tau {tau}"] = map(max, *both)
     return found
 
