@@ -50,6 +50,16 @@ def test_long_products_are_exact_to_rounding_of_the_largest() -> None:
         assert np.abs(found.numpy() - np.convolve(x, y)).max() <= allowed
 
 
+@pytest.mark.parametrize("sizes", [(7, 3), (3, 7), (LARGEST_DIRECT // 64, 65)], ids=str)
+def test_what_is_kept_of_a_product_is_its_head(sizes: tuple[int, int]) -> None:
+    p, q = random(2, sizes[0]), random(2, sizes[1], seed=1)
+    whole = multiply(p, q)
+    for keep in (1, 5, whole.shape[-1], whole.shape[-1] + 3):
+        kept = multiply(p, q, keep=keep)
+        assert kept.shape[-1] == min(keep, whole.shape[-1])
+        assert_close(kept, whole[..., :keep], rtol=0, atol=100 * EPS * float(p.norm() * q.norm()))
+
+
 @pytest.mark.parametrize("order", [0, 1, 2, 7])
 def test_the_companion_matrix_has_the_denominator_as_characteristic_polynomial(order: int) -> None:
     _, a, _ = bank(order, leading=(3,))
