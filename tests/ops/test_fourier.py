@@ -9,7 +9,16 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from ops.naive import error
-from transferfn.ops.fourier import convolve, convolve_both_ways, fast_length, forcing
+from transferfn.ops.fourier import (
+    convolve,
+    convolve_both_ways,
+    convolve_both_ways_by_torch,
+    convolve_by_torch,
+    fast_length,
+    forcing,
+)
+
+WAYS = ((convolve, convolve_both_ways), (convolve_by_torch, convolve_both_ways_by_torch))  # of the CPU, of any device
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -34,11 +43,12 @@ def test_convolutions_are_their_sums(length: int, channels: int, extra: int) -> 
                 causal[:, t] += past[:, t - s] * u[:, s]
             else:
                 ahead[:, t] += future[:, s - t - 1] * u[:, s]
-    found, other = convolve(u, past, future)
-    assert error(found, causal) <= 1
-    assert error(other, convolve(u, future)[0]) <= 1
-    assert error(convolve_both_ways(u, past, future), causal + ahead) <= 1
-    assert error(convolve(u.float(), past)[0], causal) <= 1
+    for one_way, both_ways in WAYS:
+        found, other = one_way(u, past, future)
+        assert error(found, causal) <= 1
+        assert error(other, one_way(u, future)[0]) <= 1
+        assert error(both_ways(u, past, future), causal + ahead) <= 1
+        assert error(one_way(u.float(), past)[0], causal) <= 1
 
 
 @settings(max_examples=40)
@@ -54,6 +64,7 @@ def test_forcing_is_its_sum(length: int, order: int) -> None:
 
 def test_derivatives() -> None:
     u, past, future = (x.requires_grad_() for x in (draw(2, 5, 2), draw(2, 5, seed=1), draw(2, 5, seed=2)))
-    assert gradcheck(convolve, (u, past, future))
-    assert gradcheck(convolve_both_ways, (u, past, future))
+    for one_way, both_ways in WAYS:
+        assert gradcheck(one_way, (u, past, future))
+        assert gradcheck(both_ways, (u, past, future))
     assert gradcheck(lambda c, state: forcing(c, state, 5), (past, draw(3, 2, 5).requires_grad_()))

@@ -139,6 +139,9 @@ def test_types(dtype: torch.dtype) -> None:
     y, zf = lfilter(b, a, x, zi=torch.zeros(2, dtype=dtype))
     assert {y.dtype, zf.dtype, lfilter(b, a, x).dtype, lfilter_zi(b, a).dtype} == {dtype}
     assert error(y, torch.from_numpy(scipy.signal.lfilter(b.double().numpy(), a.double().numpy(), x.double()))) <= 1
+    for mixed in (lfilter(b.double(), a, x), lfilter(b, a.double(), x)):  # the signal's type, whatever theirs
+        assert mixed.dtype == dtype
+        assert error(mixed, y.double()) <= 1
 
 
 @pytest.mark.parametrize(("na", "start"), [(3, False), (3, True), (1, False), (1, True)])
@@ -163,6 +166,9 @@ def test_what_does_not_fit_is_named() -> None:
     for arguments, raised, match in [
         ((b, a, x.long()), TypeError, r"x must be a real floating-point tensor, got torch\.int64"),
         ((b.to(torch.complex64), a, x), TypeError, r"b must be a real floating-point tensor, got torch\.complex64"),
+        (([1.0, 2.0], a, x), TypeError, r"b must be a tensor, got list"),
+        ((b, a[:0], x), ValueError, r"at least, got shapes \(2,\) and \(0,\)"),
+        ((b, torch.tensor(1.0), x), ValueError, r"at least, got shapes \(2,\) and \(\)"),
         ((b, torch.tensor([0.0, 1.0]), x), ValueError, r"a\[0\] must not be zero"),
         ((torch.ones(3, 2), a, x), ValueError, r"must broadcast against \(2,\).*b \(3, 2\)"),
         ((b, a, x, -1, torch.ones(2, 2)), ValueError, r"with 1 entries \(the filter's order\).*got \(2, 2\)"),
@@ -170,6 +176,10 @@ def test_what_does_not_fit_is_named() -> None:
     ]:
         with pytest.raises(raised, match=match):
             lfilter(*arguments)
+    with pytest.raises(TypeError, match=r"sos must be a real floating-point tensor, got torch\.int64"):
+        sosfilt(torch.ones(2, 6, dtype=torch.long), x)
+    with pytest.raises(TypeError, match="a must be a tensor, got list"):
+        lfilter_zi(b, [1.0, -0.5])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"\(sections, 6\), got \(6,\)"):
         sosfilt(torch.ones(6), x)
     with pytest.raises(ValueError, match=r"each of 2 sections, got shape \(1, 2, 2\)"):

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic, multiply
 from transferfn.core.system import TransferFunction
+from transferfn.ops.boundaries import check_tensor
 from transferfn.ops.filter import linear_filter
 from transferfn.typing import FilterState
 
@@ -48,16 +49,14 @@ def lfilter(
         >>> lfilter(torch.tensor([1.0]), torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0, 0.0]))
         tensor([1.0000, 0.5000, 0.2500])
     """
-    for name, value in (("b", b), ("a", a), ("x", x)):
-        if not value.is_floating_point():
-            raise TypeError(f"{name} must be a real floating-point tensor, got {value.dtype}")
+    _check_real(x=x)
     b, a = _normalised(b, a)
     signal = x.movedim(axis, -1)
-    batch = torch.broadcast_shapes(signal.shape[:-1], b.shape[:-1], a.shape[:-1])
-    if batch != signal.shape[:-1]:
+    batch = signal.shape[:-1]
+    if not (_broadcasts(b.shape[:-1], batch) and _broadcasts(a.shape[:-1], batch)):
         raise ValueError(
-            f"the leading axes of b and a must broadcast against {tuple(signal.shape[:-1])}, those of x without axis "
-            f"{axis}; got b {tuple(b.shape)} and a {tuple(a.shape)}"
+            f"the leading axes of b and a must broadcast against {tuple(batch)}, those of x without axis {axis}; "
+            f"got b {tuple(b.shape)} and a {tuple(a.shape)}"
         )
     order = a.shape[-1] - 1
     system = _channels(b, a, batch)
@@ -94,6 +93,7 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
         y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
 
     Raises:
+        TypeError: if an argument is not a real floating-point tensor.
         ValueError: if ``sos`` is not (sections, 6), or ``zi`` does not fit.
 
     Example:
@@ -101,6 +101,7 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
         >>> sosfilt(sections, torch.tensor([1.0, 0.0, 0.0]))
         tensor([2.0000, 1.0000, 0.5000])
     """
+    _check_real(sos=sos, x=x)
     if sos.dim() != 2 or sos.shape[-1] != 6:
         raise ValueError(f"sos must be of shape (sections, 6), got {tuple(sos.shape)}")
     if zi is None:
@@ -127,6 +128,7 @@ def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
         zi, (..., max(na, nb) - 1).
 
     Raises:
+        TypeError: if an argument is not a real floating-point tensor.
         ValueError: if a[0] is zero, or the filter has a pole at z = 1 and so no steady state.
 
     Example:
@@ -215,8 +217,24 @@ def _like(system: TransferFunction, x: Tensor) -> TransferFunction:
     return system.to(dtype=x.dtype)
 
 
+def _check_real(**arguments: Tensor) -> None:
+    for name, value in arguments.items():
+        check_tensor(name, value)
+        if not value.is_floating_point():
+            raise TypeError(f"{name} must be a real floating-point tensor, got {value.dtype}")
+
+
+def _broadcasts(shape: torch.Size, against: torch.Size) -> bool:
+    pairs = zip(reversed(shape), reversed(against), strict=False)
+    return len(shape) <= len(against) and all(size in (1, other) for size, other in pairs)
+
+
 def _normalised(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide by a[0] and pad both to the same number of coefficients."""
+    """Divide by a[0], and bring both to one type and number of coefficients."""
+    _check_real(b=b, a=a)
+    if 0 in (b.dim(), a.dim()) or 0 in (b.shape[-1], a.shape[-1]):
+        raise ValueError(f"b and a need a coefficient at least, got shapes {tuple(b.shape)} and {tuple(a.shape)}")
+    a = a.to(torch.promote_types(b.dtype, a.dtype))
     lead = a[..., :1]
     if bool((lead.detach() == 0).any()):
         raise ValueError("a[0] must not be zero: the filter would not be causal")
