@@ -52,7 +52,7 @@ def truncate(b: Numerator, a: Denominator, h0: Feedthrough, *, horizon: int) -> 
     _check_horizon(horizon, b.shape[-1])
     if b.shape[-1] == 0:
         return b, h0
-    responses = _last_responses(b, _last_recursions(a, horizon))
+    responses = _last_responses(b, last_recursions(a, horizon))
     return b + _continued(responses, a), h0 - responses[..., 0]
 
 
@@ -100,7 +100,7 @@ def untruncate_by_solving(
         True numerator, (*bank, D, n), and true feedthrough, (*bank, D).
     """
     n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
-    recursions = _last_recursions(a, horizon)
+    recursions = last_recursions(a, horizon)
     across = pad(a, (0, n - 1)).unfold(-1, n, 1)
     minus_power = recursions.unfold(-1, n, 1) @ across
     # One rounding error is added to the identity: a pole on a P-th root of unity, or growth beside which I is rounded
@@ -159,8 +159,16 @@ def truncation_error(
     return (recurrent - folded).abs().amax(-1) / largest
 
 
-def _last_recursions(a: Tensor, horizon: int) -> Tensor:
-    """g_(P-1), ..., g_(P-2n+1), zero before the start, (*bank, G, 2n - 1)."""
+def last_recursions(a: Denominator, horizon: int) -> Tensor:
+    """What A^P is made of: the last samples of the impulse response of 1/A(z), newest first.
+
+    Args:
+        a: Denominator a_1..a_n, (*bank, G, n), n at least 1.
+        horizon: Period P in samples.
+
+    Returns:
+        g_(P-1), ..., g_(P-2n+1), zero before the start, (*bank, G, 2n - 1).
+    """
     needed = 2 * a.shape[-1] - 1
     if a.device.type == "cpu":
         return last_responses(a.flatten(0, -2), horizon, needed).flip(-1).unflatten(0, a.shape[:-1])

@@ -7,7 +7,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from transferfn.core.kernel import conditioning, recursive_response
+from transferfn.core.convert import last_recursions
+from transferfn.core.kernel import conditioning
 from transferfn.typing import Denominator
 
 LARGEST_ERROR = 1e-3  # beyond this a result is called undetermined
@@ -50,9 +51,11 @@ def warn_of_lost(a: Denominator, *, horizon: int) -> None:
         return
     with torch.no_grad():
         eps = torch.finfo(a.dtype).eps
+        total = float(a.abs().sum(-1).max())
+        if eps * (1 + total) <= LARGEST_ERROR * (1 - total):  # |A| is at least 1 - sum|a|, and nothing grows
+            return
         kappa = float(conditioning(a, period=horizon).max())
-        last = recursive_response(a, horizon)[..., -2 * a.shape[-1] :]  # what A^P is made of
-        growth = float(last.abs().max().nan_to_num(nan=torch.inf, posinf=torch.inf))
+        growth = float(last_recursions(a, horizon).abs().max().nan_to_num(nan=torch.inf, posinf=torch.inf))
     if eps * max(kappa, growth) <= LARGEST_ERROR:
         return
     if growth > kappa:
