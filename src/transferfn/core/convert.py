@@ -22,7 +22,7 @@ from transferfn.core.polynomial import monic, multiply
 from transferfn.kernels.response import last_responses
 from transferfn.typing import Denominator, Feedthrough, Numerator
 
-LARGEST_SOLVE = 32  # orders up to here afford an n x n solve a denominator
+LARGEST_SOLVE = 64  # orders up to here afford an n x n solve a denominator
 
 
 def truncate(b: Numerator, a: Denominator, h0: Feedthrough, *, horizon: int) -> tuple[Numerator, Feedthrough]:
@@ -61,7 +61,7 @@ def untruncate(
 ) -> tuple[Numerator, Feedthrough]:
     """Recover the true numerator and feedthrough: b (I - A^P) = b~, h0 = h0~ + h_P.
 
-    Up to order 32 the n equations are solved; where the response has died out by P, b~ is b already and nothing is
+    Up to order 64 the n equations are solved; where the response has died out by P, b~ is b already and nothing is
     lost. Beyond, b_j = sum_i a_i k_(j-i) is read off the first n samples of the kernel k, the paper's Algorithm 1,
     whose cost does not grow with n but whose every sample carries the rounding of the largest.
 
