@@ -24,7 +24,7 @@ class ModelConfig:
     layers: int = 3
     """Number of blocks."""
 
-    order: int = 8
+    order: int = 32
     """Order n of each filter."""
 
     denominator_groups: int | None = None
@@ -59,7 +59,7 @@ class ModelConfig:
 class OptimizerConfig:
     """AdamW with a linear warm-up and a cosine decay to zero, stepped every batch."""
 
-    lr: float = 4e-3
+    lr: float = 1e-2
     """Highest learning rate."""
 
     weight_decay: float = 0.05

@@ -16,7 +16,7 @@ def smnist() -> TrainConfig:
 
 def smnist_demo() -> TrainConfig:
     """Sequential MNIST small enough for five minutes on two cores: what `transferfn demo` trains."""
-    return TrainConfig()
+    return TrainConfig(model=ModelConfig(layers=2), epochs=8)
 
 
 def smnist_full() -> TrainConfig:
