@@ -191,6 +191,14 @@ def test_poles_of_banks_with_leading_axes() -> None:
     assert_close(h.zeros()[1], TransferFunction(h.b[1], h.a[1], h.h0[1]).zeros())
 
 
+def test_a_feedthrough_of_rounding_size_is_no_zero_far_away() -> None:
+    b = torch.tensor([[0.5, 1.0]], dtype=F64)
+    h = TransferFunction(b, torch.zeros_like(b), torch.tensor([1e-24], dtype=F64))
+    zeros = h.zeros()[0]
+    assert zeros[0] == -2
+    assert zeros[1].isinf()
+
+
 def test_missing_zeros_are_at_infinity_in_last_place() -> None:
     a = denominator([0.5, 0.3, -0.2])
     b = torch.tensor([[1.0, -0.5, 0.0], [0.0, 1.0, -0.5], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]], dtype=F64)

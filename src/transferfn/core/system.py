@@ -130,8 +130,8 @@ class TransferFunction:
     def zeros(self) -> Tensor:
         """Zeros of each channel: the roots of h0 A(z) + B(z) in double precision.
 
-        A channel whose leading numerator coefficients are exactly zero has fewer than n zeros; the rest are complex
-        infinities, in last place. Warns like :meth:`poles`.
+        A channel whose leading numerator coefficients are zero, or no more than rounding of the others, has fewer than n
+        zeros; the rest are complex infinities, in last place. Warns like :meth:`poles`.
 
         Returns:
             Zeros, complex128, (*bank, D, n).
@@ -334,8 +334,8 @@ def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
 
 
 def _finite_roots(c: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
-    """Roots of one polynomial, highest power first, whose leading coefficients may be zero."""
-    present = c.nonzero()[:, 0]
+    """Roots of one polynomial, highest power first, whose leading coefficients may be zero, if only to rounding."""
+    present = (c.abs() > torch.finfo(c.dtype).eps * c.abs().sum()).nonzero()[:, 0]
     first = int(present[0]) if len(present) else len(c) - 1
     if first == len(c) - 1:
         return torch.empty(0, dtype=torch.complex128, device=c.device), c[:0]
