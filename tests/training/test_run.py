@@ -35,7 +35,7 @@ def test_a_new_folder_gets_its_configuration(tmp_path: Path) -> None:
 def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     start(tmp_path)
     other = replace(CONFIG, epochs=7, model=ModelConfig(order=3))
-    told = r"model.order 3 \(there 8\), epochs 7 \(there 20\).*--out.*--overwrite"
+    told = r"model.order 3 \(there 32\), epochs 7 \(there 20\).*--out.*--overwrite"
     with pytest.raises(RunError, match=told) as caught:
         open_run(other, RunOptions(out=tmp_path))
     assert "\n" not in str(caught.value)
@@ -111,4 +111,4 @@ def test_a_checkpoint_of_another_program(tmp_path: Path) -> None:
 
 def test_the_configuration_is_readable_json(tmp_path: Path) -> None:
     folder = start(tmp_path)
-    assert json.loads(folder.config.read_text())["config"]["model"]["order"] == 8
+    assert json.loads(folder.config.read_text())["config"]["model"]["order"] == 32
