@@ -130,8 +130,8 @@ class TransferFunction:
     def zeros(self) -> Tensor:
         """Zeros of each channel: the roots of h0 A(z) + B(z) in double precision.
 
-        A channel whose leading numerator coefficients are zero, or no more than rounding of the others, has fewer than n
-        zeros; the rest are complex infinities, in last place. Warns like :meth:`poles`.
+        A channel whose leading numerator coefficients are zero, or no more than rounding of the others, has fewer than
+        n zeros; the rest are complex infinities, in last place. Warns like :meth:`poles`.
 
         Returns:
             Zeros, complex128, (*bank, D, n).
