@@ -44,6 +44,28 @@ def test_values_and_gradients_are_those_of_torch(sizes, dtype) -> None:
             assert (ours - plain).abs().max() <= ROUNDING * torch.finfo(dtype).eps * plain.abs().max()
 
 
+def test_a_channel_is_as_exact_beside_others_of_any_size(dtype) -> None:
+    b, a, h0 = example(35, 5, 7, dtype)
+    size = torch.tensor([1e-30, 1e15, 1.0, 0.0, 1e-6], dtype=dtype).repeat(7)[:, None]
+    found = []
+    for run, factor, kind in ((aliased_response, size, dtype), (aliased_by_torch, 1.0, torch.float64)):
+        leaves = [(b * factor).to(kind).requires_grad_(), a.to(kind), 0 * h0.to(kind)]
+        k = run(*leaves, 1000)
+        weights = torch.sin(torch.arange(k.numel(), dtype=torch.float64)).view_as(k).to(kind)
+        found.append((k, torch.autograd.grad((k * weights).sum(), leaves[0])[0]))
+    (k, gb), (plain, plain_gb) = found
+    allowed = ROUNDING * torch.finfo(dtype).eps
+    assert ((k - plain * size).abs() <= allowed * size * plain.abs().amax(1, keepdim=True)).all()
+    assert (gb - plain_gb).abs().max() <= allowed * plain_gb.abs().max()
+    gradients = []
+    for factor in (1.0, 1e15, 1e-15):
+        leaf = a.clone().requires_grad_()
+        (ga,) = torch.autograd.grad(aliased_response(b * factor, leaf, 0 * h0, 1000).square().mean().sqrt(), leaf)
+        gradients.append(ga / factor)
+    for scaled in gradients[1:]:
+        assert (scaled - gradients[0]).abs().max() <= allowed * gradients[0].abs().max()
+
+
 def test_first_and_second_derivatives_by_differences() -> None:
     inputs = [x.requires_grad_() for x in example(4, 2, 2)]
     assert gradcheck(lambda *c: aliased_response(*c, 6), inputs)

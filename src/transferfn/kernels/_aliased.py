@@ -2,11 +2,13 @@
 
 The coefficients of a channel's numerator and denominator are the real and the imaginary part of one signal, so that one
 transform serves both; B and A at z come from its values at z and at 1/z. The kernels of two tiles of channels come back
-as the real and the imaginary part of one transform.
+as the real and the imaginary part of one transform. What shares a transform takes on the rounding of the larger part,
+so numerators are scaled by powers of two to the size of denominators, whose largest coefficient is 1 or about 1.
 """
 
 from __future__ import annotations
 
+import math
 from typing import no_type_check
 
 import numpy as np
@@ -31,18 +33,28 @@ def opposite(passes: np.ndarray) -> np.ndarray:
 
 @_native
 @no_type_check
-def _read_coefficients(b, a, c0, width, re, im, floor, W):
-    """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts; the rounding error of A(z) squared and inverted."""
+def _read_coefficients(b, a, c0, width, re, im, floor, unit, W):
+    """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts; the rounding error of A(z) squared and inverted.
+
+    The numerator of each lane is divided by its ``unit``, the power of two next to its largest coefficient, or zero.
+    """
     channels, n = b.shape
     _zero(re, 0, re.size // W, W), _zero(im, 0, im.size // W, W)
     for lane in range(W):
-        im[lane], floor[lane], floor[W + lane] = 1, 0, 0
+        im[lane], floor[lane], floor[W + lane], unit[lane] = 1, 0, 0, 1
     eps = np.finfo(re.dtype).eps
     for lane in range(width):
         group = (c0 + lane) * a.shape[0] // channels
-        total = 1.0
+        total, largest = 1.0, 0.0
         for i in range(n):
-            re[(i + 1) * W + lane] = b[c0 + lane, i]
+            largest = max(largest, abs(b[c0 + lane, i]))
+        if largest == 0:
+            unit[lane] = 0
+        elif largest < np.inf:
+            unit[lane] = max(math.ldexp(1.0, math.frexp(largest)[1] - 1), np.finfo(re.dtype).tiny)
+        for i in range(n):
+            if unit[lane] != 0:
+                re[(i + 1) * W + lane] = b[c0 + lane, i] / unit[lane]
             im[(i + 1) * W + lane] = a[group, i]
             total += abs(a[group, i])
         floor[lane], floor[W + lane] = (eps * total) ** 2, 1 / (eps * total)
@@ -72,13 +84,14 @@ def kernels(b, a, h0, k, plan, partners, work, first, last):
     W = size // period
     xr, xi, yr, yi = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
     floor, other_floor = np.zeros(2 * W, work.dtype), np.zeros(2 * W, work.dtype)
+    unit, other_unit = np.ones(W, work.dtype), np.ones(W, work.dtype)
     for job in range(first, last):
         c0 = 2 * job * W
         c1 = c0 + W
         width, other = min(W, channels - c0), max(min(W, channels - c1), 0)
-        _read_coefficients(b, a, c0, width, xr, xi, floor, W)
+        _read_coefficients(b, a, c0, width, xr, xi, floor, unit, W)
         transform(xr, xi, passes, factors, W)
-        _read_coefficients(b, a, c1, other, yr, yi, other_floor, W)
+        _read_coefficients(b, a, c1, other, yr, yi, other_floor, other_unit, W)
         transform(yr, yi, passes, factors, W)
         for m in range(period):
             if m <= partners[m]:
@@ -94,10 +107,10 @@ def kernels(b, a, h0, k, plan, partners, work, first, last):
         for t0 in range(0, period, BLOCK):
             for c in range(width):
                 for t in range(t0, min(t0 + BLOCK, period)):
-                    k[c0 + c, t] = xr[t * W + c] / period
+                    k[c0 + c, t] = xr[t * W + c] / period * unit[c]
             for c in range(other):
                 for t in range(t0, min(t0 + BLOCK, period)):
-                    k[c1 + c, t] = xi[t * W + c] / period
+                    k[c1 + c, t] = xi[t * W + c] / period * other_unit[c]
         for c in range(c0, c0 + width + other):
             k[c, 0] += h0[c]
 
@@ -115,12 +128,12 @@ def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
     size = work.size // 4
     W = size // period
     re, im, gr, gi = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
-    floor = np.zeros(2 * W, work.dtype)
+    floor, unit = np.zeros(2 * W, work.dtype), np.ones(W, work.dtype)
     zero = splat(work.dtype.type(0))
     for job in range(first, last):
         c0 = job * W
         width = min(W, channels - c0)
-        _read_coefficients(b, a, c0, width, re, im, floor, W)
+        _read_coefficients(b, a, c0, width, re, im, floor, unit, W)
         transform(re, im, passes, factors, W)
         _zero(gr, 0, period, W), _zero(gi, 0, period, W)
         for t0 in range(0, period, BLOCK):
@@ -143,4 +156,4 @@ def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
         for c in range(width):
             for i in range(n):
                 gb[c0 + c, i] = re[(i + 1) * W + c] / period
-                ga[c0 + c, i] = im[(i + 1) * W + c] / period
+                ga[c0 + c, i] = im[(i + 1) * W + c] / period * unit[c]
