@@ -270,6 +270,21 @@ def test_growth_does_not_reach_what_is_read_off_a_kernel() -> None:
     assert error(scanned, expected) > 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_growth_until_the_horizon_does_not_reach_shorter_signals(dtype: torch.dtype) -> None:
+    """The true numerator is what is left of far larger terms, however little the recurrence has grown by then."""
+    unstable = bank(radius=6.0)
+    system = TruncatedTransferFunction(unstable.b, unstable.a, unstable.h0, 150)
+    u = torch.randn(2, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    taps = system.kernel()
+    expected = torch.stack([(taps[:, : t + 1].flip(1).mT * u[:, : t + 1]).sum(1) for t in range(5)], 1)
+    found, scanned = (
+        linear_filter(u.to(dtype), system, return_state=False, method=method)[0] for method in ("auto", "scan")
+    )
+    assert error(found, expected) <= 1
+    assert error(scanned, expected) > 1
+
+
 # --------------------------------------------------------------------------------------------- odds and ends
 
 

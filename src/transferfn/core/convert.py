@@ -86,7 +86,7 @@ def untruncate(
 
 
 def untruncate_by_solving(
-    b_tilde: Numerator, a: Denominator, h0_tilde: Feedthrough, *, horizon: int
+    b_tilde: Numerator, a: Denominator, h0_tilde: Feedthrough, *, horizon: int, recursions: Tensor | None = None
 ) -> tuple[Numerator, Feedthrough]:
     """Solve b (I - A^P) = b~, n equations a denominator.
 
@@ -95,12 +95,13 @@ def untruncate_by_solving(
         a: Denominator, (*bank, G, n).
         h0_tilde: Truncated feedthrough, (*bank, D).
         horizon: Period P in samples; must exceed n.
+        recursions: What :func:`last_recursions` gives, if it is known already.
 
     Returns:
         True numerator, (*bank, D, n), and true feedthrough, (*bank, D).
     """
     n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
-    recursions = last_recursions(a, horizon)
+    recursions = last_recursions(a, horizon) if recursions is None else recursions
     across = pad(a, (0, n - 1)).unfold(-1, n, 1)
     minus_power = recursions.unfold(-1, n, 1) @ across
     # One rounding error is added to the identity: a pole on a P-th root of unity, or growth beside which I is rounded

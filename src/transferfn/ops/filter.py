@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from transferfn.core.convert import untruncate
+from transferfn.core.convert import last_recursions, untruncate, untruncate_by_solving
 from transferfn.core.kernel import recursive_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
@@ -28,6 +28,7 @@ System = TransferFunction | TruncatedTransferFunction
 
 LARGEST_SCAN = 64  # orders up to here are filtered by the recurrence where there is a native loop for it
 GROWTH_LIMIT = 1e3  # how much larger than the output the terms of its sum may be before the FFT does better
+LOST_DIGITS = 16.0  # rounding errors of the signal's type that a conversion may cost before the FFT does better
 
 
 def linear_filter(
@@ -176,8 +177,13 @@ def _filter(
         if values_are_hidden() and u.device.type == "cpu":
             # Nobody can look whether a recurrence blew up, nor where the FFT path would have to cut rows.
             method = "scan" if resets is not None else "fft" if has_kernel else method
+    recursions = None
+    if doubtful and method == "scan" and system.order:
+        recursions = last_recursions(system.a, system.horizon)
+        if not _survives_conversion(recursions, u.dtype):
+            method = "fft"
     if method == "scan":
-        true = _true(system)
+        true = _true(system, recursions)
         where_cut = cuts(lengths, resets, u.shape[1])
         y, w = _scan(u, true, state, where_cut)
         if not doubtful or _is_well_conditioned(y, w if where_cut is not None else w[:, -true.order :], true):
@@ -273,16 +279,27 @@ def _kernel(system: System, length: int) -> Kernel:
     return _true(system).impulse_response(length)
 
 
-def _true(system: System) -> TransferFunction:
+def _true(system: System, recursions: Tensor | None = None) -> TransferFunction:
     if isinstance(system, TransferFunction):
         return system
     # Not system.transfer_function(), which would warn of losses that the kernel, up to the horizon, does not suffer.
-    b, h0 = untruncate(system.b_tilde, system.a, system.h0_tilde, horizon=system.horizon)
+    coefficients = system.b_tilde, system.a, system.h0_tilde
+    if recursions is None:
+        b, h0 = untruncate(*coefficients, horizon=system.horizon)
+    else:
+        b, h0 = untruncate_by_solving(*coefficients, horizon=system.horizon, recursions=recursions)
     return TransferFunction(b, system.a, h0, system.dt)
 
 
 def _best_method(u: Tensor, system: System) -> Method:
     return "scan" if u.device.type == "cpu" and system.order <= LARGEST_SCAN else "fft"
+
+
+def _survives_conversion(recursions: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the true numerator is exact in the signal's type: growth until P hides all else, at any length."""
+    with torch.no_grad():
+        largest = LOST_DIGITS * torch.finfo(dtype).eps / torch.finfo(recursions.dtype).eps
+        return bool((recursions.abs() <= largest).all())
 
 
 def _is_well_conditioned(y: Tensor, w: Tensor, tf: TransferFunction) -> bool:
