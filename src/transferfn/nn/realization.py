@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from transferfn.core.system import TransferFunction
+from transferfn.kernels.step import step
 from transferfn.nn.guard import check_finite, keep_wide, warn_if_unstable
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.ops.boundaries import values_are_hidden
 from transferfn.ops.filter import Method, System, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
@@ -70,7 +72,7 @@ class Realization(SequenceMixer):
 
     def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:  # noqa: D102
         check_sample(u_t, self.channels)
-        return step_filter(u_t, self.transfer_function(), state)
+        return step_filter(u_t, self.b, self.a, self.h0, state)
 
     def init_state(  # noqa: D102
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -139,27 +141,32 @@ def extend_filter(
     return y, after
 
 
-def step_filter(u_t: Sample, system: TransferFunction, state: FilterState) -> tuple[Sample, FilterState]:
+def step_filter(u_t: Sample, b: Tensor, a: Tensor, h0: Tensor, state: FilterState) -> tuple[Sample, FilterState]:
     """One step of the companion recurrence: w = u - a . x, y = h0 u + b . x, x' = (w, x_1, ..., x_(n-1)).
 
     Args:
         u_t: Sample, (B, D).
-        system: True coefficients.
+        b: True numerator, (D, n).
+        a: Denominator, (G, n).
+        h0: True feedthrough, (D).
         state: x, (B, D, n).
 
     Raises:
         StateOverflowError: if the state is no longer finite.
     """
-    check_state(state, u_t, system.order)
-    u = u_t.to(signal_dtype(u_t.dtype))
-    x = state.to(u.dtype)
-    b, a, h0 = (c.to(u.dtype) for c in (system.b, system.a, system.h0))
-    n = x.shape[-1]
-    w = u - (x.unflatten(1, (len(a), -1)) * a[:, None]).sum(-1).flatten(1)
-    y = h0 * u + (b * x).sum(-1)
-    state = torch.cat((w[..., None], x), -1)[..., :n]
-    check_finite(w, system.a, u)
-    return y.to(u_t.dtype), state
+    check_state(state, u_t, a.shape[-1])
+    dtype = signal_dtype(u_t.dtype)
+    u, x, b, a, h0 = (c if c.dtype == dtype else c.to(dtype) for c in (u_t, state, b, a, h0))
+    traced = torch.is_grad_enabled() and any(c.requires_grad for c in (u, x, b, a, h0))
+    if u.device.type == "cpu" and not traced and not values_are_hidden():
+        y, after, finite = step(u, x, b, a, h0)
+    else:
+        w = u - (x.unflatten(1, (len(a), -1)) * a[:, None]).sum(-1).flatten(1)
+        y = h0 * u + (b * x).sum(-1)
+        after, finite = torch.cat((w[..., None], x), -1)[..., : x.shape[-1]], False
+    if not finite:
+        check_finite(after[..., :1], a, u)
+    return y.to(u_t.dtype), after
 
 
 def check_state(state: object, u: Tensor, order: int) -> None:

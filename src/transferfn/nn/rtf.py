@@ -217,7 +217,8 @@ class RTF(SequenceMixer):
         """
         self._require_recurrence("step")
         check_sample(u_t, self.channels)
-        return step_filter(u_t, self.transfer_function(), state)
+        system = self.transfer_function()
+        return step_filter(u_t, system.b, system.a, system.h0, state)
 
     def init_state(  # noqa: D102
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
