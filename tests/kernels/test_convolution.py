@@ -127,6 +127,16 @@ def test_operators_are_registered_correctly() -> None:
     u, k, ahead = example(2, 6, 5, 6, 5)
     torch.library.opcheck(torch.ops.transferfn.convolution.default, (u, k, ahead))
     torch.library.opcheck(torch.ops.transferfn.convolution_backward.default, (u, u, k, ahead))
+    as_columns = k.T.contiguous().T, ahead.T.contiguous().T
+    torch.library.opcheck(torch.ops.transferfn.convolution_backward.default, (u, u, *as_columns))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (2, 0, 3), (2, 4, 0)], ids=["B0", "L0", "D0"])
+def test_empty_signals_have_zero_gradients(shape) -> None:
+    gradients = with_gradients(convolution, example(*shape, 4, 3))
+    assert gradients["y"].shape == gradients["u"].shape == shape
+    assert not gradients["k"].any()
+    assert not gradients["ahead"].any()
 
 
 def test_neither_threads_nor_callers_at_once_change_a_bit() -> None:

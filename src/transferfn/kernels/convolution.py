@@ -69,7 +69,7 @@ def _backward(gy: Tensor, u: Tensor, k: Tensor, ahead: Tensor) -> tuple[Tensor, 
 
 @_backward.register_fake
 def _(gy, u, k, ahead):
-    return torch.empty_like(u), torch.empty_like(k), torch.empty_like(ahead)
+    return torch.empty_like(u), k.new_empty(k.shape), ahead.new_empty(ahead.shape)
 
 
 class _Convolution(torch.autograd.Function):
@@ -151,6 +151,8 @@ def _parts(u: Tensor) -> int:
     """How many jobs share a tile. It depends on shapes alone, so that sums do not depend on the number of threads."""
     batch, _, channels = u.shape
     width = lanes(u)
+    if not u.numel():
+        return 1
     groups = -(-batch // max(width // channels, 1))
     return max(min(groups, 8 * width // channels), 1)
 
