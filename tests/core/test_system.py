@@ -47,6 +47,8 @@ def assert_same_set(found: torch.Tensor, expected: np.ndarray, tolerance: float)
         (((3,), (1, 3), ()), "numerator"),
         (((4, 3), (3, 3), (4,)), "3 denominators for 4 channels"),
         (((4, 3), (8, 3), (4,)), "8 denominators for 4 channels"),
+        (((2, 4, 3), (2, 3), (2, 4)), "same leading axes"),
+        (((4, 3), (2, 1, 3), (4,)), "same leading axes"),
     ],
     ids=str,
 )

@@ -321,6 +321,11 @@ def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
             f"expected a numerator (D, n), a denominator (G, n) and a feedthrough (D), "
             f"got {tuple(b.shape)}, {tuple(a.shape)} and {tuple(h0.shape)}"
         )
+    if b.shape[:-2] != a.shape[:-2]:
+        raise ValueError(
+            f"numerator and denominator must have the same leading axes, got {tuple(b.shape)} and {tuple(a.shape)}; "
+            f"expand() repeats one of them"
+        )
     channels, groups = b.shape[-2], a.shape[-2]
     if groups < 1 or channels % groups:
         raise ValueError(
