@@ -136,6 +136,11 @@ def test_conditioning_is_its_definition(coefficients, more: int) -> None:
 
 
 @responses
+def test_the_response_of_order_0_is_an_impulse(respond) -> None:
+    assert respond(torch.zeros(2, 1, 0), 3).tolist() == [[[1, 0, 0]]] * 2
+
+
+@responses
 @pytest.mark.parametrize("order", [1, 2, 7, BLOCK + 5])
 @pytest.mark.parametrize("length", [1, 2, 5, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 1])
 def test_the_recursion_is_its_definition(respond, order: int, length: int) -> None:

@@ -112,9 +112,9 @@ def recursive_response(a: Denominator, length: int) -> Tensor:
         return _recursive_response_by_blocks(a, length)
     n = a.shape[-1]
     lanes = a.reshape(a.shape[:-1].numel(), n)
-    impulse = pad(torch.ones_like(lanes[:, :1]), (0, length - 1)).mT[None]
+    impulse = pad(lanes.new_ones(len(lanes), 1), (0, length - 1)).mT[None]
     at_rest = torch.zeros_like(lanes.mT)[None]
-    _, g = recurrence(impulse, lanes[:, :0], lanes, torch.zeros_like(lanes[:, 0]), at_rest, None)
+    _, g = recurrence(impulse, lanes[:, :0], lanes, lanes.new_zeros(len(lanes)), at_rest, None)
     return g[0, n:].mT.unflatten(0, a.shape[:-1])
 
 
@@ -125,7 +125,7 @@ def _recursive_response_by_blocks(a: Tensor, length: int) -> Tensor:
     within = toeplitz(monic(a), block, block)
     # Row t holds what sample t of a block takes from before the block: a_(t+1), ..., a_n, newest sample first.
     across = pad(a, (0, block - 1)).unfold(-1, n, 1)
-    drive = pad(torch.ones_like(a[..., :1]), (0, block - 1))
+    drive = pad(a.new_ones(*a.shape[:-1], 1), (0, block - 1))
     past = torch.zeros_like(a)
     blocks = []
     for _ in range(-(-length // block)):
