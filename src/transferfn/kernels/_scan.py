@@ -34,11 +34,19 @@ def _inline(part: Callable) -> Callable:
 @_native
 @no_type_check
 def _tile(job, batch, channels, W):
-    """A job's first row, rows side by side, first channel and number of channels."""
+    """A job's first row, rows side by side, first channel and number of channels; rows change first."""
     rows = max(W // channels, 1)
-    tiles = (channels + W - 1) // W
-    row, c0 = job // tiles * rows, job % tiles * W
+    groups = (batch + rows - 1) // rows
+    row, c0 = job % groups * rows, job // groups * W
     return row, min(rows, batch - row), c0, min(W, channels - c0)
+
+
+@_native
+@no_type_check
+def _is_next_tile(job, first, batch, channels, W):
+    """Whether a job's channels are not those of the job before."""
+    rows = max(W // channels, 1)
+    return job == first or job % ((batch + rows - 1) // rows) == 0
 
 
 @_native
@@ -220,9 +228,10 @@ def scan(u, u_layout, b, a, h0, resets, past, y, y_layout, w, w_layout, sizes, f
     window, signal = np.zeros((lags + CHUNK + 4) * W, u.dtype), np.zeros((CHUNK + 4) * W, u.dtype)
     for job in range(first, last):
         tile = _tile(job, batch, channels, W)
-        _coefficients(a, -1, tile, back, W)
-        _coefficients(b, 1, tile, out, W)
-        _coefficients(h0, 1, tile, through, W)
+        if _is_next_tile(job, first, batch, channels, W):
+            _coefficients(a, -1, tile, back, W)
+            _coefficients(b, 1, tile, out, W)
+            _coefficients(h0, 1, tile, through, W)
         h = load(through, 0)
         _zero(window, 0, lags, W)
         seen = min(past, lags)
@@ -290,8 +299,9 @@ def adjoint(gy, gy_layout, gw, gw_layout, b, a, resets, past, lam, lam_layout, s
     signal = np.zeros((CHUNK + 4) * W, gy.dtype)
     for job in range(first, last):
         tile = _tile(job, batch, channels, W)
-        _coefficients(a, -1, tile, back, W)
-        _coefficients(b, 1, tile, out, W)
+        if _is_next_tile(job, first, batch, channels, W):
+            _coefficients(a, -1, tile, back, W)
+            _coefficients(b, 1, tile, out, W)
         _zero(window, 0, lags, W), _zero(given, 0, lags, W)
         for begin in range(0, length, CHUNK):
             size, latest = min(CHUNK, length - begin), length - 1 - begin
@@ -376,7 +386,6 @@ def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first,
     batch, length, channels, W = sizes
     m = products.shape[1]
     lags = (m + 3) // 4 * 4
-    tiles = (channels + W - 1) // W
     window, signal = np.zeros((lags + CHUNK + 4) * W, x.dtype), np.zeros((CHUNK + 4) * W, x.dtype)
     later, four = np.zeros((CHUNK + 4) * W, x.dtype), np.zeros(4 * W, x.dtype)
     sums, totals = np.zeros(lags * W, x.dtype), np.zeros(lags * W, np.float64)
@@ -407,7 +416,7 @@ def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first,
                 t += steps
             _total(sums, totals)
             _shift(window, size, lags, W)
-        _put_totals(totals, tile, products[job // tiles], 1, W)
+        _put_totals(totals, tile, products[job % len(products)], 1, W)
 
 
 @_native
@@ -424,7 +433,6 @@ def gradients(
     m, n = b.shape[0], a.shape[0]
     lags = (max(m, n) + 3) // 4 * 4
     top = lags + 4
-    tiles = (channels + W - 1) // W
     back, out, through = np.empty(lags * W, gy.dtype), np.empty(lags * W, gy.dtype), np.empty(W, gy.dtype)
     window, given = np.zeros((lags + CHUNK + 4) * W, gy.dtype), np.zeros((lags + CHUNK + 4) * W, gy.dtype)
     signal, before = np.zeros((CHUNK + 4) * W, gy.dtype), np.zeros((top + CHUNK) * W, gy.dtype)
@@ -432,9 +440,10 @@ def gradients(
     totals_b, totals_a, totals_h = np.zeros(lags * W), np.zeros(lags * W), np.zeros(W)
     for job in range(first, last):
         tile = _tile(job, batch, channels, W)
-        _coefficients(a, -1, tile, back, W)
-        _coefficients(b, 1, tile, out, W)
-        _coefficients(h0, 1, tile, through, W)
+        if _is_next_tile(job, first, batch, channels, W):
+            _coefficients(a, -1, tile, back, W)
+            _coefficients(b, 1, tile, out, W)
+            _coefficients(h0, 1, tile, through, W)
         h = load(through, 0)
         _zero(window, 0, lags, W), _zero(given, 0, lags, W)
         _zero(totals_b, 0, lags, W), _zero(totals_a, 0, lags, W), _zero(totals_h, 0, 1, W)
@@ -473,7 +482,7 @@ def gradients(
             _total(sums_b, totals_b), _total(sums_a, totals_a), _total(sums_h, totals_h)
             _shift(window, size, lags, W)
             _shift(given, size, lags, W)
-        group = job // tiles
+        group = job % len(gh)
         _put_totals(totals_b, tile, gb[group], 1, W)
         _put_totals(totals_a, tile, ga[group], -1, W)
         _put_totals(totals_h, tile, gh[group], 1, W)
