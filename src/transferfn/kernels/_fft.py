@@ -14,19 +14,14 @@ is ever reordered. M is 2^k, 3 * 2^k or 5 * 2^k.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 
+from transferfn.kernels._compile import native as _native
 from transferfn.kernels._simd import load, splat, store
 
 LEAF = 256  # rows of a block whose remaining passes run in the nearest cache
-
-
-def _native(loop: Callable) -> Callable:
-    return njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(loop)
 
 
 def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

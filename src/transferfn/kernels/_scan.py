@@ -17,13 +17,10 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+from transferfn.kernels._compile import native as _native
 from transferfn.kernels._simd import load, store
 
 CHUNK = 128  # samples between two shifts of the window
-
-
-def _native(loop: Callable) -> Callable:
-    return njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})(loop)
 
 
 def _inline(part: Callable) -> Callable:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from transferfn.kernels._compile import native
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+@partial(native, fastmath=frozenset({"contract", "reassoc", "nsz"}))
 @no_type_check
 def step(u, x, b, a, h0, y, after, overflow, first, last):
     """W = u - a . x, y = h0 u + b . x, after = (w, x_1, ..., x_(n-1)); u (B, D), x (B, D, n), a (G, n), b (D, n)."""
