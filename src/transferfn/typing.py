@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Bool, Complex, Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Numerator = Float[Tensor, "*bank D n"]
@@ -33,9 +33,6 @@ Feedthrough = Float[Tensor, "*bank D"]
 
 Kernel = Float[Tensor, "*bank D L"]
 """Samples 0..L-1 of an impulse response."""
-
-Spectrum = Complex[Tensor, "*bank D F"]
-"""Values at F frequencies."""
 
 Signal = Float[Tensor, "B L D"]
 """Batch, time, channels."""
