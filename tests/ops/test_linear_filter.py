@@ -363,6 +363,18 @@ def test_what_does_not_fit_is_named() -> None:
     ]:
         with pytest.raises(ValueError, match=match):
             linear_filter(**({"u": u, "system": system} | change))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"leading axes \(\), got a of shape \(2, 2, 3\).*takes one bank"):
+        linear_filter(u, bank(both=True))
+    with pytest.raises(ValueError, match=r"leading axes \(2,\), got a of shape \(2, 3\)"):
+        filter_both_ways(u, system)
+    for wrong, match in [
+        (u.long(), "floating-point signal, got torch.int64"),
+        ([[1.0]], "u must be a tensor, got list"),
+    ]:
+        with pytest.raises(TypeError, match=match):
+            linear_filter(wrong, system)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="state must be a tensor, got list"):
+        linear_filter(u, system, [0.0])  # pyright: ignore[reportArgumentType]
 
 
 def test_a_scan_needs_a_cpu(device: torch.device) -> None:

@@ -14,6 +14,7 @@ from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
 from transferfn.ops.boundaries import (
     check_boundaries,
+    check_tensor,
     cuts,
     filter_segments,
     state_at,
@@ -63,6 +64,7 @@ def linear_filter(
         sample, (B, D, n), float32 or wider, or None if it is not wanted.
 
     Raises:
+        TypeError: if the signal is not a real floating-point tensor, or another argument no tensor.
         ValueError: if shapes do not fit together, or a scan is asked of another device than the CPU.
 
     Example:
@@ -71,8 +73,10 @@ def linear_filter(
         >>> y.flatten(), state.flatten()
         (tensor([1.0000, 0.5000, 0.2500]), tensor([0.2500]))
     """
-    _check(u, system, method)
+    _check(u, system, method, ())
     check_boundaries(u, lengths, resets)
+    if state is not None:
+        check_tensor("state", state)
     if state is not None and state.shape != (u.shape[0], system.channels, system.order):
         raise ValueError(
             f"expected a state of shape (batch={u.shape[0]}, channels={system.channels}, order={system.order}), "
@@ -120,7 +124,7 @@ def filter_both_ways(
     Returns:
         Output, (B, L, D), zero past ``lengths``.
     """
-    _check(u, system, method)
+    _check(u, system, method, (2,))
     check_boundaries(u, lengths, resets)
     if kernel_dropout:
         method = "fft"
@@ -327,7 +331,15 @@ def _widened(system: System) -> System:
     return TruncatedTransferFunction(b, a, h0, system.horizon, system.dt)
 
 
-def _check(u: Tensor, system: System, method: Method) -> None:
+def _check(u: Tensor, system: System, method: Method, bank: tuple[int, ...]) -> None:
+    check_tensor("u", u)
+    if not u.is_floating_point():
+        raise TypeError(f"expected a real floating-point signal, got {u.dtype}. Convert it, e.g. with u.float().")
+    if system.a.shape[:-2] != bank:
+        raise ValueError(
+            f"expected coefficients with leading axes {bank}, got a of shape {tuple(system.a.shape)}: "
+            f"linear_filter takes one bank, filter_both_ways two, the causal one first"
+        )
     if u.dim() != 3 or u.shape[-1] != system.channels:
         raise ValueError(
             f"expected a signal of shape (batch, length, channels={system.channels}), got {tuple(u.shape)}"
