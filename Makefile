@@ -4,7 +4,6 @@ JOBS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-LOOPS := .venv/.loops
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
@@ -20,7 +19,7 @@ setup: $(STAMP) ## Create .venv and install the package for development
 demo: $(STAMP) ## Train a small model on sequential MNIST and stream it (about 5 minutes)
 	$(BIN)/transferfn demo
 
-test: lint $(LOOPS) ## Lint, check types and layers, run all tests
+test: lint ## Lint, check types and layers, run all tests
 	$(PYTEST) -n $(JOBS) -m "not compile" --jaxtyping-packages=transferfn,beartype.beartype
 	$(PYTEST) -m compile || [ $$? -eq 5 ] # 5: there is no such test
 
@@ -45,9 +44,4 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up .venv (a few minutes the first time)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
-
-# Numba compiles a loop anew when its own file has changed, but not when one of the loops that it calls has.
-$(LOOPS): src/transferfn/kernels/_*.py
-	@find src -name '*.nb[ic]' -delete
 	@touch $@

@@ -13,9 +13,9 @@ from typing import no_type_check
 
 import numpy as np
 
+from transferfn.kernels._compile import clear, inline, native
 from transferfn.kernels._convolve import BLOCK
-from transferfn.kernels._fft import _native, transform, transform_back
-from transferfn.kernels._scan import _inline, _zero
+from transferfn.kernels._fft import transform, transform_back
 from transferfn.kernels._simd import load, splat, store, where_less
 
 
@@ -31,7 +31,7 @@ def opposite(passes: np.ndarray) -> np.ndarray:
     return np.argsort(order)[-order % len(order)]
 
 
-@_native
+@native
 @no_type_check
 def _read_coefficients(b, a, c0, width, re, im, floor, unit, W):
     """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts; the rounding error of A(z) squared and inverted.
@@ -39,7 +39,7 @@ def _read_coefficients(b, a, c0, width, re, im, floor, unit, W):
     The numerator of each lane is divided by its ``unit``, the power of two next to its largest coefficient, or zero.
     """
     channels, n = b.shape
-    _zero(re, 0, re.size // W, W), _zero(im, 0, im.size // W, W)
+    clear(re, 0, re.size // W, W), clear(im, 0, im.size // W, W)
     for lane in range(W):
         im[lane], floor[lane], floor[W + lane], unit[lane] = 1, 0, 0, 1
     eps = np.finfo(re.dtype).eps
@@ -60,7 +60,7 @@ def _read_coefficients(b, a, c0, width, re, im, floor, unit, W):
         floor[lane], floor[W + lane] = (eps * total) ** 2, 1 / (eps * total)
 
 
-@_inline
+@inline
 @no_type_check
 def _at_pair(re, im, i, j, floor, W):
     """B and 1/A at position i, from the values there and at the opposite one, |A| held at its rounding error."""
@@ -74,7 +74,7 @@ def _at_pair(re, im, i, j, floor, W):
     return br, bi, sr, si, square
 
 
-@_native
+@native
 @no_type_check
 def kernels(b, a, h0, k, plan, partners, work, first, last):
     """Put (1/P) sum_m z_m^t B(z_m)/A(z_m), and h0 at 0, into k (D, P); b (D, n), a (G, n). Jobs are pairs of tiles."""
@@ -115,7 +115,7 @@ def kernels(b, a, h0, k, plan, partners, work, first, last):
             k[c, 0] += h0[c]
 
 
-@_native
+@native
 @no_type_check
 def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
     """Gradients of ``kernels``: gb_i = sum_t gk_t s_(t-i) with s of 1/A, ga_i = -sum_t gk_t r_(t-i) with r of B/A^2.
@@ -135,7 +135,7 @@ def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
         width = min(W, channels - c0)
         _read_coefficients(b, a, c0, width, re, im, floor, unit, W)
         transform(re, im, passes, factors, W)
-        _zero(gr, 0, period, W), _zero(gi, 0, period, W)
+        clear(gr, 0, period, W), clear(gi, 0, period, W)
         for t0 in range(0, period, BLOCK):
             for c in range(width):
                 for t in range(t0, min(t0 + BLOCK, period)):

@@ -1,11 +1,27 @@
-"""How the loops are compiled."""
+"""How the loops are compiled, and parts that several of them are made of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, no_type_check
 
 from numba import njit
+
+
+def _forget_outdated() -> None:
+    """Delete compiled loops older than any source here: Numba knows the file of a loop, not those of its parts."""
+    folder = Path(__file__).parent
+    newest = max(source.stat().st_mtime for source in folder.glob("_*.py"))
+    for compiled in folder.glob("__pycache__/*.nb[ic]"):
+        try:
+            if compiled.stat().st_mtime < newest:
+                compiled.unlink()
+        except OSError:  # another process was faster, or the folder cannot be written
+            return
+
+
+_forget_outdated()
 
 
 def native(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})) -> Any:
@@ -20,3 +36,20 @@ def native(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})
         return njit(loop, cache=True, **options)
     except RuntimeError:  # neither the package nor a home directory can be written: every process compiles anew
         return njit(loop, **options)
+
+
+def inline(part: Callable) -> Any:
+    """Compile a part of loops into each of them, so that its registers do not go through memory.
+
+    Args:
+        part: What to compile.
+    """
+    return njit(part, error_model="numpy", fastmath={"contract"}, forceinline=True)
+
+
+@native
+@no_type_check
+def clear(x, begin, end, W):
+    """Clear rows begin..end. Written out: slices of arrays bring checks and copies of their own."""
+    for i in range(begin * W, end * W):
+        x[i] = 0

@@ -1,21 +1,22 @@
 """Convolution of signals with one kernel a channel, and its backward pass, as Numba loops. Imported on first use.
 
 A job takes the ``W`` lanes of a tile: ``W`` channels of one batch row after the other or, of few channels, several rows
-at once. Signals come as their storage with the place of the first element and the strides of batch, time and channel,
-so that every layout is read as it lies.
+at once. Signals come as their storage with the strides of batch, time and channel, so that every layout is read as
+it lies.
 """
 
 from __future__ import annotations
 
 from typing import no_type_check
 
-from transferfn.kernels._fft import _native, transform, transform_back
+from transferfn.kernels._compile import native
+from transferfn.kernels._fft import transform, transform_back
 from transferfn.kernels._simd import load, splat, store
 
 BLOCK = 16  # samples for which a tile is read channel by channel
 
 
-@_native
+@native
 @no_type_check
 def _read(x, layout, row, rows, c0, width, length, weights, re, im, W):
     """Weighted samples of a tile into M rows of lanes, zero past ``length``."""
@@ -38,7 +39,7 @@ def _read(x, layout, row, rows, c0, width, length, weights, re, im, W):
                     im[t * W + i * width + c] = value * weights[2 * t + 1]
 
 
-@_native
+@native
 @no_type_check
 def _write(y, layout, row, rows, c0, width, length, weights, re, im, W):
     """The real parts of M rows of lanes, their weights taken off, as samples of a tile."""
@@ -61,7 +62,7 @@ def _write(y, layout, row, rows, c0, width, length, weights, re, im, W):
                     y[at + t * step] = scale * (re[lane] * weights[2 * t] + im[lane] * weights[2 * t + 1])
 
 
-@_native
+@native
 @no_type_check
 def _read_kernel(k, ahead, rows, c0, width, length, weights, re, im, W):
     """Weighted taps of a tile's channels: those ahead are imaginary, from the end backwards."""
@@ -85,7 +86,7 @@ def _read_kernel(k, ahead, rows, c0, width, length, weights, re, im, W):
                     im[t * W + i * width + c] -= tap * weights[2 * t]
 
 
-@_native
+@native
 @no_type_check
 def _write_kernel(k, ahead, rows, c0, width, length, weights, re, im, W):
     """Gradients of a tile's taps, summed over the rows it holds side by side."""
@@ -111,7 +112,7 @@ def _write_kernel(k, ahead, rows, c0, width, length, weights, re, im, W):
                 ahead[c0 + c, s] = scale * total
 
 
-@_native
+@native
 @no_type_check
 def _multiply(xr, xi, kr, ki, W):
     """X <- x k."""
@@ -120,7 +121,7 @@ def _multiply(xr, xi, kr, ki, W):
         store(xr, i, ar * br - ai * bi), store(xi, i, ar * bi + ai * br)
 
 
-@_native
+@native
 @no_type_check
 def _multiply_conjugate(xr, xi, kr, ki, W):
     """X <- x conj(k)."""
@@ -129,7 +130,7 @@ def _multiply_conjugate(xr, xi, kr, ki, W):
         store(xr, i, ar * br + ai * bi), store(xi, i, ai * br - ar * bi)
 
 
-@_native
+@native
 @no_type_check
 def _accumulate_conjugate(sr, si, xr, xi, kr, ki, W):
     """S <- s + x conj(k)."""
@@ -138,7 +139,7 @@ def _accumulate_conjugate(sr, si, xr, xi, kr, ki, W):
         store(sr, i, load(sr, i) + ar * br + ai * bi), store(si, i, load(si, i) + ai * br - ar * bi)
 
 
-@_native
+@native
 @no_type_check
 def _tile(job, parts, batch, channels, W):
     """A job's first channel and number of channels, rows side by side, and first and last row."""
@@ -155,7 +156,7 @@ def _tile(job, parts, batch, channels, W):
     )
 
 
-@_native
+@native
 @no_type_check
 def convolve(u, u_layout, k, ahead, y, y_layout, sizes, plan, work, first, last):
     """y_t = sum_s k_s u_(t-s) + sum_s ahead_s u_(t+1+s)."""
@@ -177,7 +178,7 @@ def convolve(u, u_layout, k, ahead, y, y_layout, sizes, plan, work, first, last)
             row += side
 
 
-@_native
+@native
 @no_type_check
 def backward(gy, gy_layout, u, u_layout, k, ahead, gu, gu_layout, gk, ga, sizes, plan, work, first, last):
     """The adjoint of ``convolve`` in u, and of its kernels: gu, and for each part of the batch gk and ga."""

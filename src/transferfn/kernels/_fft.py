@@ -18,7 +18,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from transferfn.kernels._compile import native as _native
+from transferfn.kernels._compile import native
 from transferfn.kernels._simd import load, splat, store
 
 LEAF = 256  # rows of a block whose remaining passes run in the nearest cache
@@ -49,13 +49,13 @@ def _interleaved(z: np.ndarray, dtype: type) -> np.ndarray:
     return np.ascontiguousarray(z, np.complex128).view(np.float64).astype(dtype)
 
 
-@_native
+@native
 @no_type_check
 def _product(xr, xi, wr, wi):
     return xr * wr - xi * wi, xr * wi + xi * wr
 
 
-@_native
+@native
 @no_type_check
 def _dft3(ar, ai, br, bi, cr, ci, half, sine):
     tr, ti = br + cr, bi + ci
@@ -64,7 +64,7 @@ def _dft3(ar, ai, br, bi, cr, ci, half, sine):
     return ar + tr, ai + ti, mr + si, mi - sr, mr - si, mi + sr
 
 
-@_native
+@native
 @no_type_check
 def _dft4(ar, ai, br, bi, cr, ci, dr, di):
     er, ei, fr, fi = ar + cr, ai + ci, br + dr, bi + di
@@ -72,7 +72,7 @@ def _dft4(ar, ai, br, bi, cr, ci, dr, di):
     return er + fr, ei + fi, gr + hi, gi - hr, er - fr, ei - fi, gr - hi, gi + hr
 
 
-@_native
+@native
 @no_type_check
 def _dft5(ar, ai, br, bi, cr, ci, dr, di, er, ei, c1, c2, s1, s2):
     pr, pi, qr, qi = br + er, bi + ei, cr + dr, ci + di
@@ -84,7 +84,7 @@ def _dft5(ar, ai, br, bi, cr, ci, dr, di, er, ei, c1, c2, s1, s2):
     return ar + pr + qr, ai + pi + qi, fr + hi, fi - hr, gr + ki, gi - kr, gr - ki, gi + kr, fr - hi, fi + hr
 
 
-@_native
+@native
 @no_type_check
 def _down(re, im, begin, radix, size, at, factors, W):
     """A pass that decimates in frequency: small transforms, then twiddle factors."""
@@ -145,7 +145,7 @@ def _down(re, im, begin, radix, size, at, factors, W):
             store(re, i4, er), store(im, i4, ei)
 
 
-@_native
+@native
 @no_type_check
 def _up(re, im, begin, radix, size, at, factors, W):
     """A pass that decimates in time: twiddle factors, then small transforms."""
@@ -199,7 +199,7 @@ def _up(re, im, begin, radix, size, at, factors, W):
             store(re, i4, er), store(im, i4, ei)
 
 
-@_native
+@native
 @no_type_check
 def _fifths(re):
     kind = re.dtype.type
@@ -209,7 +209,7 @@ def _fifths(re):
     )  # fmt: skip
 
 
-@_native
+@native
 @no_type_check
 def _near(passes):
     """The first pass whose blocks fit a leaf, and the size of a leaf."""
@@ -219,7 +219,7 @@ def _near(passes):
     return len(passes), 1
 
 
-@_native
+@native
 @no_type_check
 def _leaf_down(re, im, begin, leaf, first, last, passes, factors, W):
     for p in range(first, last):
@@ -228,7 +228,7 @@ def _leaf_down(re, im, begin, leaf, first, last, passes, factors, W):
             _down(re, im, block, radix, size, at, factors, W)
 
 
-@_native
+@native
 @no_type_check
 def transform(re, im, passes, factors, W):
     """The transform of M rows, in place, into permuted order. Depth first: a block is finished while it is near."""
@@ -242,7 +242,7 @@ def transform(re, im, passes, factors, W):
         _leaf_down(re, im, begin, leaf, near, len(passes), passes, factors, W)
 
 
-@_native
+@native
 @no_type_check
 def transform_back(re, im, passes, factors, W):
     """The inverse times M, in place, from permuted order: the passes upwards, real and imaginary parts swapped."""

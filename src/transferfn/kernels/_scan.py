@@ -11,24 +11,17 @@ Signals come as their storage with the strides of batch, time and channel, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 
-from transferfn.kernels._compile import native as _native
+from transferfn.kernels._compile import clear, inline, native
 from transferfn.kernels._simd import load, store
 
 CHUNK = 128  # samples between two shifts of the window
 
 
-def _inline(part: Callable) -> Callable:
-    """For parts of loops, whose registers must not go through memory."""
-    return njit(error_model="numpy", fastmath={"contract"}, forceinline=True)(part)
-
-
-@_native
+@native
 @no_type_check
 def _tile(job, batch, channels, W):
     """A job's first row, rows side by side, first channel and number of channels; rows change first."""
@@ -38,7 +31,7 @@ def _tile(job, batch, channels, W):
     return row, min(rows, batch - row), c0, min(W, channels - c0)
 
 
-@_native
+@native
 @no_type_check
 def _is_next_tile(job, first, batch, channels, W):
     """Whether a job's channels are not those of the job before."""
@@ -46,7 +39,7 @@ def _is_next_tile(job, first, batch, channels, W):
     return job == first or job % ((batch + rows - 1) // rows) == 0
 
 
-@_native
+@native
 @no_type_check
 def _read(x, layout, tile, time, way, count, to, at, W):
     """Samples time, time + way, ... of a tile into rows at, at + 1, ... of ``to``."""
@@ -65,7 +58,7 @@ def _read(x, layout, tile, time, way, count, to, at, W):
                 to[lane + t * W] = x[source + t * step]
 
 
-@_native
+@native
 @no_type_check
 def _write(x, layout, tile, time, way, count, source, at, W):
     """Rows at, at + 1, ... of ``source`` to samples time, time + way, ... of a tile."""
@@ -84,15 +77,7 @@ def _write(x, layout, tile, time, way, count, source, at, W):
                 x[to + t * step] = source[lane + t * W]
 
 
-@_native
-@no_type_check
-def _zero(x, begin, end, W):
-    """Clear rows begin..end. Written out: slices of arrays bring checks and copies of their own."""
-    for i in range(begin * W, end * W):
-        x[i] = 0
-
-
-@_native
+@native
 @no_type_check
 def _shift(window, size, lags, W):
     """Move the newest rows to the front of a window."""
@@ -100,19 +85,19 @@ def _shift(window, size, lags, W):
         window[i] = window[size * W + i]
 
 
-@_native
+@native
 @no_type_check
 def _coefficients(c, sign, tile, to, W):
     """Rows of ``c`` (lags, D) as lanes."""
     _, rows, c0, width = tile
-    _zero(to, 0, to.size // W, W)
+    clear(to, 0, to.size // W, W)
     for lag in range(c.shape[0]):
         for i in range(rows):
             for j in range(width):
                 to[lag * W + i * width + j] = sign * c[lag, c0 + j]
 
 
-@_inline
+@inline
 @no_type_check
 def _far_lags(x0, x1, x2, x3, window, now, coefficients, lags, W):
     """Add lags 4, 5, ... to four time steps of which the first is row ``now`` of the window."""
@@ -138,7 +123,7 @@ def _far_lags(x0, x1, x2, x3, window, now, coefficients, lags, W):
     return x0, x1, x2, x3
 
 
-@_inline
+@inline
 @no_type_check
 def _recur(x0, x1, x2, x3, window, now, coefficients, lags, W):
     """Four steps of w = x + sum_i c_i w_(t-i), which are put into the window."""
@@ -154,7 +139,7 @@ def _recur(x0, x1, x2, x3, window, now, coefficients, lags, W):
     return x0, x1, x2, x3
 
 
-@_inline
+@inline
 @no_type_check
 def _filter(x0, x1, x2, x3, window, now, coefficients, lags, W):
     """Four steps of x + sum_i c_i w_(t-i) with samples that are in the window already."""
@@ -169,14 +154,14 @@ def _filter(x0, x1, x2, x3, window, now, coefficients, lags, W):
     return x0, x1, x2, x3
 
 
-@_inline
+@inline
 @no_type_check
 def _four(x, at, W):
     i = at * W
     return load(x, i), load(x, i + W), load(x, i + 2 * W), load(x, i + 3 * W)
 
 
-@_inline
+@inline
 @no_type_check
 def _put(x, at, steps, x0, x1, x2, x3, W):
     """The first ``steps`` of four rows; the others are still to be read."""
@@ -190,7 +175,7 @@ def _put(x, at, steps, x0, x1, x2, x3, W):
         store(x, i + 3 * W, x3)
 
 
-@_native
+@native
 @no_type_check
 def _is_reset(resets, tile, t):
     cut = False
@@ -199,7 +184,7 @@ def _is_reset(resets, tile, t):
     return cut
 
 
-@_native
+@native
 @no_type_check
 def _forget(resets, tile, t, window, end, W):
     """Clear the window up to row ``end`` in the lanes of those rows that are reset at time ``t``."""
@@ -211,7 +196,7 @@ def _forget(resets, tile, t, window, end, W):
                     window[lane] = 0
 
 
-@_native
+@native
 @no_type_check
 def scan(u, u_layout, b, a, h0, resets, past, y, y_layout, w, w_layout, sizes, first, last):
     """w_t = u_t - sum_i a_i w_(t-i) and y_t = h0 u_t + sum_i b_i w_(t-i), the latter only where b has rows.
@@ -230,7 +215,7 @@ def scan(u, u_layout, b, a, h0, resets, past, y, y_layout, w, w_layout, sizes, f
             _coefficients(b, 1, tile, out, W)
             _coefficients(h0, 1, tile, through, W)
         h = load(through, 0)
-        _zero(window, 0, lags, W)
+        clear(window, 0, lags, W)
         seen = min(past, lags)
         _read(w, w_layout, tile, past - seen, 1, seen, window, lags - seen, W)
         for begin in range(0, length, CHUNK):
@@ -261,12 +246,12 @@ def scan(u, u_layout, b, a, h0, resets, past, y, y_layout, w, w_layout, sizes, f
             _shift(window, size, lags, W)
 
 
-@_native
+@native
 @no_type_check
 def _into_the_past(window, given, back, out, m, n, lags, gw, gw_layout, tile, past, lam, lam_layout, signal, W):
     """The gradient at samples before the signal: they gather from the signal, not from each other."""
     for k in range(1, past + 1):
-        _zero(signal, 0, 1, W)
+        clear(signal, 0, 1, W)
         if gw.size:
             _read(gw, gw_layout, tile, past - k, 1, 1, signal, 0, W)
         value = load(signal, 0)
@@ -280,7 +265,7 @@ def _into_the_past(window, given, back, out, m, n, lags, gw, gw_layout, tile, pa
         _write(lam, lam_layout, tile, past - k, 1, 1, signal, 0, W)
 
 
-@_native
+@native
 @no_type_check
 def adjoint(gy, gy_layout, gw, gw_layout, b, a, resets, past, lam, lam_layout, sizes, first, last):
     """lam_t = gw_t + sum_i b_i gy_(t+i) - sum_i a_i lam_(t+i), run backwards in time and on into the past samples.
@@ -299,7 +284,7 @@ def adjoint(gy, gy_layout, gw, gw_layout, b, a, resets, past, lam, lam_layout, s
         if _is_next_tile(job, first, batch, channels, W):
             _coefficients(a, -1, tile, back, W)
             _coefficients(b, 1, tile, out, W)
-        _zero(window, 0, lags, W), _zero(given, 0, lags, W)
+        clear(window, 0, lags, W), clear(given, 0, lags, W)
         for begin in range(0, length, CHUNK):
             size, latest = min(CHUNK, length - begin), length - 1 - begin
             _read(gw, gw_layout, tile, past + latest, -1, size, signal, 0, W)
@@ -328,7 +313,7 @@ def adjoint(gy, gy_layout, gw, gw_layout, b, a, resets, past, lam, lam_layout, s
         _into_the_past(window, given, back, out, m, n, lags, gw, gw_layout, tile, past, lam, lam_layout, signal, W)
 
 
-@_inline
+@inline
 @no_type_check
 def _products(x, at, w, now, way, sums, lags, W):
     """Add x_j w_(t_j - i) for four samples, the first at row ``at`` of x and ``now`` of w, to the sums over each lag i.
@@ -351,7 +336,7 @@ def _products(x, at, w, now, way, sums, lags, W):
         r1, r2, r3 = r5, r6, r7
 
 
-@_native
+@native
 @no_type_check
 def _total(sums, totals):
     """Sums over a chunk are in the working precision, their totals in float64: long signals stay accurate."""
@@ -360,7 +345,7 @@ def _total(sums, totals):
         sums[i] = 0
 
 
-@_native
+@native
 @no_type_check
 def _put_totals(totals, tile, products, sign, W):
     """Sums of a tile's lanes, those of one channel together, to ``products`` (lags, D)."""
@@ -373,7 +358,7 @@ def _put_totals(totals, tile, products, sign, W):
             products[lag, c0 + c] = sign * total
 
 
-@_native
+@native
 @no_type_check
 def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first, last):
     """products_i = sum_t x_t w_(t-i), i = 1..m, each group of rows apart.
@@ -388,8 +373,8 @@ def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first,
     sums, totals = np.zeros(lags * W, x.dtype), np.zeros(lags * W, np.float64)
     for job in range(first, last):
         tile = _tile(job, batch, channels, W)
-        _zero(totals, 0, lags, W)
-        _zero(window, 0, lags, W)
+        clear(totals, 0, lags, W)
+        clear(window, 0, lags, W)
         seen = min(past, lags)
         _read(w, w_layout, tile, past - seen, 1, seen, window, lags - seen, W)
         for begin in range(0, length, CHUNK):
@@ -406,7 +391,7 @@ def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first,
                             steps = j
                             break
                 # What comes after the steps of this block is not multiplied, whatever it is.
-                _zero(four, 0, 4, W), _zero(window, lags + t, lags + t + 4, W)
+                clear(four, 0, 4, W), clear(window, lags + t, lags + t + 4, W)
                 for i in range(steps * W):
                     four[i], window[(lags + t) * W + i] = signal[t * W + i], later[t * W + i]
                 _products(four, 0, window, lags + t, 1, sums, lags, W)
@@ -416,7 +401,7 @@ def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first,
         _put_totals(totals, tile, products[job % len(products)], 1, W)
 
 
-@_native
+@native
 @no_type_check
 def gradients(
     gy, gy_layout, gw, gw_layout, u, u_layout, w, w_layout, b, a, h0, past,
@@ -442,16 +427,16 @@ def gradients(
             _coefficients(b, 1, tile, out, W)
             _coefficients(h0, 1, tile, through, W)
         h = load(through, 0)
-        _zero(window, 0, lags, W), _zero(given, 0, lags, W)
-        _zero(totals_b, 0, lags, W), _zero(totals_a, 0, lags, W), _zero(totals_h, 0, 1, W)
+        clear(window, 0, lags, W), clear(given, 0, lags, W)
+        clear(totals_b, 0, lags, W), clear(totals_a, 0, lags, W), clear(totals_h, 0, 1, W)
         for begin in range(0, length, CHUNK):
             size, latest = min(CHUNK, length - begin), length - 1 - begin
             if gw.size:
                 _read(gw, gw_layout, tile, past + latest, -1, size, signal, 0, W)
             else:
-                _zero(signal, 0, size, W)
+                clear(signal, 0, size, W)
             _read(gy, gy_layout, tile, latest, -1, size, given, lags, W)
-            _zero(given, lags + size, lags + CHUNK + 4, W)
+            clear(given, lags + size, lags + CHUNK + 4, W)
             for t in range(0, size, 4):
                 now = lags + t
                 x0, x1, x2, x3 = _four(signal, t, W)
@@ -461,11 +446,11 @@ def gradients(
                 y0, y1, y2, y3 = _four(given, now, W)
                 _put(signal, t, 4, x0 + h * y0, x1 + h * y1, x2 + h * y2, x3 + h * y3, W)
             _write(gu, gu_layout, tile, latest, -1, size, signal, 0, W)
-            _zero(window, lags + size, lags + CHUNK + 4, W)
+            clear(window, lags + size, lags + CHUNK + 4, W)
 
             earliest = latest - size + 1 - top
             missing = max(-past - earliest, 0)
-            _zero(before, 0, missing, W)
+            clear(before, 0, missing, W)
             _read(w, w_layout, tile, past + earliest + missing, 1, top + size - missing, before, missing, W)
             for t in range(0, size, 4):
                 if m:
@@ -489,7 +474,7 @@ def gradients(
             )
 
 
-@_native
+@native
 @no_type_check
 def tail(a, length, samples, sizes, first, last):
     """The last samples before ``length`` of the impulse response of 1/A(z)^power: samples (D, count), a (n, D)."""
@@ -508,7 +493,7 @@ def tail(a, length, samples, sizes, first, last):
         windows[:] = 0
         for begin in range(0, length, CHUNK):
             size = min(CHUNK, length - begin)
-            _zero(signal, 0, CHUNK + 4, W)
+            clear(signal, 0, CHUNK + 4, W)
             if begin == 0:
                 signal[:W] = 1
             for factor in range(power):

@@ -13,7 +13,7 @@ from transferfn.kernels._compile import native
 @partial(native, fastmath=frozenset({"contract", "reassoc", "nsz"}))
 @no_type_check
 def step(u, x, b, a, h0, y, after, overflow, first, last):
-    """W = u - a . x, y = h0 u + b . x, after = (w, x_1, ..., x_(n-1)); u (B, D), x (B, D, n), a (G, n), b (D, n)."""
+    """Put w = u - a . x, y = h0 u + b . x, after = (w, x_1, ..., x_(n-1)); u (B, D), x (B, D, n), a (G, n)."""
     channels, n = b.shape
     members = channels // a.shape[0]
     for job in range(first, last):

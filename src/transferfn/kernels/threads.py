@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import torch
@@ -33,9 +33,16 @@ def split(work: Callable[[int, int], None], jobs: int, *, cost: int) -> None:
         work(0, jobs)
         return
     edges = [jobs * k // threads for k in range(threads + 1)]
-    pool = _pool_of(threads - 1)
-    others = [pool.submit(work, first, last) for first, last in pairwise(edges[1:])]
-    work(edges[0], edges[1])
+    others = []
+    for first, last in pairwise(edges[1:]):
+        try:
+            others.append(_pool_of(threads - 1).submit(work, first, last))
+        except RuntimeError:  # the interpreter is shutting down and starts no threads
+            work(first, last)
+    try:
+        work(edges[0], edges[1])
+    finally:
+        wait(others)  # their loops write to memory of the caller
     for other in others:
         other.result()
 
