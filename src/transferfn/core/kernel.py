@@ -49,7 +49,7 @@ def aliased_kernel(b: Numerator, a: Denominator, h0: Feedthrough, *, period: int
         Samples k_0..k_(P-1), (*bank, D, P).
 
     Raises:
-        ValueError: if ``period`` does not exceed n.
+        ValueError: if ``period`` does not exceed n, or the coefficients do not fit together.
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147, Algorithm 1.
@@ -64,6 +64,11 @@ def aliased_kernel(b: Numerator, a: Denominator, h0: Feedthrough, *, period: int
     n = b.shape[-1]
     if period <= n:
         raise ValueError(f"the period must exceed the order, got period={period} for order {n}")
+    if b.shape[:-2] != a.shape[:-2] or b.shape[:-1] != h0.shape or b.shape[-2] % max(a.shape[-2], 1):
+        raise ValueError(
+            f"expected b (*bank, D, n), a (*bank, G, n) and h0 (*bank, D) with G a divisor of D, got "
+            f"{tuple(b.shape)}, {tuple(a.shape)} and {tuple(h0.shape)}"
+        )
     if b.device.type == "cpu" and smooth_numbers(period)[0] == period:
         lanes = aliased_response(b.flatten(0, -2), a.flatten(0, -2), h0.flatten(), period)
         return lanes.unflatten(0, b.shape[:-1])
