@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from transferfn.core.convert import last_recursions, untruncate, untruncate_by_solving
+from transferfn.core.convert import LARGEST_SOLVE, last_recursions, untruncate, untruncate_by_solving
 from transferfn.core.kernel import recursive_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
@@ -21,13 +21,13 @@ from transferfn.ops.boundaries import (
     valid_samples,
     values_are_hidden,
 )
+from transferfn.ops.cost import fft_cost, scan_cost
 from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
 Method = Literal["auto", "fft", "scan"]
 System = TransferFunction | TruncatedTransferFunction
 
-LARGEST_SCAN = 64  # orders up to here are filtered by the recurrence where there is a native loop for it
 GROWTH_LIMIT = 1e3  # how much larger than the output the terms of its sum may be before the FFT does better
 LOST_DIGITS = 16.0  # rounding errors of the signal's type that a conversion may cost before the FFT does better
 
@@ -174,18 +174,22 @@ def _filter(
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
     # Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
-    has_kernel = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
+    horizon = system.horizon if isinstance(system, TruncatedTransferFunction) else None
+    has_kernel = horizon is not None and state is None and u.shape[1] <= horizon
     doubtful = has_kernel and method == "auto" and not values_are_hidden()
     if method == "auto":
-        method = _best_method(u, system)
+        method = _best_method(u, system, has_kernel, return_state or state is not None)
         if values_are_hidden() and u.device.type == "cpu":
             # Nobody can look whether a recurrence blew up, nor where the FFT path would have to cut rows.
             method = "scan" if resets is not None else "fft" if has_kernel else method
     recursions = None
-    if doubtful and method == "scan" and system.order:
-        recursions = last_recursions(system.a, system.horizon)
-        if not _survives_conversion(recursions, u.dtype):
+    if horizon is not None and doubtful and method == "scan" and system.order:
+        recursions = last_recursions(system.a, horizon)
+        growth = recursions.detach().abs().max()
+        # What the growth until P hides of the true numerator is lost at any length, however short the signal.
+        if not growth <= LOST_DIGITS * torch.finfo(u.dtype).eps / torch.finfo(recursions.dtype).eps:
             method = "fft"
+        doubtful = bool(growth > GROWTH_LIMIT)
     if method == "scan":
         true = _true(system, recursions)
         where_cut = cuts(lengths, resets, u.shape[1])
@@ -295,15 +299,17 @@ def _true(system: System, recursions: Tensor | None = None) -> TransferFunction:
     return TransferFunction(b, system.a, h0, system.dt)
 
 
-def _best_method(u: Tensor, system: System) -> Method:
-    return "scan" if u.device.type == "cpu" and system.order <= LARGEST_SCAN else "fft"
-
-
-def _survives_conversion(recursions: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the true numerator is exact in the signal's type: growth until P hides all else, at any length."""
-    with torch.no_grad():
-        largest = LOST_DIGITS * torch.finfo(dtype).eps / torch.finfo(recursions.dtype).eps
-        return bool((recursions.abs() <= largest).all())
+def _best_method(u: Tensor, system: System, has_kernel: bool, with_state: bool) -> Method:
+    """The cheaper way, by shapes, type and device alone."""
+    if u.device.type != "cpu" or (has_kernel and system.order > LARGEST_SOLVE):
+        return "fft"
+    batch, length, channels = u.shape
+    groups, wide = system.a.shape[-2], u.dtype == torch.float64
+    horizon = system.horizon if isinstance(system, TruncatedTransferFunction) else None
+    sizes = batch, length, channels, system.order
+    scan = scan_cost(*sizes, groups=groups, horizon=horizon, wide=wide)
+    period = horizon if has_kernel else None
+    return "scan" if scan <= fft_cost(*sizes, groups=groups, horizon=period, wide=wide, state=with_state) else "fft"
 
 
 def _is_well_conditioned(y: Tensor, w: Tensor, tf: TransferFunction) -> bool:
