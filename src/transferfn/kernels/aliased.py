@@ -136,7 +136,7 @@ def _stacked(x: Tensor, axis: int | None, size: int) -> Tensor:
     return x.expand(size, *x.shape) if axis is None else x.movedim(axis, 0)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _opposite(period: int, dtype: torch.dtype) -> Any:
     from transferfn.kernels._aliased import opposite
 

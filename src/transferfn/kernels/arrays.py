@@ -79,7 +79,7 @@ def smooth_numbers(least: int) -> list[int]:
     return sorted(x << i for x in odd for i in bits if least <= x << i <= most)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)  # up to 32 MB each, at a million points
 def plan(points: int, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """Weights, twiddle factors and passes of a transform.
 

@@ -10,6 +10,8 @@ from transferfn.kernels.arrays import smooth_numbers
 from transferfn.kernels.convolution import convolution
 from transferfn.typing import Signal
 
+FEWEST = 8  # signals side by side from which native loops, which transform 16 at a time, beat PyTorch's transforms
+
 LongKernel = Float[Tensor, "D _"]  # at least as many samples as the signal
 
 
@@ -36,9 +38,13 @@ def convolve(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
     Returns:
         One output (B, L, D) for each bank.
     """
-    if u.device.type == "cpu":
+    if _has_native_loop(u):
         return tuple(convolution(u, k) for k in kernels)
     return convolve_by_torch(u, *kernels)
+
+
+def _has_native_loop(u: Tensor) -> bool:
+    return u.device.type == "cpu" and u.shape[0] * u.shape[2] >= FEWEST
 
 
 def convolve_by_torch(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
@@ -70,7 +76,7 @@ def convolve_both_ways(u: Signal, causal: LongKernel, anticausal: LongKernel) ->
     Returns:
         Output, (B, L, D).
     """
-    if u.device.type == "cpu":
+    if _has_native_loop(u):
         return convolution(u, causal, anticausal)
     return convolve_both_ways_by_torch(u, causal, anticausal)
 
