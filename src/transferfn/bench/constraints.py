@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from torch.nn.functional import pad
 from torch.nn.utils import parametrize
 
 from transferfn.bench import filters
+from transferfn.bench.machine import machine
 from transferfn.core import constrain, stability
 from transferfn.core.lattice import Rows, step_down, step_up
 from transferfn.core.polynomial import monic, on_circle, roots
@@ -357,8 +356,8 @@ def report(*, quick: bool = False, out: Path = Path("results/constraints.json"))
     torch.set_num_threads(1)
     plan = QUICK if quick else Plan()
     command = COMMAND + " --quick" * quick
-    found: Row = {"command": command, "machine": _machine(), "plan": asdict(plan)}
-    print(f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}\n")
+    found: Row = {"command": command, "machine": machine("torch"), "plan": asdict(plan)}
+    print(f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}, 1 thread\n")
     print("Condition of the Jacobian d a / d parameters, and stiffness, at combs:\n")
     found["combs"] = _table(at_combs(kind, order) for order in plan.orders for kind in MAPS)
     print("\nForward and backward pass, batch 16, length 784, width 64:\n")
@@ -400,14 +399,6 @@ def _table(rows: Iterable[Row]) -> list[Row]:
         print(f"| {' | '.join(x if isinstance(x, str) else f'{x:.4g}' for x in row.values())} |", flush=True)
         kept.append(row)
     return kept
-
-
-def _machine() -> dict[str, str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    cores = f"{model} ({os.cpu_count()} cores, 1 thread), {platform.system()}"
-    return {"processor": cores, "Python": platform.python_version(), "torch": torch.__version__}
 
 
 if __name__ == "__main__":

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import warnings
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import tyro
 from torch import Tensor
 
 from transferfn.bench import filters, shortcuts, truth
+from transferfn.bench.machine import machine
 from transferfn.core import TransferFunction, UnstableFilterWarning, convert, impulse_response
 from transferfn.core.kernel import aliased_kernel, recursive_response
 from transferfn.nn import Realization
@@ -121,9 +119,9 @@ def report(*, out: Path = Path("results/numerics.json")) -> None:
         out: File for the figures.
     """
     grid = {**filters.STABLE, **filters.UNSTABLE}
-    found: Row = {"command": COMMAND, "machine": _machine()}
-    machine = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
-    print(f"`{COMMAND}` on {machine}\n")
+    found: Row = {"command": COMMAND, "machine": machine("torch", "mpmath")}
+    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    print(f"`{COMMAND}` on {told}\n")
 
     found["conversions"] = [row for name, build in grid.items() for row in conversions(name, build())]
     print(f"Conversions in float64, errors in units of eps kappa, the worst of the horizons {_listed(HORIZONS)}:\n")
@@ -154,14 +152,6 @@ def _by_steps(module: Realization, u: Tensor) -> Tensor:
 
 def _error(found: Tensor, expected: list[Any]) -> float:
     return truth.relative_error(found[0], expected) if bool(found.isfinite().all()) else math.inf
-
-
-def _machine() -> dict[str, str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    versions = {"Python": platform.python_version(), "torch": torch.__version__, "mpmath": version("mpmath")}
-    return {"processor": f"{model} ({os.cpu_count()} cores), {platform.system()}", **versions}
 
 
 def _worst(rows: list[Row]) -> list[Row]:

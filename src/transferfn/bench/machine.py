@@ -1,0 +1,21 @@
+"""What a figure was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def machine(*packages: str) -> dict[str, str]:
+    """Name the processor and the versions that a figure depends on.
+
+    Args:
+        packages: Names of the distributions whose versions matter.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    processor = f"{model} ({os.cpu_count()} cores), {platform.system()}"
+    return {"processor": processor, "Python": platform.python_version(), **{name: version(name) for name in packages}}
