@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.kernels import lattice as kernels
+
 Rows = Float[Tensor, "*rows n"]
 """Denominators a_1..a_n, or the n numbers each stands for, along the last axis."""
 
@@ -158,6 +160,12 @@ def _largest(x: Tensor) -> float:
 @torch.library.custom_op("transferfn::lattice", mutates_args=())
 @no_type_check
 def _lattice(raw: Tensor) -> Tensor:
+    if raw.device.type == "cpu":
+        return _order_last(kernels.denominators(_order_first(raw), largest=_largest(raw)), raw)
+    return _lattice_by_torch(raw)
+
+
+def _lattice_by_torch(raw: Tensor) -> Tensor:
     k, _ = _squash(_order_first(raw))
     a = _one(k)
     for m in range(1, len(a)):
@@ -168,6 +176,12 @@ def _lattice(raw: Tensor) -> Tensor:
 @torch.library.custom_op("transferfn::lattice_adjoint", mutates_args=())
 @no_type_check
 def _lattice_adjoint(raw: Tensor, ga: Tensor) -> Tensor:
+    if raw.device.type == "cpu":
+        return _order_last(kernels.gradients(_order_first(raw), _order_first(ga), largest=_largest(raw)), raw)
+    return _lattice_adjoint_by_torch(raw, ga)
+
+
+def _lattice_adjoint_by_torch(raw: Tensor, ga: Tensor) -> Tensor:
     x = _order_first(raw)
     k, scale = _squash(x)
     n = len(k)
@@ -227,7 +241,7 @@ def _(info, in_dims, raw, ga):
 
 
 def _order_first(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1]).T.contiguous()
+    return x.reshape(x.shape[:-1].numel(), x.shape[-1]).T.contiguous()
 
 
 def _order_last(x: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""Free parameters to stable denominators by way of reflection coefficients, and back, as Numba loops.
+
+The order comes first in all arrays, (n, rows), and a job takes ``TILE`` of the rows. Imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numpy as np
+
+from transferfn.kernels._compile import native
+
+TILE = 16
+
+
+@native
+@no_type_check
+def _squash(x, c0, width, largest, k, scale):
+    """k_m = tanh(g_m x_m), kept within +-largest, and the scales g_m = prod (1 - k_j^2) over j > m."""
+    n = x.shape[0]
+    k[:], scale[:] = 0, 1
+    for c in range(width):
+        g = 1.0
+        for m in range(n - 1, -1, -1):
+            value = min(max(np.tanh(g * x[m, c0 + c]), -largest), largest)
+            k[m, c], scale[m, c] = value, g
+            g -= g * value * value
+
+
+@native
+@no_type_check
+def _raise(head, k, m):
+    """From order m - 1 to m, in place: head_i + k_m head_(m-i), for all i at once."""
+    for i in range(m // 2 + 1):
+        j = m - i
+        if i < j:
+            for c in range(TILE):
+                low, high = head[i, c], head[j, c]
+                head[i, c] = low + k[m - 1, c] * high
+                head[j, c] = high + k[m - 1, c] * low
+        elif i == j:
+            for c in range(TILE):
+                head[i, c] += k[m - 1, c] * head[i, c]
+
+
+@native
+@no_type_check
+def denominators(x, largest, a, first, last):
+    """From parameters x to a_1..a_n, both (n, rows)."""
+    n, rows = x.shape
+    k, scale, head = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
+    for job in range(first, last):
+        c0 = job * TILE
+        width = min(TILE, rows - c0)
+        _squash(x, c0, width, largest, k, scale)
+        head[:] = 0
+        head[0] = 1
+        for m in range(1, n + 1):
+            _raise(head, k, m)
+        for m in range(n):
+            for c in range(width):
+                a[m, c0 + c] = head[m + 1, c]
+
+
+@native
+@no_type_check
+def gradients(x, ga, largest, gx, first, last):
+    """The adjoint of ``denominators``: from ga to gx, all (n, rows).
+
+    The stages are needed in reverse. Stepping down again would divide by 1 - k^2, and keeping all takes n^2 / 2 numbers
+    a row: so every sqrt(n)-th is kept, and those between are made again from there.
+    """
+    n, rows = x.shape
+    stride = int(np.sqrt(n)) + 1
+    k, scale, gk = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype)
+    head, g = np.empty((n + 1, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
+    kept = np.empty(((n + stride - 1) // stride, n + 1, TILE), x.dtype)
+    stages = np.empty((stride, n + 1, TILE), x.dtype)
+    for job in range(first, last):
+        c0 = job * TILE
+        width = min(TILE, rows - c0)
+        _squash(x, c0, width, largest, k, scale)
+        head[:] = 0
+        head[0] = 1
+        for m in range(1, n + 1):
+            if (m - 1) % stride == 0:
+                kept[(m - 1) // stride] = head
+            _raise(head, k, m)
+        g[:], gk[:] = 0, 0
+        for m in range(n):
+            for c in range(width):
+                g[m + 1, c] = ga[m, c0 + c]
+        for block in range(len(kept) - 1, -1, -1):
+            start, end = block * stride, min((block + 1) * stride, n)
+            head[:] = kept[block]
+            for m in range(start + 1, end + 1):
+                stages[m - start - 1] = head
+                _raise(head, k, m)
+            for m in range(end, start, -1):
+                stage = stages[m - start - 1]
+                for i in range(m):
+                    for c in range(TILE):
+                        gk[m - 1, c] += g[i + 1, c] * stage[m - 1 - i, c]
+                _raise(g, k, m)
+        for c in range(width):
+            g_scale = 0.0
+            for m in range(n):
+                value = k[m, c]
+                slope = 1 - value * value
+                inner = 0.0
+                if abs(value) < largest:
+                    inner = slope * (gk[m, c] - 2 * g_scale * value * scale[m, c])
+                gx[m, c0 + c] = inner * scale[m, c]
+                g_scale = g_scale * slope + inner * x[m, c0 + c]

@@ -1,0 +1,54 @@
+"""Free parameters to stable denominators, and the adjoint of that map, on CPU tensors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from transferfn.kernels import threads
+
+OrderFirst = Float[Tensor, "n rows"]
+
+
+def denominators(x: OrderFirst, *, largest: float) -> OrderFirst:
+    """Step up from the reflection coefficients k_m = tanh(g_m x_m), g_m = prod_(j > m) (1 - k_j^2).
+
+    Args:
+        x: Free parameters, (n, rows), contiguous, float32 or float64.
+        largest: What |k| is kept within.
+
+    Returns:
+        a_1..a_n, (n, rows).
+    """
+    from transferfn.kernels import _lattice as loops
+
+    a = torch.empty_like(x)
+    arrays = x.detach().numpy(), largest, a.numpy()
+    _over_tiles(lambda i, j: loops.denominators(*arrays, i, j), x, loops.TILE)
+    return a
+
+
+def gradients(x: OrderFirst, ga: OrderFirst, *, largest: float) -> OrderFirst:
+    """The adjoint of :func:`denominators`.
+
+    Args:
+        x: Free parameters, (n, rows), contiguous.
+        ga: Gradient at the denominators, (n, rows), contiguous.
+        largest: What |k| is kept within; coefficients there pass no gradient.
+
+    Returns:
+        Gradient at the parameters, (n, rows).
+    """
+    from transferfn.kernels import _lattice as loops
+
+    gx = torch.empty_like(x)
+    arrays = x.detach().numpy(), ga.detach().numpy(), largest, gx.numpy()
+    _over_tiles(lambda i, j: loops.gradients(*arrays, i, j), x, loops.TILE)
+    return gx
+
+
+def _over_tiles(work, x: Tensor, tile: int) -> None:
+    order, rows = x.shape
+    if order and rows:
+        threads.split(work, -(-rows // tile), cost=2 * rows * order**2)
