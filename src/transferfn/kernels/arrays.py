@@ -73,7 +73,7 @@ def smooth_numbers(least: int) -> list[int]:
         >>> smooth_numbers(49)
         [50, 54, 60, 64]
     """
-    most = 1 << (least - 1).bit_length()
+    most = 1 << (int(least) - 1).bit_length()  # NumPy's integers have no bit_length
     bits = range(most.bit_length())
     odd = [3**j * 5**k for j in bits for k in bits if 3**j * 5**k <= most]
     return sorted(x << i for x in odd for i in bits if least <= x << i <= most)
