@@ -5,21 +5,27 @@ import torch
 
 from transferfn.core import lattice
 
-ROUNDING = 32  # a rounding error of each stage is carried to the next, so times the order; 4 times it was measured
+ROUNDING = 8  # a rounding error of each stage is carried to the next, so times the order; 1.8 was measured
 
 
 @pytest.mark.parametrize("rows", [1, 16, 37])
 @pytest.mark.parametrize("order", [1, 2, 3, 8, 33])
-def test_native_loops_do_what_torch_does(order, rows, dtype) -> None:
-    raw, ga = torch.randn(2, rows, order, dtype=dtype)
-    raw[0, 0] = 40  # saturated
+def test_native_loops_do_what_torch_does(order, rows, dtype, generator) -> None:
+    raw, ga = torch.randn(2, rows, order, dtype=torch.float64, generator=generator).to(dtype)
+    raw *= 0.3  # coefficients near 1 amplify rounding
     allowed = ROUNDING * order * torch.finfo(dtype).eps
     for ours, plain in (
         (lattice._lattice(raw), lattice._lattice_by_torch(raw)),
         (lattice._lattice_adjoint(raw, ga), lattice._lattice_adjoint_by_torch(raw, ga)),
     ):
-        assert ours.isfinite().all()
         assert (ours - plain).abs().max() <= allowed * plain.abs().max()
+
+
+def test_saturated_parameters_pass_no_gradient(dtype) -> None:
+    raw = torch.tensor([[40.0, 0.5], [0.5, -40.0]], dtype=dtype)
+    gradient = lattice._lattice_adjoint(raw, torch.ones_like(raw))
+    assert gradient.isfinite().all()
+    assert gradient[0, 0] == gradient[1, 1] == 0
 
 
 def test_nothing_of_nothing() -> None:
