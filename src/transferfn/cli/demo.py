@@ -28,7 +28,7 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
     print()
     for path, what in pictures:
         print(f"{path}  {what}")
-    print(f"\n{time.monotonic() - start:.0f} s in all; everything is in {out}")
+    print(f"\n{time.monotonic() - start:.0f} s for this command; everything is in {out}")
 
 
 def summary(result: Result, parallel: Measured, stream: Measured) -> list[str]:
