@@ -17,7 +17,7 @@ help: ## Show this list
 setup: $(STAMP) ## Create .venv and install the package for development
 
 demo: $(STAMP) ## Train a small model on sequential MNIST and stream it (about 5 minutes)
-	$(BIN)/transferfn demo
+	OMP_WAIT_POLICY=passive $(BIN)/transferfn demo # spinning threads would stall it on a busy machine
 
 test: lint ## Lint, check types and layers, run all tests
 	$(PYTEST) -n $(JOBS) -m "not compile" --jaxtyping-packages=transferfn,beartype.beartype
