@@ -1,25 +1,36 @@
-"""A small pool that runs native loops, which release the interpreter lock, on as many threads as PyTorch is set to.
+"""Runs native loops, which release the interpreter lock, on as many threads as PyTorch is set to.
 
-Numba's own parallel layers die in a forked child or abort under concurrent callers, so the loops are sequential and
-this pool cuts them by rows and channels.
+Numba's own parallel layers die in a forked child or abort under concurrent callers, so the loops are sequential and are
+cut by rows and channels here. They run on PyTorch's own OpenMP threads where its library can be found: those spin for a
+while after each of PyTorch's operations, and threads of ours would have to share the cores with them. Elsewhere, and in
+a forked child, where these threads are gone, a small pool does it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
+
+Work = Callable[[int, int], None]
+
+_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_is_forked = False
 
 
-def split(work: Callable[[int, int], None], jobs: int, *, cost: int) -> None:
+def split(work: Work, jobs: int, *, cost: int) -> None:
     """Run ``work(first, last)`` over consecutive ranges that cover ``range(jobs)``, in parallel where it pays.
 
     Args:
@@ -33,18 +44,57 @@ def split(work: Callable[[int, int], None], jobs: int, *, cost: int) -> None:
         work(0, jobs)
         return
     edges = [jobs * k // threads for k in range(threads + 1)]
-    others = []
-    for first, last in pairwise(edges[1:]):
+    ranges = list(pairwise(edges))
+    openmp = None if _is_forked else _openmp()
+    if openmp is None:
+        _run_on_pool(work, ranges)
+    else:
+        _run_on_openmp(openmp, work, ranges)
+
+
+def _run_on_openmp(openmp: Any, work: Work, ranges: list[tuple[int, int]]) -> None:
+    errors: list[BaseException] = []
+
+    def region(_: int | None) -> None:
         try:
-            others.append(_pool_of(threads - 1).submit(work, first, last))
+            # The team may be smaller than what was asked for.
+            for first, last in ranges[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]:
+                work(first, last)
+        except BaseException as error:  # noqa: BLE001 (it must not unwind into C, and is raised below)
+            errors.append(error)
+
+    openmp.GOMP_parallel(_REGION(region), None, len(ranges), 0)
+    if errors:
+        raise errors[0]
+
+
+def _run_on_pool(work: Work, ranges: list[tuple[int, int]]) -> None:
+    others = []
+    for first, last in ranges[1:]:
+        try:
+            others.append(_pool_of(len(ranges) - 1).submit(work, first, last))
         except RuntimeError:  # the interpreter is shutting down and starts no threads
             work(first, last)
     try:
-        work(edges[0], edges[1])
+        work(*ranges[0])
     finally:
         wait(others)  # their loops write to memory of the caller
     for other in others:
         other.result()
+
+
+@cache
+def _openmp() -> Any:
+    """The OpenMP library that PyTorch ships and has loaded, or None."""
+    for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
+        try:
+            library = ctypes.CDLL(str(path))
+            library.GOMP_parallel.argtypes = [_REGION, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            library.GOMP_parallel.restype = None
+        except (OSError, AttributeError):
+            continue
+        return library
+    return None
 
 
 def _pool_of(size: int) -> ThreadPoolExecutor:
@@ -58,8 +108,8 @@ def _pool_of(size: int) -> ThreadPoolExecutor:
 
 def _forget_after_fork() -> None:
     """Threads do not survive a fork: the child starts a pool of its own."""
-    global _lock, _pool, _pool_size
-    _lock, _pool, _pool_size = threading.Lock(), None, 0
+    global _lock, _pool, _pool_size, _is_forked
+    _lock, _pool, _pool_size, _is_forked = threading.Lock(), None, 0, True
 
 
 if hasattr(os, "register_at_fork"):
