@@ -17,24 +17,28 @@ from transferfn.kernels.recurrence import recurrence
 
 ROUNDING = 64  # relative to the largest value, in units of eps; 14 was measured, on sums of 500 terms
 
-NAMES = ("u", "b", "a", "h0", "past")
+NAMES = ("u", "b", "a", "h0", "state")
 SIZES = [
-    # m, n, length, channels, extra past: tiles are 4 to 16 channels, blocks 4 steps by 4 lags, windows 128 steps
-    (2, 2, 7, 6, 0),
-    (0, 3, 7, 6, 0),
-    (3, 0, 7, 6, 0),
-    (0, 0, 7, 6, 0),
-    (5, 1, 8, 1, 0),
-    (1, 5, 9, 33, 0),
-    (4, 4, 0, 6, 0),
-    (4, 4, 1, 6, 0),
-    (8, 8, 1, 33, 3),
-    (3, 3, 257, 33, 2),
-    (70, 66, 300, 1, 0),
-    (300, 299, 530, 1, 0),
+    # order, length, channels, denominators, batch: lags are added by fours, pieces have 128 samples, and a register
+    # holds 4 to 16 channels or several rows
+    (1, 7, 6, 6, 2),
+    (2, 7, 6, 3, 2),
+    (3, 261, 33, 11, 2),
+    (4, 1, 6, 1, 2),
+    (4, 0, 6, 6, 2),
+    (5, 130, 1, 1, 5),
+    (8, 5, 17, 17, 1),
+    (9, 128, 3, 3, 7),
+    (16, 129, 16, 2, 1),
+    (70, 300, 2, 1, 3),
+    (300, 530, 3, 1, 1),
 ]
-IDS = [f"m{m}-n{n}-L{length}-D{d}" + f"-past+{e}" * (e > 0) for m, n, length, d, e in SIZES]
-RESETS = pytest.mark.parametrize("resets", [False, True], ids=["whole", "resets"])
+IDS = [f"n{n}-L{length}-D{d}-G{g}-B{b}" for n, length, d, g, b in SIZES]
+CUTS = pytest.mark.parametrize(
+    ("resets", "lengths"), [(False, False), (True, False), (False, True), (True, True)],
+    ids=["whole", "resets", "lengths", "both"],
+)  # fmt: skip
+REVERSE = pytest.mark.parametrize("reverse", [False, True], ids=["forwards", "backwards"])
 
 
 def assert_near(ours: Tensor, loops: Tensor, name: str = "") -> None:
@@ -44,83 +48,120 @@ def assert_near(ours: Tensor, loops: Tensor, name: str = "") -> None:
         assert error <= ROUNDING * torch.finfo(ours.dtype).eps, f"{name}: relative error {error:.2g}"
 
 
-def compare(arguments: tuple[Tensor, ...], resets: Tensor | None, flags: tuple[bool, ...]) -> None:
-    """Outputs and all gradients against the loop; what requires no gradient gets none."""
-    leaves = [x.detach().requires_grad_(flag) for x, flag in zip(arguments, flags, strict=True)]
-    wanted = [x for x in leaves if x.requires_grad]
+def compare(arguments: tuple[Tensor | None, ...], flags: tuple[bool, ...], *, reverse: bool = False) -> None:
+    """Outputs and all gradients against the loop in float64; what requires no gradient gets none."""
+    *tensors, resets, lengths = arguments
+    leaves = [None if x is None else x.detach().requires_grad_(flag) for x, flag in zip(tensors, flags, strict=True)]
+    names = [name for name, x in zip(NAMES, leaves, strict=True) if x is not None and x.requires_grad]
+    wide = [None if x is None else x.detach().double().requires_grad_(x.requires_grad) for x in leaves]
     results = []
-    for run in (recurrence, plain_loop):
-        outputs = run(*leaves, resets)
+    for run, inputs in ((recurrence, leaves), (plain_loop, wide)):
+        wanted = [x for x in inputs if x is not None and x.requires_grad]
+        outputs = run(*inputs, resets, lengths, reverse=reverse)
         functional = sum((k + 1) * x.square().sum() for k, x in enumerate(outputs)) + sum(0 * x.sum() for x in wanted)
         results.append((*outputs, *(torch.autograd.grad(functional, wanted) if wanted else ())))
-    for name, ours, loops in zip(("y", "w", *itertools.compress(NAMES, flags)), *results, strict=True):
+    for name, ours, loops in zip(("y", "state after", *names), *results, strict=True):
         assert_near(ours, loops, name)
 
 
-@RESETS
-@pytest.mark.parametrize(("m", "n", "length", "channels", "extra"), SIZES, ids=IDS)
-def test_values_and_gradients_are_those_of_the_loop(m, n, length, channels, extra, resets, dtype) -> None:
-    *arguments, cuts = example(m, n, length, channels, resets=resets, extra_past=extra, dtype=dtype)
-    compare(tuple(arguments), cuts, (True,) * 5)
+@REVERSE
+@CUTS
+@pytest.mark.parametrize(("order", "length", "channels", "groups", "batch"), SIZES, ids=IDS)
+def test_values_and_gradients_are_those_of_the_loop(
+    order, length, channels, groups, batch, resets, lengths, reverse, dtype
+) -> None:
+    sizes = {"groups": groups, "batch": batch, "resets": resets, "lengths": lengths, "dtype": dtype}
+    compare(example(order, length, channels, **sizes), (True,) * 5, reverse=reverse)
 
 
-@RESETS
-def test_each_gradient_is_right_whatever_else_is_asked_for(resets) -> None:
-    *arguments, cuts = example(3, 2, 6, 5, resets=resets)
-    for flags in itertools.product((False, True), repeat=5):
-        compare(tuple(arguments), cuts, flags)
+@CUTS
+def test_each_gradient_is_right_whatever_else_is_asked_for(resets, lengths) -> None:
+    for state in (False, True):
+        arguments = example(3, 6, 5, resets=resets, lengths=lengths, state=state)
+        for flags in itertools.product((False, True), repeat=5):
+            compare(arguments, flags)
 
 
-@RESETS
+@REVERSE
+@CUTS
 @pytest.mark.parametrize("name", [*NAMES, "all"])
-def test_first_and_second_derivatives_by_differences(name, resets) -> None:
-    *arguments, cuts = example(2, 3, 5, 2, resets=resets, batch=2)
-    inputs = [x.requires_grad_(name in (mine, "all")) for x, mine in zip(arguments, NAMES, strict=True)]
-    function = functools.partial(recurrence, resets=cuts)
+def test_first_and_second_derivatives_by_differences(name, resets, lengths, reverse) -> None:
+    *tensors, cuts, ends = example(3, 5, 2, groups=1, resets=resets, lengths=lengths)
+    inputs = [x.requires_grad_(name in (mine, "all")) for x, mine in zip(tensors, NAMES, strict=True)]
+
+    def function(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return recurrence(*inputs, cuts, ends, reverse=reverse)
+
     assert gradcheck(function, inputs)
     assert gradgradcheck(function, inputs)
 
 
-@pytest.mark.parametrize(("m", "n", "length"), [(0, 2, 4), (2, 0, 4), (0, 0, 4), (2, 2, 0), (2, 2, 1)], ids=str)
-def test_second_derivatives_where_something_is_empty(m, n, length) -> None:
-    *arguments, cuts = example(m, n, length, 2, resets=True)
-    assert gradgradcheck(functools.partial(recurrence, resets=cuts), [x.requires_grad_() for x in arguments])
+@pytest.mark.parametrize(("order", "length"), [(2, 0), (2, 1), (0, 3)], ids=str)
+def test_second_derivatives_where_something_is_empty(order, length) -> None:
+    *tensors, cuts, _ = example(order, length, 2, resets=True)
+    function = functools.partial(recurrence, resets=cuts)
+    assert gradgradcheck(function, [x.requires_grad_() for x in tensors])
 
 
 def test_memory_layout_does_not_matter() -> None:
-    *arguments, cuts = example(3, 2, 9, 6, resets=True)
-    strided = [torch.stack((x, torch.full_like(x, torch.nan)), 1).mT.contiguous().mT[:, 0] for x in arguments]
+    *tensors, cuts, ends = example(3, 300, 6, resets=True, lengths=True)
+    strided = [torch.stack((x, torch.full_like(x, torch.nan)), 1).mT.contiguous().mT[:, 0] for x in tensors]
     transposed = cuts.T.contiguous().T
     assert not any(x.is_contiguous() for x in (*strided[:3], transposed))
-    for ours, plain in zip(recurrence(*strided, transposed), recurrence(*arguments, cuts), strict=True):
+    for ours, plain in zip(recurrence(*strided, transposed, ends), recurrence(*tensors, cuts, ends), strict=True):
         assert torch.equal(ours, plain)
-    compare(tuple(strided), transposed, (True,) * 5)
+    compare((*strided, transposed, ends), (True,) * 5)
+
+
+def test_an_expanded_signal_is_read_as_it_lies() -> None:
+    u, *others = example(3, 140, 6)
+    rows = u[:1].expand(2, -1, -1)
+    assert torch.equal(recurrence(rows, *others)[0], recurrence(rows.contiguous(), *others)[0])
 
 
 def test_what_a_reset_hides_may_be_anything() -> None:
-    u, b, a, h0, past, _ = example(3, 2, 9, 6, resets=False)
+    u, b, a, h0, state, *_ = example(3, 9, 6)
     resets = torch.zeros(2, 9, dtype=torch.bool)
     resets[:, [0, 5, 6]] = True
-    clean = recurrence(u, b, a, h0, torch.zeros_like(past), resets)
-    leaves = [x.requires_grad_() for x in (b, a, torch.full_like(past, torch.nan))]
-    y, w = recurrence(u, leaves[0], leaves[1], h0, leaves[2], resets)
-    assert torch.equal(y, clean[0])
-    assert torch.equal(w[:, 3:], clean[1][:, 3:])
-    for gradient in torch.autograd.grad(y.sum() + w[:, 3:].sum(), leaves):
+    clean = recurrence(u, b, a, h0, None, resets)
+    leaves = [x.requires_grad_() for x in (b, a, torch.full_like(state, torch.nan))]
+    outputs = recurrence(u, leaves[0], leaves[1], h0, leaves[2], resets)
+    for ours, alone in zip(outputs, clean, strict=True):
+        assert torch.equal(ours, alone)
+    for gradient in torch.autograd.grad(sum(x.sum() for x in outputs), leaves):
         assert gradient.isfinite().all()
 
 
+@REVERSE
+def test_what_is_behind_the_end_of_a_row_may_be_anything(reverse) -> None:
+    u, b, a, h0, state, _, lengths = example(3, 200, 20, batch=3, lengths=True)
+    padding = torch.arange(200) >= lengths[:, None]
+    dirty = torch.where(padding[..., None], torch.nan, u)
+    results = []
+    for signal in (u, dirty):
+        leaves = [x.clone().requires_grad_() for x in (signal, b, a, h0, state)]
+        outputs = recurrence(*leaves, None, lengths, reverse=reverse)
+        cotangents = [torch.ones_like(x) for x in outputs]
+        cotangents[0] = torch.where(padding[..., None], torch.nan, cotangents[0])
+        results.append((*outputs, *torch.autograd.grad(outputs, leaves, cotangents)))
+    for clean, other in zip(*results, strict=True):
+        assert torch.equal(clean, other)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("batched", [*NAMES, "resets", "all"])
+@pytest.mark.parametrize("batched", [*NAMES, "resets", "lengths", "all"])
 def test_vmap_over_each_argument(batched, axis) -> None:
     size = 3
-    arguments = example(3, 2, 6, 5, resets=True)
-    in_dims = tuple(axis if batched in (name, "all") else None for name in (*NAMES, "resets"))
+    arguments = example(3, 6, 5, resets=True, lengths=True)
+    in_dims = tuple(
+        (min(axis, x.dim()) if batched in (name, "all") else None)
+        for name, x in zip((*NAMES, "resets", "lengths"), arguments, strict=True)
+    )
     scales = torch.tensor([1.0, -0.5, 0.25], dtype=torch.float64)
     stacked = [
         x
         if d is None
-        else torch.stack([x.roll(k, 1) if x.dtype == torch.bool else x * scales[k] for k in range(size)], d)
+        else torch.stack([x * scales[k] if x.is_floating_point() else x.roll(k, -1) for k in range(size)], d)
         for x, d in zip(arguments, in_dims, strict=True)
     ]
     mapped = torch.vmap(recurrence, in_dims)(*stacked)
@@ -130,44 +171,45 @@ def test_vmap_over_each_argument(batched, axis) -> None:
             assert_near(ours[k], loops)
 
 
-@RESETS
-def test_gradients_of_each_sample_by_function_transforms(resets) -> None:
-    u, b, a, h0, past, cuts = example(3, 2, 6, 5, resets=resets, batch=4)
+@CUTS
+def test_gradients_of_each_sample_by_function_transforms(resets, lengths) -> None:
+    u, b, a, h0, state, cuts, ends = example(3, 150, 5, resets=resets, lengths=lengths, batch=4)
 
-    def loss(b, a, h0, row, before, cut):
-        y, w = recurrence(row[None], b, a, h0, before[None], None if cut is None else cut[None])
-        return (y.square().sum() + w.square().sum()) / 2
+    def loss(b, a, h0, row, before, cut, end):
+        y, after = recurrence(
+            row[None], b, a, h0, before[None], None if cut is None else cut[None], None if end is None else end[None]
+        )
+        return (y.square().sum() + after.square().sum()) / 2
 
-    in_dims = (None, None, None, 0, 0, None if cuts is None else 0)
-    each = torch.vmap(torch.func.grad(loss, argnums=(0, 1, 2)), in_dims)(b, a, h0, u, past, cuts)
+    in_dims = (None, None, None, 0, 0, None if cuts is None else 0, None if ends is None else 0)
+    each = torch.vmap(torch.func.grad(loss, argnums=(0, 1, 2)), in_dims)(b, a, h0, u, state, cuts, ends)
     for k in range(4):
         leaves = [x.clone().requires_grad_() for x in (b, a, h0)]
-        y, w = plain_loop(u[k : k + 1], *leaves, past[k : k + 1], None if cuts is None else cuts[k : k + 1])
-        expected = torch.autograd.grad((y.square().sum() + w.square().sum()) / 2, leaves)
+        one = [None if x is None else x[k : k + 1] for x in (u, state, cuts, ends)]
+        y, after = plain_loop(one[0], *leaves, *one[1:])
+        expected = torch.autograd.grad((y.square().sum() + after.square().sum()) / 2, leaves)
         for ours, loops in zip(each, expected, strict=True):
             assert_near(ours[k], loops)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_mode_raises_and_is_never_silently_zero(name) -> None:
-    *arguments, cuts = example(2, 2, 4, 3, resets=False)
+    tensors = list(example(2, 4, 3))
     with forward_ad.dual_level():
         k = NAMES.index(name)
-        arguments[k] = forward_ad.make_dual(arguments[k], torch.ones_like(arguments[k]))
+        tensors[k] = forward_ad.make_dual(tensors[k], torch.ones_like(tensors[k]))
         with pytest.raises((RuntimeError, NotImplementedError), match=r"jvp|forward"):
-            recurrence(*arguments, cuts)
+            recurrence(*tensors)
 
 
-@RESETS
-@pytest.mark.parametrize("operator", ["recurrence", "recurrence_adjoint", "lag_products", "recurrence_gradients"])
-def test_operators_are_registered_correctly(operator, resets) -> None:
-    u, b, a, h0, past, cuts = example(3, 2, 6, 5, resets=resets)
-    w = torch.cat((past, u), 1)
+@CUTS
+@pytest.mark.parametrize("operator", ["recurrence", "recurrence_gradients"])
+def test_operators_are_registered_correctly(operator, resets, lengths) -> None:
+    u, *given = example(3, 6, 5, resets=resets, lengths=lengths)
+    kept = torch.ops.transferfn.recurrence(u, *given, False, True)[2]
     arguments = {
-        "recurrence": (u, b, a, h0, past, cuts),
-        "recurrence_adjoint": (u, w, b, a, cuts),
-        "lag_products": (u, w, cuts, 3),
-        "recurrence_gradients": (u, w if resets else None, u, w, b, a, h0, resets),
+        "recurrence": (u, *given, False, True),
+        "recurrence_gradients": (u, given[3] if resets else None, u, *given, False, kept),
     }[operator]
     torch.library.opcheck(getattr(torch.ops.transferfn, operator).default, arguments)
 
@@ -186,10 +228,9 @@ def test_the_number_of_threads_changes_nothing(two_threads) -> None:
     for one, two in zip(run_with_gradients(*large_example()), on_two, strict=True):
         # Torch itself may add in another order; the loops do not.
         assert_close(one, two, rtol=1e-13, atol=1e-13)
-    u, b, a, h0, past = large_example()
-    outputs = recurrence(u, b, a, h0, past, None)
+    outputs = recurrence(*large_example())
     torch.set_num_threads(2)
-    for one, two in zip(outputs, recurrence(u, b, a, h0, past, None), strict=True):
+    for one, two in zip(outputs, recurrence(*large_example()), strict=True):
         assert torch.equal(one, two)
 
 

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from kernels.loop import large_example
 from transferfn.kernels import threads
+from transferfn.kernels.recurrence import recurrence
 
 ENOUGH = 10**9  # multiply-adds that are worth any number of threads
 
@@ -69,3 +71,13 @@ def test_little_work_stays_with_the_caller(three_threads) -> None:
     seen = []
     threads.split(lambda first, last: seen.append((first, last, threading.get_ident())), 8, cost=1000)
     assert seen == [(0, 8, threading.get_ident())]
+
+
+def test_native_loops_compute_the_same_on_every_kind_of_team(monkeypatch, three_threads) -> None:
+    """Each of a team works on jobs and in memory of its own, whatever it runs on."""
+    u, b, a, h0, state = large_example()
+    monkeypatch.setattr(threads, "_LEAST", 10**12)
+    alone = recurrence(u, b, a, h0, state)
+    monkeypatch.setattr(threads, "_LEAST", 1)
+    for ours, one in zip(recurrence(u, b, a, h0, state), alone, strict=True):
+        assert torch.equal(ours, one)

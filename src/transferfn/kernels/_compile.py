@@ -38,13 +38,24 @@ def native(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})
         return njit(loop, **options)
 
 
-def inline(part: Callable) -> Any:
+def part(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})) -> Any:
+    """Compile a part of loops that Python never calls.
+
+    Args:
+        loop: What to compile.
+        fastmath: Liberties that LLVM may take with arithmetic.
+    """
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(loop, error_model="numpy", fastmath=set(fastmath), **options)
+
+
+def inline(loop: Callable) -> Any:
     """Compile a part of loops into each of them, so that its registers do not go through memory.
 
     Args:
-        part: What to compile.
+        loop: What to compile.
     """
-    return njit(part, error_model="numpy", fastmath={"contract"}, forceinline=True)
+    return njit(loop, error_model="numpy", fastmath={"contract"}, forceinline=True)
 
 
 @native

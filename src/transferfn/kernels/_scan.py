@@ -1,157 +1,61 @@
-"""The recurrence, its adjoint and its lag products as Numba loops. Imported on first use: Numba takes its time.
+"""The recurrence and all its gradients as Numba loops. Imported on first use: Numba takes its time.
 
-A job takes the ``W`` lanes of a tile: ``W`` channels of one batch row or, of few channels, several rows side by side.
-Four time steps are held in registers at once, and four lags are added to each of them with seven samples of the past,
-of which three stay in registers for the next four lags. Samples of the past lie in a window of the job's own, as far
-back as the lags reach, newest last; signals are read and written a chunk at a time. A reset clears the window.
+A job takes the W lanes of a tile and a part of the batch, one group of rows after the other. Four time steps are held
+in registers at once, for w and for y; four lags are added to each of them with seven samples of the past, of which
+three stay in registers for the next four lags. The last four samples never leave the registers, so that orders up to 4
+read nothing of the past. Lags are padded to a multiple of 4 with coefficients of zero.
 
-Signals come as their storage with the strides of batch, time and channel, so that every layout is read as it lies;
-``w`` is preceded by the ``past`` samples before the signal, oldest first. ``resets`` is (B, L), or (0, 0) for none.
+Rows are cut into pieces, at multiples of CHUNK and at resets. The backward pass takes them in reverse: it runs each
+piece again from the state before it, which the forward pass has kept at multiples of CHUNK, so that w as a whole is
+never in memory.
 """
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
+from numba.np.numpy_support import carray
 
-from transferfn.kernels._compile import clear, inline, native
-from transferfn.kernels._simd import load, store
+from transferfn.kernels._compile import clear, inline, part
+from transferfn.kernels._entry import HEAD, array, entry, share
+from transferfn.kernels._simd import load, splat, store
+from transferfn.kernels._tiles import clear_signal, directed, is_cut, move, read, read_lag, read_lags, write, write_lags
 
-CHUNK = 128  # samples between two shifts of the window
+CHUNK = 128  # the longest piece; a multiple of 4
 
 
-@native
+@part
 @no_type_check
-def _tile(job, batch, channels, W):
-    """A job's first row, rows side by side, first channel and number of channels; rows change first."""
-    rows = max(W // channels, 1)
-    groups = (batch + rows - 1) // rows
-    row, c0 = job % groups * rows, job // groups * W
-    return row, min(rows, batch - row), c0, min(W, channels - c0)
+def _coefficients(c, groups, order, sign, job, sizes, to):
+    """Rows of ``c`` (groups, order) as lanes, each for the channels of its group, zero from the order on."""
+    _, _, channels, _, _, lags, side, parts, W = sizes
+    c0 = job // parts * W
+    width = min(W, channels - c0)
+    clear(to, 0, lags, W)
+    for lane in range(width):
+        group = (c0 + lane) * groups // channels
+        for i in range(side):
+            for lag in range(order):
+                to[lag * W + i * width + lane] = sign * c[group * order + lag]
 
 
-@native
+@part
 @no_type_check
-def _is_next_tile(job, first, batch, channels, W):
-    """Whether a job's channels are not those of the job before."""
-    rows = max(W // channels, 1)
-    return job == first or job % ((batch + rows - 1) // rows) == 0
+def _rows_of(job, sizes):
+    """First and last row of a job's part of the batch."""
+    batch, _, _, _, _, _, side, parts, _ = sizes
+    groups = (batch + side - 1) // side
+    part = job % parts
+    return groups * part // parts * side, min(groups * (part + 1) // parts * side, batch)
 
 
-@native
+@part
 @no_type_check
-def _read(x, layout, tile, time, way, count, to, at, W):
-    """Samples time, time + way, ... of a tile into rows at, at + 1, ... of ``to``."""
-    row, rows, c0, width = tile
-    batch_step, step, lane_step = layout
-    base = row * batch_step + time * step + c0 * lane_step
-    step *= way
-    if lane_step == 1 and width == W:
-        for t in range(count):
-            store(to, (at + t) * W, load(x, base + t * step))
-        return
-    for i in range(rows):
-        for c in range(width):
-            source, lane = base + i * batch_step + c * lane_step, at * W + i * width + c
-            for t in range(count):
-                to[lane + t * W] = x[source + t * step]
-
-
-@native
-@no_type_check
-def _write(x, layout, tile, time, way, count, source, at, W):
-    """Rows at, at + 1, ... of ``source`` to samples time, time + way, ... of a tile."""
-    row, rows, c0, width = tile
-    batch_step, step, lane_step = layout
-    base = row * batch_step + time * step + c0 * lane_step
-    step *= way
-    if lane_step == 1 and width == W:
-        for t in range(count):
-            store(x, base + t * step, load(source, (at + t) * W))
-        return
-    for i in range(rows):
-        for c in range(width):
-            to, lane = base + i * batch_step + c * lane_step, at * W + i * width + c
-            for t in range(count):
-                x[to + t * step] = source[lane + t * W]
-
-
-@native
-@no_type_check
-def _shift(window, size, lags, W):
-    """Move the newest rows to the front of a window."""
-    for i in range(lags * W):
-        window[i] = window[size * W + i]
-
-
-@native
-@no_type_check
-def _coefficients(c, sign, tile, to, W):
-    """Rows of ``c`` (lags, D) as lanes."""
-    _, rows, c0, width = tile
-    clear(to, 0, to.size // W, W)
-    for lag in range(c.shape[0]):
-        for i in range(rows):
-            for j in range(width):
-                to[lag * W + i * width + j] = sign * c[lag, c0 + j]
-
-
-@inline
-@no_type_check
-def _far_lags(x0, x1, x2, x3, window, now, coefficients, lags, W):
-    """Add lags 4, 5, ... to four time steps of which the first is row ``now`` of the window."""
-    r1, r2, r3 = load(window, (now - 1) * W), load(window, (now - 2) * W), load(window, (now - 3) * W)
-    lag = 3
-    while lag + 4 <= lags:
-        i, k = (now - lag) * W, lag * W
-        r4, r5 = load(window, i - W), load(window, i - 2 * W)
-        r6, r7 = load(window, i - 3 * W), load(window, i - 4 * W)
-        c4, c5 = load(coefficients, k), load(coefficients, k + W)
-        c6, c7 = load(coefficients, k + 2 * W), load(coefficients, k + 3 * W)
-        x0, x1, x2, x3 = x0 + c4 * r4, x1 + c4 * r3, x2 + c4 * r2, x3 + c4 * r1
-        x0, x1, x2, x3 = x0 + c5 * r5, x1 + c5 * r4, x2 + c5 * r3, x3 + c5 * r2
-        x0, x1, x2, x3 = x0 + c6 * r6, x1 + c6 * r5, x2 + c6 * r4, x3 + c6 * r3
-        x0, x1, x2, x3 = x0 + c7 * r7, x1 + c7 * r6, x2 + c7 * r5, x3 + c7 * r4
-        r1, r2, r3 = r5, r6, r7
-        lag += 4
-    while lag < lags:
-        r4, c4 = load(window, (now - lag - 1) * W), load(coefficients, lag * W)
-        x0, x1, x2, x3 = x0 + c4 * r4, x1 + c4 * r3, x2 + c4 * r2, x3 + c4 * r1
-        r1, r2, r3 = r2, r3, r4
-        lag += 1
-    return x0, x1, x2, x3
-
-
-@inline
-@no_type_check
-def _recur(x0, x1, x2, x3, window, now, coefficients, lags, W):
-    """Four steps of w = x + sum_i c_i w_(t-i), which are put into the window."""
-    x0, x1, x2, x3 = _far_lags(x0, x1, x2, x3, window, now, coefficients, lags, W)
-    r1, r2, r3 = load(window, (now - 1) * W), load(window, (now - 2) * W), load(window, (now - 3) * W)
-    c1, c2, c3 = load(coefficients, 0), load(coefficients, W), load(coefficients, 2 * W)
-    x0 = x0 + c3 * r3 + c2 * r2 + c1 * r1
-    x1 = x1 + c3 * r2 + c2 * r1 + c1 * x0
-    x2 = x2 + c3 * r1 + c2 * x0 + c1 * x1
-    x3 = x3 + c3 * x0 + c2 * x1 + c1 * x2
-    i = now * W
-    store(window, i, x0), store(window, i + W, x1), store(window, i + 2 * W, x2), store(window, i + 3 * W, x3)
-    return x0, x1, x2, x3
-
-
-@inline
-@no_type_check
-def _filter(x0, x1, x2, x3, window, now, coefficients, lags, W):
-    """Four steps of x + sum_i c_i w_(t-i) with samples that are in the window already."""
-    x0, x1, x2, x3 = _far_lags(x0, x1, x2, x3, window, now, coefficients, lags, W)
-    r1, r2, r3 = load(window, (now - 1) * W), load(window, (now - 2) * W), load(window, (now - 3) * W)
-    w0, w1, w2 = load(window, now * W), load(window, (now + 1) * W), load(window, (now + 2) * W)
-    c1, c2, c3 = load(coefficients, 0), load(coefficients, W), load(coefficients, 2 * W)
-    x0 = x0 + c3 * r3 + c2 * r2 + c1 * r1
-    x1 = x1 + c3 * r2 + c2 * r1 + c1 * w0
-    x2 = x2 + c3 * r1 + c2 * w0 + c1 * w1
-    x3 = x3 + c3 * w0 + c2 * w1 + c1 * w2
-    return x0, x1, x2, x3
+def _slot(row, job, sizes, slots):
+    """The first of the places where a tile keeps its states."""
+    batch, _, _, _, _, _, side, parts, _ = sizes
+    return (job // parts * ((batch + side - 1) // side) + row // side) * slots
 
 
 @inline
@@ -163,346 +67,435 @@ def _four(x, at, W):
 
 @inline
 @no_type_check
-def _put(x, at, steps, x0, x1, x2, x3, W):
-    """The first ``steps`` of four rows; the others are still to be read."""
+def _put(x, at, x0, x1, x2, x3, W):
     i = at * W
-    store(x, i, x0)
-    if steps > 1:
-        store(x, i + W, x1)
-    if steps > 2:
-        store(x, i + 2 * W, x2)
-    if steps > 3:
-        store(x, i + 3 * W, x3)
-
-
-@native
-@no_type_check
-def _is_reset(resets, tile, t):
-    cut = False
-    for row in range(tile[0], tile[0] + tile[1]):
-        cut |= resets[row, t]
-    return cut
-
-
-@native
-@no_type_check
-def _forget(resets, tile, t, window, end, W):
-    """Clear the window up to row ``end`` in the lanes of those rows that are reset at time ``t``."""
-    row, rows, _, width = tile
-    for i in range(rows):
-        if resets[row + i, t]:
-            for r in range(end):
-                for lane in range(r * W + i * width, r * W + (i + 1) * width):
-                    window[lane] = 0
-
-
-@native
-@no_type_check
-def scan(u, u_layout, b, a, h0, resets, past, y, y_layout, w, w_layout, sizes, first, last):
-    """w_t = u_t - sum_i a_i w_(t-i) and y_t = h0 u_t + sum_i b_i w_(t-i), the latter only where b has rows.
-
-    b (m, D), a (n, D), h0 (1, D), y (B, L, D), w (B, past + L, D) with its past filled in.
-    """
-    batch, length, channels, W = sizes
-    m, n = b.shape[0], a.shape[0]
-    lags = max(m, n, 3)
-    back, out, through = np.empty(lags * W, u.dtype), np.empty(lags * W, u.dtype), np.empty(W, u.dtype)
-    window, signal = np.zeros((lags + CHUNK + 4) * W, u.dtype), np.zeros((CHUNK + 4) * W, u.dtype)
-    for job in range(first, last):
-        tile = _tile(job, batch, channels, W)
-        if _is_next_tile(job, first, batch, channels, W):
-            _coefficients(a, -1, tile, back, W)
-            _coefficients(b, 1, tile, out, W)
-            _coefficients(h0, 1, tile, through, W)
-        h = load(through, 0)
-        clear(window, 0, lags, W)
-        seen = min(past, lags)
-        _read(w, w_layout, tile, past - seen, 1, seen, window, lags - seen, W)
-        for begin in range(0, length, CHUNK):
-            size = min(CHUNK, length - begin)
-            _read(u, u_layout, tile, begin, 1, size, signal, 0, W)
-            t = 0
-            while t < size:
-                now, steps = lags + t, min(4, size - t)
-                if resets.size:
-                    _forget(resets, tile, begin + t, window, now, W)
-                    for j in range(1, steps):
-                        if _is_reset(resets, tile, begin + t + j):
-                            steps = j
-                            break
-                u0, u1, u2, u3 = _four(signal, t, W)
-                _recur(u0, u1, u2, u3, window, now, back, n, W)
-                if m:
-                    y0, y1, y2, y3 = _filter(h * u0, h * u1, h * u2, h * u3, window, now, out, m, W)
-                    _put(signal, t, steps, y0, y1, y2, y3, W)
-                t += steps
-                # A reset inside a chunk hides what is before it, but w must still be written from the window.
-                if resets.size:
-                    _write(w, w_layout, tile, past + begin + t - steps, 1, steps, window, now, W)
-            if m:
-                _write(y, y_layout, tile, begin, 1, size, signal, 0, W)
-            if not resets.size:
-                _write(w, w_layout, tile, past + begin, 1, size, window, lags, W)
-            _shift(window, size, lags, W)
-
-
-@native
-@no_type_check
-def _into_the_past(window, given, back, out, m, n, lags, gw, gw_layout, tile, past, lam, lam_layout, signal, W):
-    """The gradient at samples before the signal: they gather from the signal, not from each other."""
-    for k in range(1, past + 1):
-        clear(signal, 0, 1, W)
-        if gw.size:
-            _read(gw, gw_layout, tile, past - k, 1, 1, signal, 0, W)
-        value = load(signal, 0)
-        for i in range(k, max(m, n) + 1):
-            r = (lags - 1 - i + k) * W
-            if i <= n:
-                value = value + load(back, (i - 1) * W) * load(window, r)
-            if i <= m:
-                value = value + load(out, (i - 1) * W) * load(given, r)
-        store(signal, 0, value)
-        _write(lam, lam_layout, tile, past - k, 1, 1, signal, 0, W)
-
-
-@native
-@no_type_check
-def adjoint(gy, gy_layout, gw, gw_layout, b, a, resets, past, lam, lam_layout, sizes, first, last):
-    """lam_t = gw_t + sum_i b_i gy_(t+i) - sum_i a_i lam_(t+i), run backwards in time and on into the past samples.
-
-    gy (B, L, D), gw and lam (B, past + L, D), b (m, D), a (n, D). Windows are those of ``scan``, newest last: there
-    time runs backwards.
-    """
-    batch, length, channels, W = sizes
-    m, n = b.shape[0], a.shape[0]
-    lags = max(m, n, 3)
-    back, out = np.empty(lags * W, gy.dtype), np.empty(lags * W, gy.dtype)
-    window, given = np.zeros((lags + CHUNK + 4) * W, gy.dtype), np.zeros((lags + CHUNK + 4) * W, gy.dtype)
-    signal = np.zeros((CHUNK + 4) * W, gy.dtype)
-    for job in range(first, last):
-        tile = _tile(job, batch, channels, W)
-        if _is_next_tile(job, first, batch, channels, W):
-            _coefficients(a, -1, tile, back, W)
-            _coefficients(b, 1, tile, out, W)
-        clear(window, 0, lags, W), clear(given, 0, lags, W)
-        for begin in range(0, length, CHUNK):
-            size, latest = min(CHUNK, length - begin), length - 1 - begin
-            _read(gw, gw_layout, tile, past + latest, -1, size, signal, 0, W)
-            if m:
-                _read(gy, gy_layout, tile, latest, -1, size, given, lags, W)
-            t = 0
-            while t < size:
-                now, steps, cut = lags + t, min(4, size - t), False
-                if resets.size:
-                    for j in range(steps):
-                        if _is_reset(resets, tile, latest - t - j):
-                            steps, cut = j + 1, True
-                            break
-                x0, x1, x2, x3 = _four(signal, t, W)
-                if m:
-                    x0, x1, x2, x3 = _filter(x0, x1, x2, x3, given, now, out, m, W)
-                x0, x1, x2, x3 = _recur(x0, x1, x2, x3, window, now, back, n, W)
-                _put(signal, t, steps, x0, x1, x2, x3, W)
-                t += steps
-                if cut:
-                    _forget(resets, tile, latest - t + 1, window, lags + t, W)
-                    _forget(resets, tile, latest - t + 1, given, lags + t, W)
-            _write(lam, lam_layout, tile, past + latest, -1, size, signal, 0, W)
-            _shift(window, size, lags, W)
-            _shift(given, size, lags, W)
-        _into_the_past(window, given, back, out, m, n, lags, gw, gw_layout, tile, past, lam, lam_layout, signal, W)
+    store(x, i, x0), store(x, i + W, x1), store(x, i + 2 * W, x2), store(x, i + 3 * W, x3)
 
 
 @inline
 @no_type_check
-def _products(x, at, w, now, way, sums, lags, W):
-    """Add x_j w_(t_j - i) for four samples, the first at row ``at`` of x and ``now`` of w, to the sums over each lag i.
-
-    ``way`` is 1 where the samples follow each other in time, -1 where they are in reverse.
-    """
-    x0, x1, x2, x3 = _four(x, at, W)
-    if way < 0:
-        x0, x1, x2, x3 = x3, x2, x1, x0
-        now -= 3
-    r1, r2, r3 = load(w, (now + 2) * W), load(w, (now + 1) * W), load(w, now * W)
-    for lag in range(0, lags, 4):
-        i, k = (now - lag) * W, lag * W
-        r4, r5, r6, r7 = load(w, i - W), load(w, i - 2 * W), load(w, i - 3 * W), load(w, i - 4 * W)
-        s0 = load(sums, k) + x0 * r4 + x1 * r3 + x2 * r2 + x3 * r1
-        s1 = load(sums, k + W) + x0 * r5 + x1 * r4 + x2 * r3 + x3 * r2
-        s2 = load(sums, k + 2 * W) + x0 * r6 + x1 * r5 + x2 * r4 + x3 * r3
-        s3 = load(sums, k + 3 * W) + x0 * r7 + x1 * r6 + x2 * r5 + x3 * r4
-        store(sums, k, s0), store(sums, k + W, s1), store(sums, k + 2 * W, s2), store(sums, k + 3 * W, s3)
-        r1, r2, r3 = r5, r6, r7
+def _lags_of_four(x0, x1, x2, x3, c, i, q1, q2, q3, q4, q5, q6, q7, W):
+    """Add four lags, the first with the coefficients at ``i``, to four steps; q4 is the sample it gives to x0."""
+    c0, c1, c2, c3 = load(c, i), load(c, i + W), load(c, i + 2 * W), load(c, i + 3 * W)
+    x0, x1, x2, x3 = x0 + c0 * q4, x1 + c0 * q3, x2 + c0 * q2, x3 + c0 * q1
+    x0, x1, x2, x3 = x0 + c1 * q5, x1 + c1 * q4, x2 + c1 * q3, x3 + c1 * q2
+    x0, x1, x2, x3 = x0 + c2 * q6, x1 + c2 * q5, x2 + c2 * q4, x3 + c2 * q3
+    x0, x1, x2, x3 = x0 + c3 * q7, x1 + c3 * q6, x2 + c3 * q5, x3 + c3 * q4
+    return x0, x1, x2, x3
 
 
-@native
+@inline
 @no_type_check
-def _total(sums, totals):
-    """Sums over a chunk are in the working precision, their totals in float64: long signals stay accurate."""
-    for i in range(sums.size):
+def _zeros(like):
+    zero = splat(like.dtype.type(0))
+    return zero, zero, zero, zero
+
+
+@inline
+@no_type_check
+def _nearest(x0, x1, x2, x3, c, r1, r2, r3, r4, W):
+    """Add lags 1 to 4, as far as they reach before the first of four steps."""
+    c1, c2, c3, c4 = load(c, 0), load(c, W), load(c, 2 * W), load(c, 3 * W)
+    x0 = x0 + c4 * r4 + c3 * r3 + c2 * r2 + c1 * r1
+    x1 = x1 + c4 * r3 + c3 * r2 + c2 * r1
+    x2 = x2 + c4 * r2 + c3 * r1
+    return x0, x1, x2, x3 + c4 * r1
+
+
+@inline
+@no_type_check
+def _among(x1, x2, x3, c, w0, w1, w2, W):
+    """Add lags 1 to 3 among four steps whose first three samples are known."""
+    c1, c2, c3 = load(c, 0), load(c, W), load(c, 2 * W)
+    return x1 + c1 * w0, x2 + c2 * w0 + c1 * w1, x3 + c3 * w0 + c2 * w1 + c1 * w2
+
+
+@inline
+@no_type_check
+def _resolve(x0, x1, x2, x3, c, W):
+    """Add lags 1 to 3 among four steps of a recurrence."""
+    c1, c2, c3 = load(c, 0), load(c, W), load(c, 2 * W)
+    x1 = x1 + c1 * x0
+    x2 = x2 + c2 * x0 + c1 * x1
+    x3 = x3 + c3 * x0 + c2 * x1 + c1 * x2
+    return x1, x2, x3
+
+
+@part
+@no_type_check
+def _filter(signal, window, back, out, h, lags, size, W):
+    """Rows 0, 1, ... of the signal from u to y, and w into the window behind its first ``lags`` rows, the past."""
+    r4, r3, r2, r1 = _four(window, lags - 4, W)
+    for t in range(0, size, 4):
+        x0, x1, x2, x3 = _four(signal, t, W)
+        y0, y1, y2, y3 = h * x0, h * x1, h * x2, h * x3
+        q1, q2, q3 = r2, r3, r4
+        for lag in range(4, lags, 4):
+            q7, q6, q5, q4 = _four(window, lags + t - lag - 4, W)
+            x0, x1, x2, x3 = _lags_of_four(x0, x1, x2, x3, back, lag * W, q1, q2, q3, q4, q5, q6, q7, W)
+            y0, y1, y2, y3 = _lags_of_four(y0, y1, y2, y3, out, lag * W, q1, q2, q3, q4, q5, q6, q7, W)
+            q1, q2, q3 = q5, q6, q7
+        x0, x1, x2, x3 = _nearest(x0, x1, x2, x3, back, r1, r2, r3, r4, W)
+        y0, y1, y2, y3 = _nearest(y0, y1, y2, y3, out, r1, r2, r3, r4, W)
+        x1, x2, x3 = _resolve(x0, x1, x2, x3, back, W)
+        y1, y2, y3 = _among(y1, y2, y3, out, x0, x1, x2, W)
+        _put(window, lags + t, x0, x1, x2, x3, W)
+        _put(signal, t, y0, y1, y2, y3, W)
+        r1, r2, r3, r4 = x3, x2, x1, x0
+
+
+@part
+@no_type_check
+def _recur(signal, window, start, back, lags, size, W):
+    """As ``_filter``, but w alone, from row ``start`` of the window on."""
+    r4, r3, r2, r1 = _four(window, start - 4, W)
+    for t in range(0, size, 4):
+        x0, x1, x2, x3 = _four(signal, t, W)
+        if lags > 4:
+            q1, q2, q3 = r2, r3, r4
+            # Two sums for each step: additions that wait for each other would take all the time.
+            z0, z1, z2, z3 = _zeros(signal)
+            for lag in range(4, lags - 4, 8):
+                q7, q6, q5, q4 = _four(window, start + t - lag - 4, W)
+                x0, x1, x2, x3 = _lags_of_four(x0, x1, x2, x3, back, lag * W, q1, q2, q3, q4, q5, q6, q7, W)
+                p7, p6, p5, p4 = _four(window, start + t - lag - 8, W)
+                z0, z1, z2, z3 = _lags_of_four(z0, z1, z2, z3, back, (lag + 4) * W, q5, q6, q7, p4, p5, p6, p7, W)
+                q1, q2, q3 = p5, p6, p7
+            if lags % 8 == 0:
+                lag = lags - 4
+                q7, q6, q5, q4 = _four(window, start + t - lag - 4, W)
+                x0, x1, x2, x3 = _lags_of_four(x0, x1, x2, x3, back, lag * W, q1, q2, q3, q4, q5, q6, q7, W)
+            x0, x1, x2, x3 = x0 + z0, x1 + z1, x2 + z2, x3 + z3
+        x0, x1, x2, x3 = _nearest(x0, x1, x2, x3, back, r1, r2, r3, r4, W)
+        x1, x2, x3 = _resolve(x0, x1, x2, x3, back, W)
+        _put(window, start + t, x0, x1, x2, x3, W)
+        r1, r2, r3, r4 = x3, x2, x1, x0
+
+
+@part
+@no_type_check
+def _adjoint(signal, given, lam, back, out, h, lags, first, W):
+    """Rows first, ..., CHUNK - 1 backwards in time: lam_t = x_t + sum_i b_i gy_(t+i) - sum_i a_i lam_(t+i).
+
+    x is in the signal, which becomes lam + h gy; gy is in ``given``, and both have the future from row CHUNK on.
+    """
+    r1, r2, r3, r4 = _four(lam, CHUNK, W)
+    g1, g2, g3, g4 = _four(given, CHUNK, W)
+    for t in range(CHUNK - 4, first - 1, -4):
+        # Step 0 is the last of the four, so that lags count as in the other direction.
+        x3, x2, x1, x0 = _four(signal, t, W)
+        w3, w2, w1, w0 = _four(given, t, W)
+        y0, y1, y2, y3 = h * w0, h * w1, h * w2, h * w3
+        z0, z1, z2, z3 = _zeros(signal)
+        q1, q2, q3, p1, p2, p3 = r2, r3, r4, g2, g3, g4
+        for lag in range(4, lags, 4):
+            q4, q5, q6, q7 = _four(lam, t + 4 + lag, W)
+            p4, p5, p6, p7 = _four(given, t + 4 + lag, W)
+            x0, x1, x2, x3 = _lags_of_four(x0, x1, x2, x3, back, lag * W, q1, q2, q3, q4, q5, q6, q7, W)
+            z0, z1, z2, z3 = _lags_of_four(z0, z1, z2, z3, out, lag * W, p1, p2, p3, p4, p5, p6, p7, W)
+            q1, q2, q3, p1, p2, p3 = q5, q6, q7, p5, p6, p7
+        z0, z1, z2, z3 = _nearest(z0, z1, z2, z3, out, g1, g2, g3, g4, W)
+        z1, z2, z3 = _among(z1, z2, z3, out, w0, w1, w2, W)
+        x0, x1, x2, x3 = x0 + z0, x1 + z1, x2 + z2, x3 + z3
+        x0, x1, x2, x3 = _nearest(x0, x1, x2, x3, back, r1, r2, r3, r4, W)
+        x1, x2, x3 = _resolve(x0, x1, x2, x3, back, W)
+        _put(lam, t, x3, x2, x1, x0, W)
+        _put(signal, t, x3 + y3, x2 + y2, x1 + y1, x0 + y0, W)
+        r1, r2, r3, r4, g1, g2, g3, g4 = x3, x2, x1, x0, w3, w2, w1, w0
+
+
+@inline
+@no_type_check
+def _products_of_four(s0, s1, s2, s3, x0, x1, x2, x3, v0, v1, v2, v3, v4, v5, v6):
+    """Add x_j w_(j-i) for four steps j to the sums over four lags i; v3 is what the first lag gives to x0."""
+    s0, s1, s2, s3 = s0 + x0 * v3, s1 + x0 * v2, s2 + x0 * v1, s3 + x0 * v0
+    s0, s1, s2, s3 = s0 + x1 * v4, s1 + x1 * v3, s2 + x1 * v2, s3 + x1 * v1
+    s0, s1, s2, s3 = s0 + x2 * v5, s1 + x2 * v4, s2 + x2 * v3, s3 + x2 * v2
+    s0, s1, s2, s3 = s0 + x3 * v6, s1 + x3 * v5, s2 + x3 * v4, s3 + x3 * v3
+    return s0, s1, s2, s3
+
+
+@part
+@no_type_check
+def _products(given, lam, window, first, at, sums, lags, W):
+    """Sums of gy_t w_(t-i) and lam_t w_(t-i) over rows first, ..., CHUNK - 1; ``at`` is the window's row of the first.
+
+    ``sums`` are those of all lags with gy, then those with lam.
+    """
+    for lag in range(0, lags, 4):
+        i, j = lag * W, (lags + lag) * W
+        s0, s1, s2, s3 = load(sums, i), load(sums, i + W), load(sums, i + 2 * W), load(sums, i + 3 * W)
+        z0, z1, z2, z3 = load(sums, j), load(sums, j + W), load(sums, j + 2 * W), load(sums, j + 3 * W)
+        r = at - lag - 4
+        v0, v1, v2 = load(window, r * W), load(window, (r + 1) * W), load(window, (r + 2) * W)
+        for t in range(first, CHUNK, 4):
+            v3, v4, v5, v6 = _four(window, r + 3, W)
+            x0, x1, x2, x3 = _four(given, t, W)
+            s0, s1, s2, s3 = _products_of_four(s0, s1, s2, s3, x0, x1, x2, x3, v0, v1, v2, v3, v4, v5, v6)
+            x0, x1, x2, x3 = _four(lam, t, W)
+            z0, z1, z2, z3 = _products_of_four(z0, z1, z2, z3, x0, x1, x2, x3, v0, v1, v2, v3, v4, v5, v6)
+            v0, v1, v2 = v4, v5, v6
+            r += 4
+        _put(sums, lag, s0, s1, s2, s3, W)
+        _put(sums, lags + lag, z0, z1, z2, z3, W)
+
+
+@part
+@no_type_check
+def _into_the_past(signal, given, lam, back, out, lags, order, W):
+    """The gradient at w_(-1), ..., w_(-n), in rows 0, 1, ... of the signal: they gather from the signal alone."""
+    for k in range(1, order + 1):
+        value = load(signal, (k - 1) * W)
+        for i in range(k, order + 1):
+            row = (CHUNK + i - k) * W
+            value = value + load(back, (i - 1) * W) * load(lam, row) + load(out, (i - 1) * W) * load(given, row)
+        store(signal, (k - 1) * W, value)
+
+
+@part
+@no_type_check
+def _total(sums, totals, count):
+    """Sums over a piece are in the working precision, their totals in float64: long signals stay accurate."""
+    for i in range(count):
         totals[i] += sums[i]
         sums[i] = 0
 
 
-@native
+@part
 @no_type_check
-def _put_totals(totals, tile, products, sign, W):
-    """Sums of a tile's lanes, those of one channel together, to ``products`` (lags, D)."""
-    _, rows, c0, width = tile
-    for lag in range(products.shape[0]):
-        for c in range(width):
+def _put_totals(totals, at, lags, job, sizes, sign, sums):
+    """Totals of a tile's lanes, those of one channel together, to ``sums`` (parts, D, lags)."""
+    _, _, channels, _, _, _, side, parts, W = sizes
+    c0, part = job // parts * W, job % parts
+    width = min(W, channels - c0)
+    for c in range(width):
+        for lag in range(lags):
             total = 0.0
-            for i in range(rows):
-                total += totals[lag * W + i * width + c]
-            products[lag, c0 + c] = sign * total
+            for i in range(side):
+                total += totals[(at + lag) * W + i * width + c]
+            sums[(part * channels + c0 + c) * lags + lag] = sign * total
 
 
-@native
+@part
 @no_type_check
-def lag_products(x, x_layout, w, w_layout, resets, past, products, sizes, first, last):
-    """products_i = sum_t x_t w_(t-i), i = 1..m, each group of rows apart.
+def scan(u, u_layout, b, a, h0, state, resets, lengths, y, y_layout, after, kept, reverse, work, sizes, first, last):
+    """w_t = u_t - sum_i a_i w_(t-i) and y_t = h0 u_t + sum_i b_i w_(t-i), the state after, and those kept.
 
-    x (B, L, D), w (B, past + L, D), products (groups, m, D).
+    u and y (B, L, D), b (D, n), a (G, n), h0 (D), state and after (B, D, n), resets (B, L), lengths (B); state, resets,
+    lengths, after and kept may be empty. ``reverse`` starts at the end of each row.
     """
-    batch, length, channels, W = sizes
-    m = products.shape[1]
-    lags = (m + 3) // 4 * 4
-    window, signal = np.zeros((lags + CHUNK + 4) * W, x.dtype), np.zeros((CHUNK + 4) * W, x.dtype)
-    later, four = np.zeros((CHUNK + 4) * W, x.dtype), np.zeros(4 * W, x.dtype)
-    sums, totals = np.zeros(lags * W, x.dtype), np.zeros(lags * W, np.float64)
+    _, length, channels, groups, order, lags, side, parts, W = sizes
+    slots = (length - 1) // CHUNK
+    back, out, through = work, work[lags * W :], work[2 * lags * W :]
+    window, signal = work[(2 * lags + 1) * W :], work[(3 * lags + CHUNK + 5) * W :]
     for job in range(first, last):
-        tile = _tile(job, batch, channels, W)
-        clear(totals, 0, lags, W)
-        clear(window, 0, lags, W)
-        seen = min(past, lags)
-        _read(w, w_layout, tile, past - seen, 1, seen, window, lags - seen, W)
-        for begin in range(0, length, CHUNK):
-            size = min(CHUNK, length - begin)
-            _read(x, x_layout, tile, begin, 1, size, signal, 0, W)
-            _read(w, w_layout, tile, past + begin, 1, size, later, 0, W)
+        if job == first or job % parts == 0:
+            _coefficients(a, groups, order, -1, job, sizes, back)
+            _coefficients(b, channels, order, 1, job, sizes, out)
+            _coefficients(h0, channels, 1, 1, job, sizes, signal), store(through, 0, load(signal, 0))
+        c0 = job // parts * W
+        width, h = min(W, channels - c0), load(through, 0)
+        begin_row, stop = _rows_of(job, sizes)
+        for row in range(begin_row, stop, side):
+            tile = row, min(side, stop - row), c0, width
+            slot = _slot(row, job, sizes, slots)
+            clear(window, 0, lags, W)
+            if state.size:
+                read_lags(state, order, channels, tile, window, lags - 1, -1, W)
+            end = length
+            if lengths.size:
+                end = min(max(lengths[row], 0), length)
+            from_u, to_y = directed(u_layout, end, reverse), directed(y_layout, end, reverse)
             t = 0
-            while t < size:
-                steps = min(4, size - t)
+            while t < end:
+                ahead = min(end, (t // CHUNK + 1) * CHUNK)
+                if kept.size and t % CHUNK == 0 and t:
+                    for i in range(0, lags * W, W):
+                        store(kept, (slot + t // CHUNK - 1) * lags * W + i, load(window, i))
                 if resets.size:
-                    _forget(resets, tile, begin + t, window, lags + t, W)
-                    for j in range(1, steps):
-                        if _is_reset(resets, tile, begin + t + j):
-                            steps = j
-                            break
-                # What comes after the steps of this block is not multiplied, whatever it is.
-                clear(four, 0, 4, W), clear(window, lags + t, lags + t + 4, W)
-                for i in range(steps * W):
-                    four[i], window[(lags + t) * W + i] = signal[t * W + i], later[t * W + i]
-                _products(four, 0, window, lags + t, 1, sums, lags, W)
-                t += steps
-            _total(sums, totals)
-            _shift(window, size, lags, W)
-        _put_totals(totals, tile, products[job % len(products)], 1, W)
+                    if is_cut(resets, row, length, end, t, reverse):
+                        clear(window, 0, lags, W)
+                    cut = t + 1
+                    while cut < ahead and not is_cut(resets, row, length, end, cut, reverse):
+                        cut += 1
+                    ahead = cut
+                size = ahead - t
+                if tile[1] < side:  # lanes of rows that do not exist must not spoil sums in the backward pass
+                    clear(signal, 0, size, W)
+                read(u, from_u, tile, t, size, signal, 0, W)
+                clear(signal, size, size + 3, W)
+                _filter(signal, window, back, out, h, lags, size, W)
+                write(y, to_y, tile, t, size, signal, 0, W)
+                move(window, size, 0, lags, W)
+                t = ahead
+            if end < length:
+                clear_signal(y, y_layout, tile, end, length)
+            if after.size:
+                write_lags(after, order, channels, tile, window, lags - 1, -1, W)
 
 
-@native
+@part
 @no_type_check
 def gradients(
-    gy, gy_layout, gw, gw_layout, u, u_layout, w, w_layout, b, a, h0, past,
-    gu, gu_layout, gpast, gpast_layout, gb, ga, gh, sizes, first, last,
+    gy, gy_layout, gafter, u, u_layout, b, a, h0, state, resets, lengths, kept,
+    gu, gu_layout, gb, ga, gh, gstate, reverse, work, totals, sizes, first, last,
 ):  # fmt: skip
-    """``adjoint`` and ``lag_products`` in one run over the signals, without resets: all gradients of ``scan``.
+    """All gradients of ``scan``: gu like u, those of the coefficients for each part of the batch, (parts, D, n).
 
-    gw (B, past + L, D) and gpast (B, past, D) may be empty; gb (groups, m, D), ga (groups, n, D), gh (groups, 1, D).
+    gafter, state, resets, lengths and gstate may be empty.
     """
-    batch, length, channels, W = sizes
-    m, n = b.shape[0], a.shape[0]
-    lags = (max(m, n) + 3) // 4 * 4
-    top = lags + 4
-    back, out, through = np.empty(lags * W, gy.dtype), np.empty(lags * W, gy.dtype), np.empty(W, gy.dtype)
-    window, given = np.zeros((lags + CHUNK + 4) * W, gy.dtype), np.zeros((lags + CHUNK + 4) * W, gy.dtype)
-    signal, before = np.zeros((CHUNK + 4) * W, gy.dtype), np.zeros((top + CHUNK) * W, gy.dtype)
-    sums_b, sums_a, sums_h = np.zeros(lags * W, gy.dtype), np.zeros(lags * W, gy.dtype), np.zeros(W, gy.dtype)
-    totals_b, totals_a, totals_h = np.zeros(lags * W), np.zeros(lags * W), np.zeros(W)
+    _, length, channels, groups, order, lags, side, parts, W = sizes
+    slots = (length - 1) // CHUNK
+    back, out, through = work, work[lags * W :], work[2 * lags * W :]
+    at = 2 * lags + 1
+    window = work[at * W :]
+    at += lags + CHUNK + 8
+    given, lam = work[at * W :], work[(at + lags + CHUNK) * W :]
+    at += 2 * (lags + CHUNK)
+    signal, sums = work[at * W :], work[(at + max(CHUNK, lags) + 4) * W :]
+    start = lags + 4  # the window's first row behind the past, before which there are four more, of zeros
+    clear(window, 0, 4, W), clear(sums, 0, 2 * lags + 1, W)
     for job in range(first, last):
-        tile = _tile(job, batch, channels, W)
-        if _is_next_tile(job, first, batch, channels, W):
-            _coefficients(a, -1, tile, back, W)
-            _coefficients(b, 1, tile, out, W)
-            _coefficients(h0, 1, tile, through, W)
-        h = load(through, 0)
-        clear(window, 0, lags, W), clear(given, 0, lags, W)
-        clear(totals_b, 0, lags, W), clear(totals_a, 0, lags, W), clear(totals_h, 0, 1, W)
-        for begin in range(0, length, CHUNK):
-            size, latest = min(CHUNK, length - begin), length - 1 - begin
-            if gw.size:
-                _read(gw, gw_layout, tile, past + latest, -1, size, signal, 0, W)
-            else:
-                clear(signal, 0, size, W)
-            _read(gy, gy_layout, tile, latest, -1, size, given, lags, W)
-            clear(given, lags + size, lags + CHUNK + 4, W)
-            for t in range(0, size, 4):
-                now = lags + t
-                x0, x1, x2, x3 = _four(signal, t, W)
-                if m:
-                    x0, x1, x2, x3 = _filter(x0, x1, x2, x3, given, now, out, m, W)
-                x0, x1, x2, x3 = _recur(x0, x1, x2, x3, window, now, back, n, W)
-                y0, y1, y2, y3 = _four(given, now, W)
-                _put(signal, t, 4, x0 + h * y0, x1 + h * y1, x2 + h * y2, x3 + h * y3, W)
-            _write(gu, gu_layout, tile, latest, -1, size, signal, 0, W)
-            clear(window, lags + size, lags + CHUNK + 4, W)
+        if job == first or job % parts == 0:
+            _coefficients(a, groups, order, -1, job, sizes, back)
+            _coefficients(b, channels, order, 1, job, sizes, out)
+            _coefficients(h0, channels, 1, 1, job, sizes, signal), store(through, 0, load(signal, 0))
+        c0 = job // parts * W
+        width, h = min(W, channels - c0), load(through, 0)
+        clear(totals, 0, 2 * lags + 1, W)
+        begin_row, stop = _rows_of(job, sizes)
+        for row in range(begin_row, stop, side):
+            tile = row, min(side, stop - row), c0, width
+            slot = _slot(row, job, sizes, slots)
+            clear(given, CHUNK, CHUNK + lags, W), clear(lam, CHUNK, CHUNK + lags, W)
+            end = length
+            if lengths.size:
+                end = min(max(lengths[row], 0), length)
+            from_gy, from_u = directed(gy_layout, end, reverse), directed(u_layout, end, reverse)
+            to_gu = directed(gu_layout, end, reverse)
+            # What the state after the signal gives to its last n samples; a reset hides those before it.
+            reaches = gafter.size > 0
+            ahead = end
+            while ahead > 0:
+                begin = (ahead - 1) // CHUNK * CHUNK
+                t = begin
+                cut = False
+                if resets.size:
+                    t = ahead - 1
+                    while t > begin and not is_cut(resets, row, length, end, t, reverse):
+                        t -= 1
+                    cut = is_cut(resets, row, length, end, t, reverse)
+                size = ahead - t
+                piece = CHUNK - size
+                whole = piece // 4 * 4
+                clear(window, 4, start, W)
+                if not cut:
+                    if t:
+                        for i in range(0, lags * W, W):
+                            store(window, 4 * W + i, load(kept, (slot + t // CHUNK - 1) * lags * W + i))
+                    elif state.size:
+                        read_lags(state, order, channels, tile, window, start - 1, -1, W)
+                if tile[1] < side:  # lanes of rows that do not exist
+                    clear(signal, 0, size, W), clear(given, piece, CHUNK, W)
+                read(u, from_u, tile, t, size, signal, 0, W)
+                clear(signal, size, size + 3, W)
+                read(gy, from_gy, tile, t, size, given, piece, W)
+                clear(given, whole, piece, W)
+                dot = load(sums, 2 * lags * W)
+                for r in range(size):
+                    dot = dot + load(signal, r * W) * load(given, (piece + r) * W)
+                store(sums, 2 * lags * W, dot)
+                _recur(signal, window, start, back, lags, size, W)
 
-            earliest = latest - size + 1 - top
-            missing = max(-past - earliest, 0)
-            clear(before, 0, missing, W)
-            _read(w, w_layout, tile, past + earliest + missing, 1, top + size - missing, before, missing, W)
-            for t in range(0, size, 4):
-                if m:
-                    _products(given, lags + t, before, top + size - 1 - t, -1, sums_b, lags, W)
-                _products(window, lags + t, before, top + size - 1 - t, -1, sums_a, lags, W)
-            _read(u, u_layout, tile, latest, -1, size, signal, 0, W)
-            dot = load(sums_h, 0)
-            for t in range(size):
-                dot = dot + load(signal, t * W) * load(given, (lags + t) * W)
-            store(sums_h, 0, dot)
-            _total(sums_b, totals_b), _total(sums_a, totals_a), _total(sums_h, totals_h)
-            _shift(window, size, lags, W)
-            _shift(given, size, lags, W)
-        group = job % len(gh)
-        _put_totals(totals_b, tile, gb[group], 1, W)
-        _put_totals(totals_a, tile, ga[group], -1, W)
-        _put_totals(totals_h, tile, gh[group], 1, W)
-        if gpast.size:
-            _into_the_past(
-                window, given, back, out, m, n, lags, gw, gw_layout, tile, past, gpast, gpast_layout, signal, W
-            )
+                clear(signal, whole, CHUNK, W)
+                if reaches and end - order < ahead:
+                    for lag in range(max(end - ahead, 0), min(end - t, order)):
+                        at = CHUNK - (ahead - (end - 1 - lag))
+                        read_lag(gafter, order, channels, tile, lag, signal, at, W)
+                _adjoint(signal, given, lam, back, out, h, lags, whole, W)
+                clear(lam, whole, piece, W)
+                write(gu, to_gu, tile, t, size, signal, piece, W)
+                _products(given, lam, window, whole, start - piece + whole, sums, lags, W)
+                _total(sums, totals, (2 * lags + 1) * W)
+                if cut:
+                    reaches = False
+                    clear(given, CHUNK, CHUNK + lags, W), clear(lam, CHUNK, CHUNK + lags, W)
+                else:
+                    move(given, piece, CHUNK, lags, W)
+                    move(lam, piece, CHUNK, lags, W)
+                ahead = t
+            if end < length:
+                clear_signal(gu, gu_layout, tile, end, length)
+            if gstate.size:
+                clear(signal, 0, lags, W)
+                if reaches:
+                    for k in range(order - end):
+                        read_lag(gafter, order, channels, tile, end + k, signal, k, W)
+                _into_the_past(signal, given, lam, back, out, lags, order, W)
+                write_lags(gstate, order, channels, tile, signal, 0, 1, W)
+        _put_totals(totals, 0, order, job, sizes, 1, gb)
+        _put_totals(totals, lags, order, job, sizes, -1, ga)
+        _put_totals(totals, 2 * lags, 1, job, sizes, 1, gh)
 
 
-@native
-@no_type_check
-def tail(a, length, samples, sizes, first, last):
-    """The last samples before ``length`` of the impulse response of 1/A(z)^power: samples (D, count), a (n, D)."""
-    power, channels, W = sizes
-    n, count = a.shape[0], samples.shape[1]
-    lags = max(n, 3)
-    rows = (lags + CHUNK + 4) * W
-    back, signal, windows = (
-        np.empty(lags * W, a.dtype),
-        np.zeros((CHUNK + 4) * W, a.dtype),
-        np.zeros((power, rows), a.dtype),
-    )
-    for job in range(first, last):
-        tile = 0, 1, job * W, min(W, channels - job * W)
-        _coefficients(a, -1, tile, back, W)
-        windows[:] = 0
-        for begin in range(0, length, CHUNK):
-            size = min(CHUNK, length - begin)
-            clear(signal, 0, CHUNK + 4, W)
-            if begin == 0:
-                signal[:W] = 1
-            for factor in range(power):
-                window = windows[factor]
-                for t in range(0, size, 4):
-                    x0, x1, x2, x3 = _four(signal, t, W)
-                    x0, x1, x2, x3 = _recur(x0, x1, x2, x3, window, lags + t, back, n, W)
-                    _put(signal, t, 4, x0, x1, x2, x3, W)
-                _shift(window, size, lags, W)
-            for t in range(max(length - count - begin, 0), size):
-                for c in range(tile[3]):
-                    samples[job * W + c, begin + t - (length - count)] = signal[t * W + c]
+def rows_of_work(lags: int) -> tuple[int, int]:
+    """How many rows of lanes ``scan`` and ``gradients`` work in.
+
+    Args:
+        lags: Number of lags, padded.
+    """
+    signal = max(CHUNK, lags) + 4
+    return 3 * lags + CHUNK + 5 + signal, 7 * lags + 3 * CHUNK + 10 + signal
+
+
+def scan_entry(kind: type) -> Any:
+    """``scan`` as C threads enter it.
+
+    Args:
+        kind: float32 or float64, of signals and states; coefficients are in float64.
+    """
+    item = np.dtype(kind).itemsize
+
+    @no_type_check
+    def run(block):
+        p = carray(block, (64,))[HEAD:]
+        first, last, thread = share(carray(block, (HEAD,)))
+        size = p[17]
+        work = array(p[16] + thread * size * item, size, kind)
+        scan(
+            array(p[0], 1, kind), (p[1], p[2], p[3]),
+            array(p[4], 1, np.float64), array(p[5], 1, np.float64), array(p[6], 1, np.float64),
+            array(p[7], 1, kind), array(p[8], 1, np.bool_), array(p[9], 1, np.int64),
+            array(p[10], 1, kind), (p[11], p[12], p[13]), array(p[14], 1, kind), array(p[15], 1, kind),
+            p[27] != 0, work, (p[18], p[19], p[20], p[21], p[22], p[23], p[24], p[25], p[26]), first, last,
+        )  # fmt: skip
+
+    return entry(run)
+
+
+def gradients_entry(kind: type) -> Any:
+    """``gradients`` as C threads enter it.
+
+    Args:
+        kind: float32 or float64, of signals and states; coefficients and their gradients are in float64.
+    """
+    item = np.dtype(kind).itemsize
+
+    @no_type_check
+    def run(block):
+        p = carray(block, (64,))[HEAD:]
+        first, last, thread = share(carray(block, (HEAD,)))
+        size, sums = p[25], p[27]
+        work = array(p[24] + thread * size * item, size, kind)
+        totals = array(p[26] + thread * sums * 8, sums, np.float64)
+        gradients(
+            array(p[0], 1, kind), (p[1], p[2], p[3]), array(p[4], 1, kind), array(p[5], 1, kind), (p[6], p[7], p[8]),
+            array(p[9], 1, np.float64), array(p[10], 1, np.float64), array(p[11], 1, np.float64),
+            array(p[12], 1, kind), array(p[13], 1, np.bool_), array(p[14], 1, np.int64), array(p[15], 1, kind),
+            array(p[16], 1, kind), (p[17], p[18], p[19]),
+            array(p[20], 1, np.float64), array(p[21], 1, np.float64), array(p[22], 1, np.float64),
+            array(p[23], 1, kind), p[37] != 0, work, totals,
+            (p[28], p[29], p[30], p[31], p[32], p[33], p[34], p[35], p[36]), first, last,
+        )  # fmt: skip
+
+    return entry(run)

@@ -137,3 +137,67 @@ def where_less(typingctx, x, bound, then, otherwise):
         return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
 
     return x(x, bound, then, otherwise), codegen
+
+
+def _mask(builder: Any, count: Any, lanes: Lanes) -> Any:
+    """True in the first ``count`` lanes."""
+    whole = ir.VectorType(ir.IntType(64), lanes.width)
+    first = builder.insert_element(ir.Constant(whole, ir.Undefined), count, ir.Constant(ir.IntType(32), 0))
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
+    counts = builder.shuffle_vector(first, ir.Constant(whole, ir.Undefined), everywhere)
+    return builder.icmp_signed("<", ir.Constant(whole, list(range(lanes.width))), counts)
+
+
+def _masked(builder: Any, name: str, result: Any, vector: Any, lanes: Lanes, args: list[Any]) -> Any:
+    short = f"v{lanes.width}f{lanes.dtype.bitwidth}"
+    kinds = [value.type for value in args]
+    function = builder.module.globals.get(f"llvm.masked.{name}.{short}.p0")
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(result, kinds), f"llvm.masked.{name}.{short}.p0")
+    return builder.call(function, args)
+
+
+@intrinsic
+def load_part(typingctx, array, index, count):
+    """Read the first lanes of a register, the others zero; nothing behind them is touched.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Where to read.
+        index: First element.
+        count: How many lanes.
+    """
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        vector = context.get_value_type(lanes)
+        address = _address(context, builder, sig.args[0], args[0], args[1], lanes)
+        align = ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8)
+        zero = ir.Constant(vector, None)
+        operands = [address, align, _mask(builder, args[2], lanes), zero]
+        return _masked(builder, "load", vector, vector, lanes, operands)
+
+    return lanes(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store_part(typingctx, array, index, value, count):
+    """Write the first lanes of a register; nothing behind them is touched.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Where to write.
+        index: First element.
+        value: What to write.
+        count: How many lanes.
+    """
+
+    def codegen(context, builder, sig, args):
+        vector = args[2].type
+        address = _address(context, builder, sig.args[0], args[0], args[1], value)
+        align = ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8)
+        operands = [args[2], address, align, _mask(builder, args[3], value)]
+        _masked(builder, "store", ir.VoidType(), vector, value, operands)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.intp), codegen

@@ -35,6 +35,15 @@ def flat(x: Tensor) -> tuple[Any, tuple[int, ...]]:
     return x.as_strided((extent,), (1,)).numpy(), x.stride()
 
 
+def numpy_type(dtype: torch.dtype) -> type:
+    """NumPy's name for float32 or float64.
+
+    Args:
+        dtype: PyTorch's name.
+    """
+    return np.float64 if dtype == torch.float64 else np.float32
+
+
 def lanes(x: Tensor) -> int:
     """How many elements a register of the native loops holds.
 
@@ -53,7 +62,7 @@ def workspace(size: int, dtype: torch.dtype) -> Any:
         size: Number of elements.
         dtype: float32 or float64.
     """
-    kind = np.float64 if dtype == torch.float64 else np.float32
+    kind = numpy_type(dtype)
     count = size * np.dtype(kind).itemsize
     kept = getattr(_kept, "memory", None)
     if kept is None or kept.nbytes < count:
@@ -61,6 +70,28 @@ def workspace(size: int, dtype: torch.dtype) -> Any:
         if count <= KEPT:
             _kept.memory = kept
     return kept[:count].view(kind)
+
+
+def scratch(size: int, threads: int, dtype: torch.dtype, *, purpose: str = "signals") -> tuple[Tensor, int]:
+    """Uninitialised memory for each thread of a team, the same at every call of the thread that starts it.
+
+    Args:
+        size: Number of elements a thread needs.
+        threads: Number of threads.
+        dtype: float32 or float64.
+        purpose: What memory of another purpose is used beside.
+
+    Returns:
+        The memory of all, one thread's after the other's, and the number of elements that each of them has.
+    """
+    size = -(-size // 16) * 16  # whole registers
+    blocks = _kept.__dict__.setdefault("blocks", {})
+    block = blocks.get((dtype, purpose))
+    if block is None or block.numel() < size * threads:
+        block = torch.empty(size * threads, dtype=dtype)
+        if block.nbytes <= KEPT:
+            blocks[dtype, purpose] = block
+    return block, size
 
 
 def smooth_numbers(least: int) -> list[int]:
@@ -89,7 +120,7 @@ def plan(points: int, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     """
     from transferfn.kernels._fft import tables
 
-    return tables(points, np.float64 if dtype == torch.float64 else np.float32)
+    return tables(points, numpy_type(dtype))
 
 
 def into_channels(x: Tensor, axis: int | None, size: int, *, channel_axis: int) -> Tensor:

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +23,60 @@ import torch
 
 Work = Callable[[int, int], None]
 
-_REGION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_LEAST = 50_000  # multiply-adds below which a thread costs more than it saves
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _is_forked = False
+
+
+@dataclass(frozen=True)
+class _OpenMP:
+    """What is called of the library: what starts a team, and the addresses of two functions that its threads call."""
+
+    parallel: Any
+    thread: int
+    threads: int
+
+
+def team(jobs: int, *, cost: int) -> int:
+    """How many threads share some jobs.
+
+    Args:
+        jobs: Number of independent jobs.
+        cost: Rough number of multiply-adds of all jobs together.
+    """
+    return max(min(torch.get_num_threads(), jobs, cost // _LEAST), 1)
+
+
+def launch(entry: int, jobs: int, threads: int, values: tuple[int, ...]) -> None:
+    """Let threads enter a native loop, which cuts its jobs among them.
+
+    Args:
+        entry: Address of the loop, as :mod:`transferfn.kernels._entry` makes it.
+        jobs: Number of independent jobs, at least as many as threads.
+        threads: Number of threads.
+        values: What the loop itself asks for in its block.
+    """
+    openmp = None if _is_forked or threads == 1 else _openmp()
+    if openmp is not None:
+        block = _block(0, jobs, 0, openmp.thread, openmp.threads, values)
+        openmp.parallel(entry, ctypes.addressof(block), threads, 0)
+        return
+    loop = _ENTRY(entry)
+    if threads == 1:
+        block = _block(0, jobs, 0, 0, 0, values)  # a name keeps it alive
+        loop(ctypes.addressof(block))
+        return
+    edges = [jobs * k // threads for k in range(threads + 1)]
+    blocks = [_block(*ends, k, 0, 0, values) for k, ends in enumerate(pairwise(edges))]
+    _run_on_pool(lambda first, last: loop(ctypes.addressof(blocks[first])), [(k, k + 1) for k in range(threads)])
+
+
+def _block(first: int, last: int, thread: int, number: int, count: int, values: tuple[int, ...]) -> Any:
+    return (ctypes.c_int64 * (len(values) + 5))(first, last, thread, number, count, *values)
 
 
 def split(work: Work, jobs: int, *, cost: int) -> None:
@@ -39,7 +88,7 @@ def split(work: Work, jobs: int, *, cost: int) -> None:
         jobs: Number of independent jobs.
         cost: Rough number of multiply-adds of all jobs together.
     """
-    threads = min(torch.get_num_threads(), jobs, cost // 50_000)  # below this a thread costs more than it saves
+    threads = team(jobs, cost=cost)
     if threads <= 1:
         work(0, jobs)
         return
@@ -52,18 +101,19 @@ def split(work: Work, jobs: int, *, cost: int) -> None:
         _run_on_openmp(openmp, work, ranges)
 
 
-def _run_on_openmp(openmp: Any, work: Work, ranges: list[tuple[int, int]]) -> None:
+def _run_on_openmp(openmp: _OpenMP, work: Work, ranges: list[tuple[int, int]]) -> None:
     errors: list[BaseException] = []
+    thread, threads = (ctypes.CFUNCTYPE(ctypes.c_int)(address) for address in (openmp.thread, openmp.threads))
 
     def region(_: int | None) -> None:
         try:
             # The team may be smaller than what was asked for.
-            for first, last in ranges[openmp.omp_get_thread_num() :: openmp.omp_get_num_threads()]:
+            for first, last in ranges[thread() :: threads()]:
                 work(first, last)
         except BaseException as error:  # noqa: BLE001 (it must not unwind into C, and is raised below)
             errors.append(error)
 
-    openmp.GOMP_parallel(_REGION(region), None, len(ranges), 0)
+    openmp.parallel(_ENTRY(region), None, len(ranges), 0)
     if errors:
         raise errors[0]
 
@@ -84,16 +134,19 @@ def _run_on_pool(work: Work, ranges: list[tuple[int, int]]) -> None:
 
 
 @cache
-def _openmp() -> Any:
+def _openmp() -> _OpenMP | None:
     """The OpenMP library that PyTorch ships and has loaded, or None."""
     for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*")):
         try:
             library = ctypes.CDLL(str(path))
-            library.GOMP_parallel.argtypes = [_REGION, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-            library.GOMP_parallel.restype = None
+            parallel = library.GOMP_parallel
+            parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            parallel.restype = None
+            asked = (library.omp_get_thread_num, library.omp_get_num_threads)
         except (OSError, AttributeError):
             continue
-        return library
+        thread, threads = (ctypes.cast(function, ctypes.c_void_p).value or 0 for function in asked)
+        return _OpenMP(parallel, thread, threads)
     return None
 
 

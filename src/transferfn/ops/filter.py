@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
-from transferfn.core.convert import LARGEST_SOLVE, last_recursions, untruncate, untruncate_by_solving
+from transferfn.core.convert import LARGEST_SOLVE, untruncate
 from transferfn.core.kernel import recursive_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
+from transferfn.kernels.response import untruncated
 from transferfn.ops.boundaries import (
     check_boundaries,
     check_tensor,
@@ -86,17 +87,12 @@ def linear_filter(
         method = "fft"
     given = u.dtype
     u = u.to(signal_dtype(given))
-    system = _widened(system)
     if state is not None:
         state = state.to(u.dtype)
     if u.numel() == 0:
         return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
-    if lengths is not None:
-        u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
     with torch.autocast(_autocast_device(u), enabled=False):
         y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
-    if lengths is not None:
-        y = torch.where(valid_samples(lengths, y.shape[1])[..., None], y, 0)
     return y.to(given), state
 
 
@@ -132,12 +128,8 @@ def filter_both_ways(
     u = u.to(signal_dtype(given))
     if u.numel() == 0:
         return u.to(given)
-    if lengths is not None:
-        u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
     with torch.autocast(_autocast_device(u), enabled=False):
-        y = _filter_both_ways(u, _widened(system), lengths, resets, method, kernel_dropout)
-    if lengths is not None:
-        y = torch.where(valid_samples(lengths, y.shape[1])[..., None], y, 0)
+        y = _filter_both_ways(u, system, lengths, resets, method, kernel_dropout)
     return y.to(given)
 
 
@@ -174,41 +166,52 @@ def _filter(
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
     # Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
-    horizon = system.horizon if isinstance(system, TruncatedTransferFunction) else None
-    has_kernel = horizon is not None and state is None and u.shape[1] <= horizon
-    doubtful = has_kernel and method == "auto" and not values_are_hidden()
+    has_kernel = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
+    may_look = has_kernel and method == "auto" and not values_are_hidden()
     if method == "auto":
         method = _best_method(u, system, has_kernel, return_state or state is not None)
         if values_are_hidden() and u.device.type == "cpu":
             # Nobody can look whether a recurrence blew up, nor where the FFT path would have to cut rows.
             method = "scan" if resets is not None else "fft" if has_kernel else method
-    recursions = None
-    if horizon is not None and doubtful and method == "scan" and system.order:
-        recursions = last_recursions(system.a, horizon)
-        growth = recursions.detach().abs().max()
-        # What the growth until P hides of the true numerator is lost at any length, however short the signal.
-        if not growth <= LOST_DIGITS * torch.finfo(u.dtype).eps / torch.finfo(recursions.dtype).eps:
-            method = "fft"
-        doubtful = bool(growth > GROWTH_LIMIT)
     if method == "scan":
-        true = _true(system, recursions)
-        where_cut = cuts(lengths, resets, u.shape[1])
-        y, w = _scan(u, true, state, where_cut)
-        if not doubtful or _is_well_conditioned(y, w if where_cut is not None else w[:, -true.order :], true):
-            return y, (state_at(w, true.order, lengths, resets) if return_state else None)
-    kernel = dropout(_kernel(system, u.shape[1]), kernel_dropout)
-    true = _true(system) if return_state or state is not None else None
-
-    def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
-        return _by_fft(rows, before, ends, kernel, true, return_state)
-
-    if resets is None:
-        return filter_rows(u, state, lengths)
-    y, final = filter_segments(filter_rows, u, state, lengths, resets)
-    return y, at_rest(u, system.order) if return_state and final is None else final
+        b, a, h0, growth = _for_recurrence(system)
+        grown = float(growth.max()) if may_look and growth is not None else 0.0
+        # What the growth until P hides of the true numerator is lost at any length, however short the signal; and in
+        # rows that are cut it is not seen at the end.
+        doubtful = not grown <= GROWTH_LIMIT
+        whole = lengths is None and resets is None
+        if not doubtful or (whole and grown <= _largest_growth(u.dtype)):
+            y, after = recurrence(u, b, a, h0, state, resets, lengths)
+            if not doubtful or _is_well_conditioned(y, after, b):
+                return y, after if return_state else None
+    return _by_fft(u, _widened(system), state, lengths, resets, return_state, kernel_dropout)
 
 
 def _by_fft(
+    u: Signal,
+    system: System,
+    state: FilterState | None,
+    lengths: Lengths | None,
+    resets: Resets | None,
+    return_state: bool,
+    kernel_dropout: float,
+) -> tuple[Signal, FilterState | None]:
+    kernel = dropout(_kernel(system, u.shape[1]), kernel_dropout)
+    true = _true(system) if return_state or state is not None else None
+    u = _without_padding(u, lengths)
+
+    def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
+        return _convolve_rows(rows, before, ends, kernel, true, return_state)
+
+    if resets is None:
+        y, final = filter_rows(u, state, lengths)
+    else:
+        y, final = filter_segments(filter_rows, u, state, lengths, resets)
+        final = at_rest(u, system.order) if return_state and final is None else final
+    return _without_padding(y, lengths), final
+
+
+def _convolve_rows(
     u: Signal,
     state: FilterState | None,
     lengths: Lengths | None,
@@ -237,14 +240,19 @@ def _by_fft(
     return y, state_at(torch.cat((before.flip(-1).mT, *w), 1), true.order, lengths, None)
 
 
-def _scan(
-    u: Signal, system: TransferFunction, state: FilterState | None, resets: Resets | None
-) -> tuple[Signal, Tensor]:
-    """Run the recurrence: y, and w with the n samples before it in front."""
-    past = (at_rest(u, system.order) if state is None else state).flip(-1).mT
-    b, a, h0 = (x.to(u.dtype) for x in (system.b, spread(system.a, system.channels), system.h0))
-    y, w = recurrence(u, b, a, h0, past, resets)
-    return (y if system.order else h0 * u), w
+def _without_padding(x: Signal, lengths: Lengths | None) -> Signal:
+    return x if lengths is None else torch.where(valid_samples(lengths, x.shape[1])[..., None], x, 0)
+
+
+def _for_recurrence(system: System) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """True coefficients as the recurrence needs them, and how far a truncated system grows until its horizon."""
+    if isinstance(system, TransferFunction):
+        return system.b, system.a, system.h0, None
+    if not 0 < system.order <= LARGEST_SOLVE:
+        true = _true(_widened(system))
+        return true.b, true.a, true.h0, None
+    b, h0, growth = untruncated(system.b_tilde, system.a, system.h0_tilde, system.horizon)
+    return b, system.a, h0, growth
 
 
 def _filter_both_ways(
@@ -257,27 +265,33 @@ def _filter_both_ways(
 ) -> Signal:
     if method == "auto" and resets is not None and values_are_hidden() and u.device.type == "cpu":
         method = "scan"  # nobody can look where the FFT path would have to cut rows
+    system = _widened(system)
     if method == "scan":
         return _scan_both_ways(u, _true(system), lengths, resets)
     causal, anticausal = dropout(_kernel(system, u.shape[1]), kernel_dropout)
+    u = _without_padding(u, lengths)
 
     def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
         return convolve_both_ways(rows, causal, anticausal), None
 
-    if resets is None:
-        return filter_rows(u, None, lengths)[0]
-    return filter_segments(filter_rows, u, None, lengths, resets)[0]
+    y = (
+        filter_rows(u, None, lengths)[0]
+        if resets is None
+        else filter_segments(filter_rows, u, None, lengths, resets)[0]
+    )
+    return _without_padding(y, lengths)
 
 
 def _scan_both_ways(u: Signal, system: TransferFunction, lengths: Lengths | None, resets: Resets | None) -> Signal:
-    causal, anticausal = (TransferFunction(system.b[k], system.a[k], system.h0[k]) for k in range(2))
+    causal, anticausal = zip(system.b, system.a, system.h0, strict=True)
+    y, _ = recurrence(u, *causal, None, resets, lengths)
+    back, _ = recurrence(u, *anticausal, None, resets, lengths, reverse=True)
+    ahead = pad(back[:, 1:], (0, 0, 0, 1))
     where_cut = cuts(lengths, resets, u.shape[1])
-    y, _ = _scan(u, causal, None, where_cut)
-    # Backwards in time a piece starts at its last sample, the one before a reset or the padding.
-    last = None if where_cut is None else torch.cat((where_cut[:, 1:], where_cut.new_ones(len(u), 1)), 1)
-    back, _ = _scan(u.flip(1), anticausal, None, None if last is None else last.flip(1))
-    ahead = pad(back.flip(1)[:, 1:], (0, 0, 0, 1))
-    return y + (ahead if last is None else torch.where(last[..., None], 0, ahead))
+    if where_cut is not None:  # the sample ahead belongs to another sequence, or to none
+        last = pad(where_cut[:, 1:], (0, 1), value=True)
+        ahead = torch.where(last[..., None], 0, ahead)
+    return y + ahead
 
 
 def _kernel(system: System, length: int) -> Kernel:
@@ -287,15 +301,11 @@ def _kernel(system: System, length: int) -> Kernel:
     return _true(system).impulse_response(length)
 
 
-def _true(system: System, recursions: Tensor | None = None) -> TransferFunction:
+def _true(system: System) -> TransferFunction:
     if isinstance(system, TransferFunction):
         return system
     # Not system.transfer_function(), which would warn of losses that the kernel, up to the horizon, does not suffer.
-    coefficients = system.b_tilde, system.a, system.h0_tilde
-    if recursions is None:
-        b, h0 = untruncate(*coefficients, horizon=system.horizon)
-    else:
-        b, h0 = untruncate_by_solving(*coefficients, horizon=system.horizon, recursions=recursions)
+    b, h0 = untruncate(system.b_tilde, system.a, system.h0_tilde, horizon=system.horizon)
     return TransferFunction(b, system.a, h0, system.dt)
 
 
@@ -312,14 +322,19 @@ def _best_method(u: Tensor, system: System, has_kernel: bool, with_state: bool) 
     return "scan" if scan <= fft_cost(*sizes, groups=groups, horizon=period, wide=wide, state=with_state) else "fft"
 
 
-def _is_well_conditioned(y: Tensor, w: Tensor, tf: TransferFunction) -> bool:
+def _is_well_conditioned(y: Tensor, after: Tensor, b: Tensor) -> bool:
     """Whether the output survived the readout y = b . w: an unstable recurrence outgrows what is read off it.
 
-    Growth shows in the last n samples of w, unless rows are cut: then anywhere.
+    Growth shows in the state after the signal.
     """
     with torch.no_grad():
-        terms = w.abs().amax((0, 1)) * tf.b.abs().sum(-1).to(w.dtype)
+        terms = after.abs().amax((0, 2)) * b.abs().sum(-1).to(after.dtype)
         return bool((terms <= GROWTH_LIMIT * y.abs().amax((0, 1))).all())
+
+
+def _largest_growth(dtype: torch.dtype) -> float:
+    """How much a response may grow before the digits of its beginning, in float64, are too few for a type."""
+    return LOST_DIGITS * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps
 
 
 def _autocast_device(u: Tensor) -> str:
