@@ -27,7 +27,13 @@ from laws.tolerance import C, relative_error
 from transferfn.bench import truth
 from transferfn.bench.filters import STABLE
 from transferfn.core import aliased_kernel, conditioning, impulse_response, naive
-from transferfn.core.kernel import BLOCK, _recursive_response_by_blocks, recursive_response, spread
+from transferfn.core.kernel import (
+    BLOCK,
+    _recursive_response_by_blocks,
+    damped_response,
+    recursive_response,
+    spread,
+)
 
 grid = pytest.mark.parametrize("name", GRID)
 responses = pytest.mark.parametrize(
@@ -220,3 +226,36 @@ def test_meta_and_each_device(device: torch.device) -> None:
     expected = impulse_response(*bank(3), length=300)
     assert relative_error(impulse_response(b, a, h0, length=300).cpu(), expected) <= allowed(a.cpu(), 300)
     assert aliased_kernel(*(x.to("meta") for x in bank(3)), period=9).shape == (4, 9)
+
+
+@pytest.mark.parametrize("length", [97, 784, 4001])
+@pytest.mark.parametrize("name", GRID)
+def test_a_damped_response_is_right_wherever_it_claims_to_be(name: str, length: int) -> None:
+    filters = GRID[name]()
+    b, a, h0 = filters.b, filters.a, filters.h0
+    h, growth = damped_response(b, a, h0, length=length)
+    expected = impulse_response(b, a, h0, length=length)
+    if float(growth.max()) <= 3:
+        error = float((h - expected).abs().max() / expected.abs().max())
+        assert error <= 4e-10 * C * float(conditioning(a, period=4096).max())
+
+
+def test_a_damped_response_knows_unstable_filters() -> None:
+    b, h0 = torch.ones(2, 1, dtype=F64), torch.zeros(2, dtype=F64)
+    a = torch.tensor([[-1.0001], [-1.01]], dtype=F64)
+    h, growth = damped_response(b, a, h0, length=1000)
+    assert growth[0] < 3 < growth[1]
+    assert relative_error(h[:1], impulse_response(b, a, h0, length=1000)[:1]) < 1e-8
+    *_, growth = damped_response(b, a * 100, h0, length=1000)
+    assert not (growth <= 3).any()
+
+
+def test_derivatives_of_a_damped_response(generator) -> None:
+    b, a = (torch.rand(2, 3, dtype=F64, generator=generator) / 4 for _ in range(2))
+    h0 = torch.rand(2, dtype=F64, generator=generator)
+    gradients = []
+    for respond in (lambda *x: damped_response(*x, length=9)[0], partial(impulse_response, length=9)):
+        leaves = [x.clone().requires_grad_() for x in (b, a, h0)]
+        gradients.append(torch.autograd.grad(respond(*leaves).square().sum(), leaves))
+    for ours, expected in zip(*gradients, strict=True):
+        assert relative_error(ours, expected) < 1e-8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -119,6 +121,42 @@ def recursive_response(a: Denominator, length: int) -> Tensor:
     impulse = pad(lanes.new_ones(len(lanes), 1), (0, length - 1)).mT[None]
     g, _ = recurrence(impulse, -lanes, lanes, lanes.new_ones(len(lanes)))  # 1/A is 1 - (A - 1)/A
     return g[0].mT.unflatten(0, a.shape[:-1])
+
+
+def damped_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: int) -> tuple[Kernel, Tensor]:
+    """True impulse response from H(z) on a circle outside the unit circle: two FFTs a channel, whatever the order.
+
+    On the circle of radius r the samples are those of h_t r^-t, which die out before they are folded: with a period Q
+    of 1.5 times the length and r^Q = eps^-0.6, folding costs r^-Q |h_(t+Q)| and rounding eps kappa r^length, 4e-10
+    and 4e-10 kappa of the largest sample in float64, while the response does not grow: enough for float32 signals.
+
+    Args:
+        b: Numerator b_1..b_n, (*bank, D, n).
+        a: Denominator a_1..a_n, (*bank, G, n).
+        h0: Feedthrough, (*bank, D).
+        length: Number of samples, at least 1.
+
+    Returns:
+        h_0..h_(length-1), (*bank, D, length); and how many times as large as that the response gets until Q,
+        (*bank, D), without derivatives: beyond 3 the filter is unstable, or lost in rounding; do not trust it then.
+
+    Example:
+        >>> h, growth = damped_response(torch.tensor([[1.0]]), torch.tensor([[-0.5]]), torch.tensor([0.25]), length=4)
+        >>> h.round(decimals=2), bool(growth < 1)
+        (tensor([[0.2500, 1.0000, 0.5000, 0.2500]]), True)
+    """
+    n = b.shape[-1]
+    period = smooth_numbers(max(length + length // 2, n + 1))[0]
+    # Where the order, or a fast period, asks for more samples than needed, the circle can be so much the closer.
+    exponent = -0.6 * math.log(torch.finfo(a.dtype).eps) / period
+    damping = torch.exp(-exponent * torch.arange(1, n + 1, dtype=a.dtype, device=a.device))
+    folded = aliased_kernel(b * damping, a * damping, h0, period=period)
+    growing = torch.exp(exponent * torch.arange(period, dtype=a.dtype, device=a.device))
+    h = folded[..., :length] * growing[:length]
+    with torch.no_grad():
+        later = (folded[..., length:] * growing[length:]).abs().amax(-1)
+        growth = later / h.abs().amax(-1).clamp_min(torch.finfo(a.dtype).tiny)
+    return h, growth.nan_to_num(nan=torch.inf)
 
 
 def _recursive_response_by_blocks(a: Tensor, length: int) -> Tensor:

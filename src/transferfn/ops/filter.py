@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import dropout, pad
 
 from transferfn.core.convert import LARGEST_SOLVE, untruncate
-from transferfn.core.kernel import recursive_response, spread
+from transferfn.core.kernel import damped_response, impulse_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.recurrence import recurrence
 from transferfn.kernels.response import untruncated
@@ -30,6 +30,7 @@ Method = Literal["auto", "fft", "scan"]
 System = TransferFunction | TruncatedTransferFunction
 
 GROWTH_LIMIT = 1e3  # how much larger than the output the terms of its sum may be before the FFT does better
+LARGEST_GROWTH_OF_DAMPED = 3.0  # of a response in half its length more, up to which damping it loses nothing
 LOST_DIGITS = 16.0  # rounding errors of the signal's type that a conversion may cost before the FFT does better
 
 
@@ -196,7 +197,7 @@ def _by_fft(
     return_state: bool,
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
-    kernel = dropout(_kernel(system, u.shape[1]), kernel_dropout)
+    kernel = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     true = _true(system) if return_state or state is not None else None
     u = _without_padding(u, lengths)
 
@@ -230,7 +231,8 @@ def _convolve_rows(
         u = u + recursive
     kernels = [kernel]
     if return_state and true.order:
-        kernels.append(spread(recursive_response(true.a, length), true.channels))
+        of_a = _response(-true.a, true.a, torch.ones_like(true.a[:, 0]), length, u.dtype)  # 1/A is 1 - (A - 1)/A
+        kernels.append(spread(of_a, true.channels))
     y, *w = convolve(u, *kernels)
     if driven is not None:
         y = y + driven
@@ -268,7 +270,7 @@ def _filter_both_ways(
     system = _widened(system)
     if method == "scan":
         return _scan_both_ways(u, _true(system), lengths, resets)
-    causal, anticausal = dropout(_kernel(system, u.shape[1]), kernel_dropout)
+    causal, anticausal = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     u = _without_padding(u, lengths)
 
     def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
@@ -294,11 +296,21 @@ def _scan_both_ways(u: Signal, system: TransferFunction, lengths: Lengths | None
     return y + ahead
 
 
-def _kernel(system: System, length: int) -> Kernel:
-    """The first samples of the true impulse response, at least ``length`` of them."""
+def _kernel(system: System, length: int, dtype: torch.dtype) -> Kernel:
+    """The first samples of the true impulse response, at least ``length`` of them, for signals of a type."""
     if isinstance(system, TruncatedTransferFunction) and length <= system.horizon:
         return system.kernel()
-    return _true(system).impulse_response(length)
+    true = _true(system)
+    return _response(true.b, true.a, true.h0, length, dtype)
+
+
+def _response(b: Tensor, a: Tensor, h0: Tensor, length: int, dtype: torch.dtype) -> Kernel:
+    """The true impulse response; by FFT where that is faster, good enough and can be seen to be right."""
+    if a.shape[-1] > LARGEST_SOLVE and dtype != a.dtype == torch.float64 and not values_are_hidden():
+        h, growth = damped_response(b, a, h0, length=length)
+        if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()):
+            return h
+    return impulse_response(b, a, h0, length=length)
 
 
 def _true(system: System) -> TransferFunction:
