@@ -201,3 +201,30 @@ def store_part(typingctx, array, index, value, count):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value, types.intp), codegen
+
+
+@intrinsic
+def total(typingctx, x):
+    """The sum of all lanes, added in pairs.
+
+    Args:
+        typingctx: Given by Numba.
+        x: A register.
+    """
+
+    def codegen(context, builder, sig, args):
+        value, width = args[0], sig.args[0].width
+        while width > 1:
+            width //= 2
+            halves = [
+                builder.shuffle_vector(
+                    value,
+                    ir.Constant(value.type, ir.Undefined),
+                    ir.Constant(ir.VectorType(ir.IntType(32), width), part),
+                )
+                for part in (list(range(width)), list(range(width, 2 * width)))
+            ]
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return x.dtype(x), codegen

@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
+from numba.np.numpy_support import carray
 
-from transferfn.kernels._compile import native
+from transferfn.kernels._compile import part
+from transferfn.kernels._entry import HEAD, array, entry, share
+from transferfn.kernels._simd import load, load_part, splat, store, store_part, total
 
 
-@partial(native, fastmath=frozenset({"contract", "reassoc", "nsz"}))
+@part
 @no_type_check
-def step(u, x, b, a, h0, y, after, overflow, first, last):
-    """Put w = u - a . x, y = h0 u + b . x, after = (w, x_1, ..., x_(n-1)); u (B, D), x (B, D, n), a (G, n)."""
-    channels, n = b.shape
-    members = channels // a.shape[0]
+def _step(u, x, b, a, h0, y, after, overflow, channels, groups, n, W, first, last):
+    """Put w = u - a . x, y = h0 u + b . x, after = (w, x_1, ..., x_(n-1)); u (B, D), x (B, D, n), a (G, n).
+
+    A job is one channel of one row.
+    """
+    members = channels // groups
+    whole = n // W * W
     for job in range(first, last):
-        row, d = job // channels, job % channels
-        group = d // members
-        w, out = u[row, d], h0[d] * u[row, d]
-        # The last sample is weighted, but not kept; sums in one run over the state, which vectorises.
-        for i in range(n - 1):
-            value = x[row, d, i]
-            w -= a[group, i] * value
-            out += b[d, i] * value
-            after[row, d, i + 1] = value
+        d = job % channels
+        at, at_b, at_a = job * n, d * n, d // members * n
+        back, out = splat(u.dtype.type(0)), splat(u.dtype.type(0))
+        # The state moves up by one; its last entry goes where the next channel's first one will, and is not written.
+        for i in range(0, whole, W):
+            value = load(x, at + i)
+            back, out = back + load(a, at_a + i) * value, out + load(b, at_b + i) * value
+            if i + W < n:
+                store(after, at + i + 1, value)
+            else:
+                store_part(after, at + i + 1, value, W - 1)
+        if whole < n:
+            rest = n - whole
+            value = load_part(x, at + whole, rest)
+            back = back + load_part(a, at_a + whole, rest) * value
+            out = out + load_part(b, at_b + whole, rest) * value
+            store_part(after, at + whole + 1, value, rest - 1)
+        w = u[job] - total(back)
+        y[job] = h0[d] * u[job] + total(out)
         if n:
-            w -= a[group, n - 1] * x[row, d, n - 1]
-            out += b[d, n - 1] * x[row, d, n - 1]
-            after[row, d, 0] = w
-        y[row, d] = out
+            after[at] = w
         if not np.isfinite(w):
-            overflow[0] = True
+            overflow[0] = 1
+
+
+def step_entry(kind: type) -> Any:
+    """``_step`` as C threads enter it.
+
+    Args:
+        kind: float32 or float64, of everything.
+    """
+
+    @no_type_check
+    def run(block):
+        p = carray(block, (64,))[HEAD:]
+        first, last, _ = share(carray(block, (HEAD,)))
+        u, x, b, a = array(p[0], 1, kind), array(p[1], 1, kind), array(p[2], 1, kind), array(p[3], 1, kind)
+        h0, y, after = array(p[4], 1, kind), array(p[5], 1, kind), array(p[6], 1, kind)
+        _step(u, x, b, a, h0, y, after, array(p[7], 1, np.int64), p[8], p[9], p[10], p[11], first, last)
+
+    return entry(run)

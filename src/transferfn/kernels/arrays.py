@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,14 @@ def lanes(x: Tensor) -> int:
     Args:
         x: A tensor of their type.
     """
+    return _lanes(x.dtype)
+
+
+@cache
+def _lanes(dtype: torch.dtype) -> int:
     from transferfn.kernels._simd import BYTES
 
-    return BYTES // x.element_size()
+    return BYTES // dtype.itemsize
 
 
 def workspace(size: int, dtype: torch.dtype) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import ctypes
+from functools import cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import numpy
+from transferfn.kernels.arrays import lanes, numpy_type
 
 State = Float[Tensor, "B D n"]
 Sample = Float[Tensor, "B D"]
@@ -29,10 +31,22 @@ def step(
     Returns:
         y, (B, D), the state (w, x_1, ..., x_(n-1)) after it, and whether every w is finite.
     """
+    u, x, b, a, h0 = (c if c.is_contiguous() else c.contiguous() for c in (u, x, b, a, h0))
+    y, after = torch.empty_like(u), torch.empty_like(x)
+    jobs = u.numel()
+    if not jobs:
+        return y, after, True
+    overflow = ctypes.c_int64(0)
+    values = (
+        u.data_ptr(), x.data_ptr(), b.data_ptr(), a.data_ptr(), h0.data_ptr(), y.data_ptr(), after.data_ptr(),
+        ctypes.addressof(overflow), u.shape[1], a.shape[0], x.shape[2], lanes(u),
+    )  # fmt: skip
+    threads.launch(_entry(u.dtype), jobs, threads.team(jobs, cost=x.numel() // 2), values)
+    return y, after, not overflow.value
+
+
+@cache
+def _entry(dtype: torch.dtype) -> int:
     from transferfn.kernels import _step as loops
 
-    y, after = torch.empty(u.shape, dtype=u.dtype), torch.empty(x.shape, dtype=u.dtype)
-    overflow = np.zeros(1, np.bool_)
-    arrays = numpy(u), numpy(x), numpy(b), numpy(a), numpy(h0), y.numpy(), after.numpy(), overflow
-    threads.split(lambda i, j: loops.step(*arrays, i, j), u.numel(), cost=x.numel() // 4)
-    return y, after, not overflow[0]
+    return loops.step_entry(numpy_type(dtype)).address

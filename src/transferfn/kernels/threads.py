@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -63,20 +64,20 @@ def launch(entry: int, jobs: int, threads: int, values: tuple[int, ...]) -> None
     openmp = None if _is_forked or threads == 1 else _openmp()
     if openmp is not None:
         block = _block(0, jobs, 0, openmp.thread, openmp.threads, values)
-        openmp.parallel(entry, ctypes.addressof(block), threads, 0)
+        openmp.parallel(entry, block.buffer_info()[0], threads, 0)
         return
     loop = _ENTRY(entry)
     if threads == 1:
         block = _block(0, jobs, 0, 0, 0, values)  # a name keeps it alive
-        loop(ctypes.addressof(block))
+        loop(block.buffer_info()[0])
         return
     edges = [jobs * k // threads for k in range(threads + 1)]
     blocks = [_block(*ends, k, 0, 0, values) for k, ends in enumerate(pairwise(edges))]
-    _run_on_pool(lambda first, last: loop(ctypes.addressof(blocks[first])), [(k, k + 1) for k in range(threads)])
+    _run_on_pool(lambda first, last: loop(blocks[first].buffer_info()[0]), [(k, k + 1) for k in range(threads)])
 
 
-def _block(first: int, last: int, thread: int, number: int, count: int, values: tuple[int, ...]) -> Any:
-    return (ctypes.c_int64 * (len(values) + 5))(first, last, thread, number, count, *values)
+def _block(first: int, last: int, thread: int, number: int, count: int, values: tuple[int, ...]) -> array[int]:
+    return array("q", (first, last, thread, number, count, *values))
 
 
 def split(work: Work, jobs: int, *, cost: int) -> None:
