@@ -166,14 +166,9 @@ def _filter(
     return_state: bool,
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
-    # Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
-    has_kernel = isinstance(system, TruncatedTransferFunction) and state is None and u.shape[1] <= system.horizon
-    may_look = has_kernel and method == "auto" and not values_are_hidden()
-    if method == "auto":
-        method = _best_method(u, system, has_kernel, return_state or state is not None)
-        if values_are_hidden() and u.device.type == "cpu":
-            # Nobody can look whether a recurrence blew up, nor where the FFT path would have to cut rows.
-            method = "scan" if resets is not None else "fft" if has_kernel else method
+    method, may_look = _chosen(
+        method, u, system, resets, starts=state is None, has_state=return_state or state is not None
+    )
     if method == "scan":
         b, a, h0, growth = _for_recurrence(system)
         grown = float(growth.max()) if may_look and growth is not None else 0.0
@@ -253,8 +248,10 @@ def _for_recurrence(system: System) -> tuple[Tensor, Tensor, Tensor, Tensor | No
     if not 0 < system.order <= LARGEST_SOLVE:
         true = _true(_widened(system))
         return true.b, true.a, true.h0, None
-    b, h0, growth = untruncated(system.b_tilde, system.a, system.h0_tilde, system.horizon)
-    return b, system.a, h0, growth
+    b, h0, growth = untruncated(
+        system.b_tilde.flatten(0, -2), system.a.flatten(0, -2), system.h0_tilde.flatten(), system.horizon
+    )
+    return b.view_as(system.b_tilde), system.a, h0.view_as(system.h0_tilde), growth
 
 
 def _filter_both_ways(
@@ -265,11 +262,12 @@ def _filter_both_ways(
     method: Method,
     kernel_dropout: float,
 ) -> Signal:
-    if method == "auto" and resets is not None and values_are_hidden() and u.device.type == "cpu":
-        method = "scan"  # nobody can look where the FFT path would have to cut rows
-    system = _widened(system)
+    method, may_look = _chosen(method, u, system, resets, has_state=False)
     if method == "scan":
-        return _scan_both_ways(u, _true(system), lengths, resets)
+        b, a, h0, growth = _for_recurrence(system)
+        if not may_look or growth is None or float(growth.max()) <= GROWTH_LIMIT:
+            return _scan_both_ways(u, b, a, h0, lengths, resets)
+    system = _widened(system)
     causal, anticausal = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     u = _without_padding(u, lengths)
 
@@ -284,10 +282,11 @@ def _filter_both_ways(
     return _without_padding(y, lengths)
 
 
-def _scan_both_ways(u: Signal, system: TransferFunction, lengths: Lengths | None, resets: Resets | None) -> Signal:
-    causal, anticausal = zip(system.b, system.a, system.h0, strict=True)
-    y, _ = recurrence(u, *causal, None, resets, lengths)
-    back, _ = recurrence(u, *anticausal, None, resets, lengths, reverse=True)
+def _scan_both_ways(
+    u: Signal, b: Tensor, a: Tensor, h0: Tensor, lengths: Lengths | None, resets: Resets | None
+) -> Signal:
+    y, _ = recurrence(u, b[0], a[0], h0[0], None, resets, lengths)
+    back, _ = recurrence(u, b[1], a[1], h0[1], None, resets, lengths, reverse=True)
     ahead = pad(back[:, 1:], (0, 0, 0, 1))
     where_cut = cuts(lengths, resets, u.shape[1])
     if where_cut is not None:  # the sample ahead belongs to another sequence, or to none
@@ -321,17 +320,35 @@ def _true(system: System) -> TransferFunction:
     return TransferFunction(b, system.a, h0, system.dt)
 
 
-def _best_method(u: Tensor, system: System, has_kernel: bool, with_state: bool) -> Method:
-    """The cheaper way, by shapes, type and device alone."""
-    if u.device.type != "cpu" or (has_kernel and system.order > LARGEST_SOLVE):
+def _chosen(
+    method: Method, u: Tensor, system: System, resets: Resets | None, *, has_state: bool, starts: bool = True
+) -> tuple[Method, bool]:
+    """The way to filter, by shapes, type and device; and whether to look if a recurrence loses what a kernel keeps.
+
+    Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
+    """
+    has_kernel = isinstance(system, TruncatedTransferFunction) and starts and u.shape[1] <= system.horizon
+    if method != "auto":
+        return method, False
+    if u.device.type != "cpu":
+        return "fft", False
+    if values_are_hidden() and (resets is not None or has_kernel):
+        # Nobody can look where the FFT path would have to cut rows, nor whether a recurrence blew up.
+        return ("scan" if resets is not None else "fft"), False
+    return _cheaper(u, system, has_kernel, has_state), has_kernel and not values_are_hidden()
+
+
+def _cheaper(u: Tensor, system: System, has_kernel: bool, has_state: bool) -> Method:
+    if has_kernel and system.order > LARGEST_SOLVE:
         return "fft"
     batch, length, channels = u.shape
+    banks = system.a.shape[:-2].numel()
     groups, wide = system.a.shape[-2], u.dtype == torch.float64
     horizon = system.horizon if isinstance(system, TruncatedTransferFunction) else None
     sizes = batch, length, channels, system.order
-    scan = scan_cost(*sizes, groups=groups, horizon=horizon, wide=wide)
+    scan = banks * scan_cost(*sizes, groups=groups, horizon=horizon, wide=wide)
     period = horizon if has_kernel else None
-    return "scan" if scan <= fft_cost(*sizes, groups=groups, horizon=period, wide=wide, state=with_state) else "fft"
+    return "scan" if scan <= fft_cost(*sizes, groups=groups, horizon=period, wide=wide, state=has_state) else "fft"
 
 
 def _is_well_conditioned(y: Tensor, after: Tensor, b: Tensor) -> bool:
