@@ -212,6 +212,17 @@ def _correlate(s, g, u, k, begin, end):
 
 @native
 @no_type_check
+def _correlate_once(u, g, k, begin, end):
+    """U <- g conj(u) and g <- g conj(k), of rows begin..end."""
+    W = width(u)
+    for i in range(2 * W * begin, 2 * W * end, 2 * W):
+        gr, gi, ur, ui, kr, ki = load(g, i), load(g, i + W), load(u, i), load(u, i + W), load(k, i), load(k, i + W)
+        store(u, i, gr * ur + gi * ui), store(u, i + W, gi * ur - gr * ui)
+        store(g, i, gr * kr + gi * ki), store(g, i + W, gi * kr - gr * ki)
+
+
+@native
+@no_type_check
 def far_read(x, strides, tile, length, z, plan, block):
     """Weighted samples of a tile, and the far passes of their transform."""
     weights, factors, passes, layout = plan
@@ -254,12 +265,16 @@ def filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, plan, block
 
 @native
 @no_type_check
-def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, plan, block):
-    """The adjoint of ``filter_rows`` in u, and in s the spectrum of the gradient of its kernels."""
+def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, plan, block, once):
+    """The adjoint of ``filter_rows`` in u, and in s the spectrum of the gradient of its kernels.
+
+    ``once`` says that rows fit side by side, and then the spectrum of the gradient takes the place of that of u, in x.
+    """
     _, factors, passes, layout = plan
     groups, near, pitch, _, _ = layout
     row, rows, c0, channels = tile
-    clear(s, 0, 2 * groups * pitch, width(s))
+    if not once:
+        clear(s, 0, 2 * groups * pitch, width(s))
     while row < end:
         some = row, min(rows, end - row), c0, channels
         far_read(gy, gy_strides, some, length, z, plan, block)
@@ -267,7 +282,10 @@ def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, leng
         for g in range(groups):
             near_down(z, g, factors, passes, layout)
             near_down(x, g, factors, passes, layout)
-            _correlate(s, z, x, k, g * pitch, g * pitch + near)
+            if once:
+                _correlate_once(x, z, k, g * pitch, g * pitch + near)
+            else:
+                _correlate(s, z, x, k, g * pitch, g * pitch + near)
             near_up(z, g, factors, passes, layout)
         far_write(gu, gu_strides, some, length, z, plan, block)
         row += rows
@@ -315,7 +333,7 @@ def backward(gy, gy_strides, u, u_strides, k, ahead, gu, gu_strides, gk, ga, siz
         _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
         transform(spectrum, factors, passes, layout)
         correlate_rows(
-            gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, spectrum, s, plan, block
+            gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, spectrum, s, plan, block, False
         )
         transform_back(s, factors, passes, layout)
         part = job % parts
