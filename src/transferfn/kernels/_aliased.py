@@ -4,6 +4,10 @@ The coefficients of a channel's numerator and denominator are the real and the i
 transform serves both; B and A at z come from its values at z and at 1/z. The kernels of two tiles of channels come back
 as the real and the imaginary part of one transform. What shares a transform takes on the rounding of the larger part,
 so numerators are scaled by powers of two to the size of denominators, whose largest coefficient is 1 or about 1.
+
+A pair of tiles is up to 2 W channels, beginning with ``c0``; ``x`` holds the polynomials of the first W and ``y`` those
+of the others, if any. Of each channel in the pair ``units`` holds the power of two; ``floors`` holds of W channels
+after the other the rounding error of A(z) squared, and then its inverse.
 """
 
 from __future__ import annotations
@@ -15,63 +19,194 @@ import numpy as np
 
 from transferfn.kernels._compile import clear, inline, native
 from transferfn.kernels._convolve import BLOCK
-from transferfn.kernels._fft import transform, transform_back
-from transferfn.kernels._simd import load, splat, store, where_less
+from transferfn.kernels._fft import far_down, far_up, near_down, near_up
+from transferfn.kernels._simd import load, splat, store, where_less, width
 
 
-def opposite(passes: np.ndarray) -> np.ndarray:
-    """Where the value at 1/z stands, for each value at a root of unity z, in the permuted order of the transforms.
+def opposite(passes: np.ndarray, layout: tuple[int, ...]) -> np.ndarray:
+    """The row of the value at 1/z, for each row that holds the value at a root of unity z, in permuted order.
 
     Args:
         passes: As of :func:`transferfn.kernels._fft.tables`.
+        layout: As of the same.
     """
+    groups, near, pitch = layout[:3]
     order = np.zeros(1, np.int64)
     for radix in passes[::-1, 0]:
         order = np.concatenate([k + radix * order for k in range(radix)])
-    return np.argsort(order)[-order % len(order)]
+    places = np.argsort(order)[-order % len(order)].reshape(groups, near)
+    partners = np.zeros((groups, pitch), np.int64)
+    partners[:, :near] = places // near * pitch + places % near
+    return partners.ravel()
 
 
 @native
 @no_type_check
-def _read_coefficients(b, a, c0, width, re, im, floor, unit, W):
-    """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts; the rounding error of A(z) squared and inverted.
+def unit_of(largest, tiny):
+    """The power of two next to the largest of some numbers, or zero, or one where they are not all finite."""
+    if largest == 0:
+        return 0.0
+    if largest < np.inf:
+        return max(math.ldexp(1.0, math.frexp(largest)[1] - 1), tiny)
+    return 1.0
 
-    The numerator of each lane is divided by its ``unit``, the power of two next to its largest coefficient, or zero.
-    """
-    channels, n = b.shape
-    clear(re, 0, re.size // W, W), clear(im, 0, im.size // W, W)
+
+@native
+@no_type_check
+def _far_polynomials(b, a, c0, channels, z, floor, at, unit, plan):
+    """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts, divided by units, and the far passes of both."""
+    _, factors, passes, layout = plan
+    _, near, pitch, columns, _ = layout
+    W = width(z)
+    n = b.shape[1]
+    clear(z, 0, z.size // W, W)
     for lane in range(W):
-        im[lane], floor[lane], floor[W + lane], unit[lane] = 1, 0, 0, 1
-    eps = np.finfo(re.dtype).eps
-    for lane in range(width):
-        group = (c0 + lane) * a.shape[0] // channels
+        z[W + lane], floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = 1, 0, 0, 1
+    eps = np.finfo(z.dtype).eps
+    for lane in range(channels):
+        group = (c0 + lane) * a.shape[0] // b.shape[0]
         total, largest = 1.0, 0.0
         for i in range(n):
             largest = max(largest, abs(b[c0 + lane, i]))
-        if largest == 0:
-            unit[lane] = 0
-        elif largest < np.inf:
-            unit[lane] = max(math.ldexp(1.0, math.frexp(largest)[1] - 1), np.finfo(re.dtype).tiny)
+        scale = unit_of(largest, np.finfo(z.dtype).tiny)
         for i in range(n):
-            if unit[lane] != 0:
-                re[(i + 1) * W + lane] = b[c0 + lane, i] / unit[lane]
-            im[(i + 1) * W + lane] = a[group, i]
+            row = (i + 1) // near * pitch + (i + 1) % near
+            if scale != 0:
+                z[2 * W * row + lane] = b[c0 + lane, i] / scale
+            z[2 * W * row + W + lane] = a[group, i]
             total += abs(a[group, i])
-        floor[lane], floor[W + lane] = (eps * total) ** 2, 1 / (eps * total)
+        floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = (eps * total) ** 2, 1 / (eps * total), scale
+    for column in range(0, min(near, n + 1), columns):  # further ones are zero in all groups
+        far_down(z, column, min(columns, near - column), factors, passes, layout)
 
 
 @inline
 @no_type_check
-def _at_pair(re, im, i, j, floor, W):
-    """B and 1/A at position i, from the values there and at the opposite one, |A| held at its rounding error."""
-    half = splat(re.dtype.type(0.5))
-    pr, pi, qr, qi = load(re, i), load(im, i), load(re, j), load(im, j)
+def _at_pair(z, i, j, floor, at):
+    """B and 1/A at row i, from the values there and at the opposite row j, |A| held at its rounding error."""
+    W = width(z)
+    half = splat(z.dtype.type(0.5))
+    pr, pi, qr, qi = load(z, 2 * W * i), load(z, 2 * W * i + W), load(z, 2 * W * j), load(z, 2 * W * j + W)
     br, bi = half * (pr + qr), half * (pi - qi)
     ar, ai = half * (pi + qi), half * (qr - pr)
-    square, smallest, zero = ar * ar + ai * ai, load(floor, 0), splat(re.dtype.type(0))
-    sr = where_less(square, smallest, load(floor, W), ar / square)
+    square, smallest, zero = ar * ar + ai * ai, load(floor, at), splat(z.dtype.type(0))
+    sr = where_less(square, smallest, load(floor, at + W), ar / square)
     si = where_less(square, smallest, zero, (zero - ai) / square)
     return br, bi, sr, si, square
+
+
+@inline
+@no_type_check
+def _both_ways(z, i, j, xr, xi, yr, yi):
+    """Write the values at row i and at the opposite row j of a signal whose real and imaginary part have x and y."""
+    W = width(z)
+    store(z, 2 * W * j, xr + yi), store(z, 2 * W * j + W, yr - xi)
+    store(z, 2 * W * i, xr - yi), store(z, 2 * W * i + W, xi + yr)
+
+
+@native
+@no_type_check
+def far_kernels(b, a, c0, channels, x, y, floors, units, plan, partners):
+    """Put B/A of a pair of tiles, transformed back but for the far passes, into x, times P and over units."""
+    _, factors, passes, layout = plan
+    groups, near, pitch, _, _ = layout
+    W = width(x)
+    more = channels > W
+    _far_polynomials(b, a, c0, min(W, channels), x, floors, 0, units, plan)
+    if more:
+        _far_polynomials(b, a, c0 + W, channels - W, y, floors, 2 * W, units, plan)
+    zero = splat(x.dtype.type(0))
+    for g in range(groups):
+        h = partners[g * pitch] // pitch
+        if h < g:
+            continue
+        for part in range(1 if g == h else 2):
+            near_down(x, h if part else g, factors, passes, layout)
+            if more:
+                near_down(y, h if part else g, factors, passes, layout)
+        for i in range(g * pitch, g * pitch + near):
+            j = partners[i]
+            if g < h or i <= j:
+                br, bi, sr, si, _ = _at_pair(x, i, j, floors, 0)
+                pr, pi, qr, qi = br * sr - bi * si, br * si + bi * sr, zero, zero
+                if more:
+                    br, bi, sr, si, _ = _at_pair(y, i, j, floors, 2 * W)
+                    qr, qi = br * sr - bi * si, br * si + bi * sr
+                _both_ways(x, i, j, pr, pi, qr, qi)
+        for part in range(1 if g == h else 2):
+            near_up(x, h if part else g, factors, passes, layout)
+
+
+@inline
+@no_type_check
+def _adjoint(z, i, j, floor, at, gr, gi):
+    """Replace B and A by the spectra of the gradients of b and a, from that of the kernel."""
+    smallest, zero = load(floor, at), splat(z.dtype.type(0))
+    br, bi, sr, si, square = _at_pair(z, i, j, floor, at)
+    kr, ki = br * sr - bi * si, br * si + bi * sr
+    xr, xi = gr * sr + gi * si, gi * sr - gr * si
+    yr = where_less(square, smallest, zero, zero - (xr * kr + xi * ki))
+    yi = where_less(square, smallest, zero, xr * ki - xi * kr)
+    _both_ways(z, i, j, xr, xi, yr, yi)
+
+
+@native
+@no_type_check
+def _write_gradients(z, c0, channels, gb, ga, size, unit, first, plan):
+    _, factors, passes, layout = plan
+    groups, near, pitch, columns, _ = layout
+    W = width(z)
+    n = gb.shape[1]
+    for column in range(0, min(near, n + 1), columns):
+        far_up(z, column, min(columns, near - column), factors, passes, layout)
+    for i in range(n):
+        row = (i + 1) // near * pitch + (i + 1) % near
+        for c in range(channels):
+            scale = size[first + c] / (groups * near)
+            gb[c0 + c, i] = z[2 * W * row + c] * scale
+            ga[c0 + c, i] = z[2 * W * row + W + c] * scale * unit[first + c]
+
+
+@native
+@no_type_check
+def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, plan, partners):
+    """Gradients of a pair of tiles' coefficients, from those of their kernels over their ``sizes`` in z.
+
+    These are real and imaginary parts of one transform, like the kernels, so ``sizes`` are powers of two near them.
+    gb_i = sum_t gk_t s_(t-i) with s of 1/A, ga_i = -sum_t gk_t r_(t-i) with r of B/A^2. The far passes of z are done.
+    Where |A| is held at its rounding error, it passes no gradient.
+    """
+    _, factors, passes, layout = plan
+    groups, near, pitch, _, _ = layout
+    W = width(x)
+    more = channels > W
+    _far_polynomials(b, a, c0, min(W, channels), x, floors, 0, units, plan)
+    if more:
+        _far_polynomials(b, a, c0 + W, channels - W, y, floors, 2 * W, units, plan)
+    half = splat(x.dtype.type(0.5))
+    for g in range(groups):
+        h = partners[g * pitch] // pitch
+        if h < g:
+            continue
+        for part in range(1 if g == h else 2):
+            near_down(z, h if part else g, factors, passes, layout)
+            near_down(x, h if part else g, factors, passes, layout)
+            if more:
+                near_down(y, h if part else g, factors, passes, layout)
+        for i in range(g * pitch, g * pitch + near):
+            j = partners[i]
+            if g < h or i <= j:
+                pr, pi, qr, qi = load(z, 2 * W * i), load(z, 2 * W * i + W), load(z, 2 * W * j), load(z, 2 * W * j + W)
+                _adjoint(x, i, j, floors, 0, half * (pr + qr), half * (pi - qi))
+                if more:
+                    _adjoint(y, i, j, floors, 2 * W, half * (pi + qi), half * (qr - pr))
+        for part in range(1 if g == h else 2):
+            near_up(x, h if part else g, factors, passes, layout)
+            if more:
+                near_up(y, h if part else g, factors, passes, layout)
+    _write_gradients(x, c0, min(W, channels), gb, ga, sizes, units, 0, plan)
+    if more:
+        _write_gradients(y, c0 + W, channels - W, gb, ga, sizes, units, W, plan)
 
 
 @native
@@ -79,81 +214,49 @@ def _at_pair(re, im, i, j, floor, W):
 def kernels(b, a, h0, k, plan, partners, work, first, last):
     """Put (1/P) sum_m z_m^t B(z_m)/A(z_m), and h0 at 0, into k (D, P); b (D, n), a (G, n). Jobs are pairs of tiles."""
     channels, period = k.shape
-    _, factors, passes = plan
-    size = work.size // 4
-    W = size // period
-    xr, xi, yr, yi = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
-    floor, other_floor = np.zeros(2 * W, work.dtype), np.zeros(2 * W, work.dtype)
-    unit, other_unit = np.ones(W, work.dtype), np.ones(W, work.dtype)
+    _, factors, passes, layout = plan
+    groups, near, pitch, columns, _ = layout
+    size, W = work.size // 2, width(work)
+    x, y = work[:size], work[size:]
+    floors, units = np.empty(4 * W, work.dtype), np.empty(2 * W, work.dtype)
     for job in range(first, last):
         c0 = 2 * job * W
-        c1 = c0 + W
-        width, other = min(W, channels - c0), max(min(W, channels - c1), 0)
-        _read_coefficients(b, a, c0, width, xr, xi, floor, unit, W)
-        transform(xr, xi, passes, factors, W)
-        _read_coefficients(b, a, c1, other, yr, yi, other_floor, other_unit, W)
-        transform(yr, yi, passes, factors, W)
-        for m in range(period):
-            if m <= partners[m]:
-                i, j = m * W, partners[m] * W
-                br, bi, sr, si, _ = _at_pair(xr, xi, i, j, floor, W)
-                dr, di, tr, ti, _ = _at_pair(yr, yi, i, j, other_floor, W)
-                pr, pi = br * sr - bi * si, br * si + bi * sr
-                qr, qi = dr * tr - di * ti, dr * ti + di * tr
-                # Both kernels are real: their values at 1/z are conjugates.
-                store(xr, j, pr + qi), store(xi, j, qr - pi)
-                store(xr, i, pr - qi), store(xi, i, pi + qr)
-        transform_back(xr, xi, passes, factors, W)
-        for t0 in range(0, period, BLOCK):
-            for c in range(width):
-                for t in range(t0, min(t0 + BLOCK, period)):
-                    k[c0 + c, t] = xr[t * W + c] / period * unit[c]
-            for c in range(other):
-                for t in range(t0, min(t0 + BLOCK, period)):
-                    k[c1 + c, t] = xi[t * W + c] / period * other_unit[c]
-        for c in range(c0, c0 + width + other):
+        far_kernels(b, a, c0, min(2 * W, channels - c0), x, y, floors, units, plan, partners)
+        for column in range(0, near, columns):
+            far_up(x, column, min(columns, near - column), factors, passes, layout)
+        for g in range(groups):
+            for j0 in range(0, near, BLOCK):
+                for c in range(min(2 * W, channels - c0)):
+                    for j in range(j0, min(j0 + BLOCK, near)):
+                        k[c0 + c, g * near + j] = x[2 * W * (g * pitch + j) + c] / period * units[c]
+        for c in range(c0, min(c0 + 2 * W, channels)):
             k[c, 0] += h0[c]
 
 
 @native
 @no_type_check
 def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
-    """Gradients of ``kernels``: gb_i = sum_t gk_t s_(t-i) with s of 1/A, ga_i = -sum_t gk_t r_(t-i) with r of B/A^2.
-
-    gk (D, P), b, gb and ga (D, n), a (G, n). Where |A| is held at its rounding error, it passes no gradient.
-    """
+    """Gradients of ``kernels``: gk (D, P), b, gb and ga (D, n), a (G, n)."""
     channels, period = gk.shape
-    n = b.shape[1]
-    _, factors, passes = plan
-    size = work.size // 4
-    W = size // period
-    re, im, gr, gi = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
-    floor, unit = np.zeros(2 * W, work.dtype), np.ones(W, work.dtype)
-    zero = splat(work.dtype.type(0))
+    _, factors, passes, layout = plan
+    groups, near, pitch, columns, _ = layout
+    size, W = work.size // 3, width(work)
+    z, x, y = work[:size], work[size : 2 * size], work[2 * size :]
+    floors, units, sizes = np.empty(4 * W, work.dtype), np.empty(2 * W, work.dtype), np.zeros(2 * W, work.dtype)
     for job in range(first, last):
-        c0 = job * W
-        width = min(W, channels - c0)
-        _read_coefficients(b, a, c0, width, re, im, floor, unit, W)
-        transform(re, im, passes, factors, W)
-        clear(gr, 0, period, W), clear(gi, 0, period, W)
-        for t0 in range(0, period, BLOCK):
-            for c in range(width):
-                for t in range(t0, min(t0 + BLOCK, period)):
-                    gr[t * W + c] = gk[c0 + c, t]
-        transform(gr, gi, passes, factors, W)
-        smallest = load(floor, 0)
-        for m in range(period):
-            if m <= partners[m]:
-                i, j = m * W, partners[m] * W
-                br, bi, sr, si, square = _at_pair(re, im, i, j, floor, W)
-                kr, ki = br * sr - bi * si, br * si + bi * sr
-                xr, xi = load(gr, i) * sr + load(gi, i) * si, load(gi, i) * sr - load(gr, i) * si
-                yr = where_less(square, smallest, zero, zero - (xr * kr + xi * ki))
-                yi = where_less(square, smallest, zero, xr * ki - xi * kr)
-                store(re, j, xr + yi), store(im, j, yr - xi)
-                store(re, i, xr - yi), store(im, i, xi + yr)
-        transform_back(re, im, passes, factors, W)
-        for c in range(width):
-            for i in range(n):
-                gb[c0 + c, i] = re[(i + 1) * W + c] / period
-                ga[c0 + c, i] = im[(i + 1) * W + c] / period * unit[c]
+        c0 = 2 * job * W
+        clear(z, 0, size // W, W)
+        for c in range(min(2 * W, channels - c0)):
+            largest = 0.0
+            for t in range(period):
+                largest = max(largest, abs(gk[c0 + c, t]))
+            sizes[c] = unit_of(largest, np.finfo(work.dtype).tiny)
+        for g in range(groups):
+            for j0 in range(0, near, BLOCK):
+                for c in range(min(2 * W, channels - c0)):
+                    for j in range(j0, min(j0 + BLOCK, near)):
+                        if sizes[c] != 0:
+                            z[2 * W * (g * pitch + j) + c] = gk[c0 + c, g * near + j] / sizes[c]
+        for column in range(0, near, columns):
+            far_down(z, column, min(columns, near - column), factors, passes, layout)
+        kernel_gradients(b, a, c0, min(2 * W, channels - c0), z, x, y, gb, ga, floors, sizes, units, plan, partners)

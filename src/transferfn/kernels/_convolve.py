@@ -2,207 +2,339 @@
 
 A job takes the ``W`` lanes of a tile: ``W`` channels of one batch row after the other or, of few channels, several rows
 at once. Signals come as their storage with the strides of batch, time and channel, so that every layout is read as
-it lies.
+it lies. Whatever touches a transform does so a few columns or one group at a time, while these are in the nearest cache.
 """
 
 from __future__ import annotations
 
 from typing import no_type_check
 
-from transferfn.kernels._compile import native
-from transferfn.kernels._fft import transform, transform_back
-from transferfn.kernels._simd import load, splat, store
+import numpy as np
 
-BLOCK = 16  # samples for which a tile is read channel by channel
+from transferfn.kernels._compile import clear, inline, native
+from transferfn.kernels._fft import far_down, far_up, near_down, near_up, transform, transform_back
+from transferfn.kernels._simd import load, splat, spread, store, width
+
+BLOCK = 16  # taps for which a tile is read channel by channel
+
+# A tile is (first row of the batch, rows side by side, first channel, channels).
+
+
+@inline
+@no_type_check
+def _put(z, to, value, weights, t):
+    """Write a sample of every lane, weighted."""
+    store(z, to, value * spread(weights, 2 * t)), store(z, to + width(z), value * spread(weights, 2 * t + 1))
+
+
+@inline
+@no_type_check
+def _real(z, at, weights, t):
+    """The real part of a row without its weight."""
+    return load(z, at) * spread(weights, 2 * t) + load(z, at + width(z)) * spread(weights, 2 * t + 1)
+
+
+@inline
+@no_type_check
+def _imaginary(z, at, weights, t):
+    return load(z, at) * spread(weights, 2 * t + 1) - load(z, at + width(z)) * spread(weights, 2 * t)
 
 
 @native
 @no_type_check
-def _read(x, layout, row, rows, c0, width, length, weights, re, im, W):
-    """Weighted samples of a tile into M rows of lanes, zero past ``length``."""
-    batch_step, step, lane_step = layout
+def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
+    """Weighted samples of a tile into a few columns, zero past ``length``."""
+    groups, near, pitch, _, _ = layout
+    row, rows, c0, channels = tile
+    W = width(z)
+    batch_step, step, lane_step = strides
     base = row * batch_step + c0 * lane_step
-    if lane_step == 1 and width == W:
-        for t in range(length):
-            value = load(x, base + t * step)
-            store(re, t * W, value * splat(weights[2 * t])), store(im, t * W, value * splat(weights[2 * t + 1]))
-        re[length * W :], im[length * W :] = 0, 0
-        return
-    re[:], im[:] = 0, 0
-    for t0 in range(0, length, BLOCK):
-        for i in range(rows):
-            for c in range(width):
-                at = base + i * batch_step + c * lane_step
-                for t in range(t0, min(t0 + BLOCK, length)):
-                    value = x[at + t * step]
-                    re[t * W + i * width + c] = value * weights[2 * t]
-                    im[t * W + i * width + c] = value * weights[2 * t + 1]
+    zero = splat(z.dtype.type(0))
+    whole = lane_step == 1 and channels == W
+    if not whole:
+        clear(block, 0, BLOCK, W)
+    for g in range(groups):
+        t0 = g * near + column
+        to = 2 * W * (g * pitch + column)
+        count = max(min(columns, length - t0), 0)
+        for i in range(to + 2 * W * count, to + 2 * W * columns, W):
+            store(z, i, zero)
+        if whole:
+            for j in range(count):
+                _put(z, to + 2 * W * j, load(x, base + (t0 + j) * step), weights, t0 + j)
+            continue
+        for j0 in range(0, count, BLOCK):
+            some = min(BLOCK, count - j0)
+            for i in range(rows):
+                for c in range(channels):
+                    at = base + i * batch_step + c * lane_step + (t0 + j0) * step
+                    lane = i * channels + c
+                    for j in range(some):
+                        block[j * W + lane] = x[at + j * step]
+            for j in range(some):
+                _put(z, to + 2 * W * (j0 + j), load(block, j * W), weights, t0 + j0 + j)
 
 
 @native
 @no_type_check
-def _write(y, layout, row, rows, c0, width, length, weights, re, im, W):
-    """The real parts of M rows of lanes, their weights taken off, as samples of a tile."""
-    batch_step, step, lane_step = layout
+def _write(y, strides, tile, length, column, columns, weights, z, layout, block):
+    """The real parts of a few columns, their weights taken off, as samples of a tile."""
+    groups, near, pitch, _, _ = layout
+    row, rows, c0, channels = tile
+    W = width(z)
+    batch_step, step, lane_step = strides
     base = row * batch_step + c0 * lane_step
-    scale = y.dtype.type(W / re.size)
-    if lane_step == 1 and width == W:
-        for t in range(length):
-            value = load(re, t * W) * splat(scale * weights[2 * t]) + load(im, t * W) * splat(
-                scale * weights[2 * t + 1]
-            )
-            store(y, base + t * step, value)
-        return
-    for t0 in range(0, length, BLOCK):
-        for i in range(rows):
-            for c in range(width):
-                at = base + i * batch_step + c * lane_step
-                for t in range(t0, min(t0 + BLOCK, length)):
-                    lane = t * W + i * width + c
-                    y[at + t * step] = scale * (re[lane] * weights[2 * t] + im[lane] * weights[2 * t + 1])
+    scale = splat(z.dtype.type(1 / (groups * near)))
+    whole = lane_step == 1 and channels == W
+    for g in range(groups):
+        t0 = g * near + column
+        to = 2 * W * (g * pitch + column)
+        count = max(min(columns, length - t0), 0)
+        if whole:
+            for j in range(count):
+                store(y, base + (t0 + j) * step, scale * _real(z, to + 2 * W * j, weights, t0 + j))
+            continue
+        for j0 in range(0, count, BLOCK):
+            some = min(BLOCK, count - j0)
+            for j in range(some):
+                store(block, j * W, scale * _real(z, to + 2 * W * (j0 + j), weights, t0 + j0 + j))
+            for i in range(rows):
+                for c in range(channels):
+                    at = base + i * batch_step + c * lane_step + (t0 + j0) * step
+                    lane = i * channels + c
+                    for j in range(some):
+                        y[at + j * step] = block[j * W + lane]
 
 
 @native
 @no_type_check
-def _read_kernel(k, ahead, rows, c0, width, length, weights, re, im, W):
+def _read_kernel(k, ahead, tile, length, weights, z, layout, block):
     """Weighted taps of a tile's channels: those ahead are imaginary, from the end backwards."""
-    points = re.size // W
+    groups, near, pitch, _, _ = layout
+    _, rows, c0, channels = tile
+    W = width(z)
+    points = groups * near
     causal, further = min(k.shape[1], length), min(ahead.shape[1], length - 1)
-    re[:], im[:] = 0, 0
-    for t0 in range(0, causal, BLOCK):
-        for c in range(width):
-            for t in range(t0, min(t0 + BLOCK, causal)):
-                tap = re.dtype.type(k[c0 + c, t])
-                for i in range(rows):
-                    re[t * W + i * width + c] = tap * weights[2 * t]
-                    im[t * W + i * width + c] = tap * weights[2 * t + 1]
-    for t0 in range(0, further, BLOCK):
-        for c in range(width):
-            for s in range(t0, min(t0 + BLOCK, further)):
-                tap = re.dtype.type(ahead[c0 + c, s])
-                t = points - 1 - s
-                for i in range(rows):
-                    re[t * W + i * width + c] += tap * weights[2 * t + 1]
-                    im[t * W + i * width + c] -= tap * weights[2 * t]
+    clear(z, 0, 2 * groups * pitch, W), clear(block, 0, BLOCK, W)
+    for begin in range(0, points, near):
+        end = begin + near
+        row = begin // near * (pitch - near)
+        for t0 in range(begin, min(end, causal), BLOCK):
+            some = min(BLOCK, end - t0, causal - t0)
+            for c in range(channels):
+                for j in range(some):
+                    block[j * W + c] = k[c0 + c, t0 + j]
+            _repeat(block, channels, rows, W)
+            for t in range(t0, t0 + some):
+                _put(z, 2 * W * (row + t), load(block, (t - t0) * W), weights, t)
+        for t0 in range(max(begin, points - further), end, BLOCK):
+            some = min(BLOCK, end - t0)
+            for c in range(channels):
+                for j in range(some):
+                    block[j * W + c] = ahead[c0 + c, points - 1 - t0 - j]
+            _repeat(block, channels, rows, W)
+            for t in range(t0, t0 + some):
+                at, tap = 2 * W * (row + t), load(block, (t - t0) * W)
+                store(z, at, load(z, at) + tap * spread(weights, 2 * t + 1))
+                store(z, at + W, load(z, at + W) - tap * spread(weights, 2 * t))
 
 
 @native
 @no_type_check
-def _write_kernel(k, ahead, rows, c0, width, length, weights, re, im, W):
+def _repeat(block, channels, rows, W):
+    """The taps of the channels again for every further row beside them."""
+    if rows > 1:
+        for begin in range(0, BLOCK * W, W):
+            for lane in range(begin + channels, begin + rows * channels):
+                block[lane] = block[lane - channels]
+
+
+@native
+@no_type_check
+def _write_kernel(k, ahead, tile, length, weights, z, layout, block):
     """Gradients of a tile's taps, summed over the rows it holds side by side."""
-    points = re.size // W
+    groups, near, pitch, _, _ = layout
+    _, rows, c0, channels = tile
+    W = width(z)
+    points = groups * near
     causal, further = min(k.shape[1], length), min(ahead.shape[1], length - 1)
-    scale = W / re.size
-    for t0 in range(0, causal, BLOCK):
-        for c in range(width):
-            for t in range(t0, min(t0 + BLOCK, causal)):
-                total = 0.0
-                for i in range(rows):
-                    lane = t * W + i * width + c
-                    total += re[lane] * weights[2 * t] + im[lane] * weights[2 * t + 1]
-                k[c0 + c, t] = scale * total
-    for t0 in range(0, further, BLOCK):
-        for c in range(width):
-            for s in range(t0, min(t0 + BLOCK, further)):
-                total = 0.0
-                t = points - 1 - s
-                for i in range(rows):
-                    lane = t * W + i * width + c
-                    total += re[lane] * weights[2 * t + 1] - im[lane] * weights[2 * t]
-                ahead[c0 + c, s] = scale * total
+    scale = splat(z.dtype.type(1 / points))
+    for begin in range(0, points, near):
+        end = begin + near
+        row = begin // near * (pitch - near)
+        for t0 in range(begin, min(end, causal), BLOCK):
+            some = min(BLOCK, end - t0, causal - t0)
+            for t in range(t0, t0 + some):
+                store(block, (t - t0) * W, scale * _real(z, 2 * W * (row + t), weights, t))
+            _sum(block, channels, rows, W)
+            for c in range(channels):
+                for j in range(some):
+                    k[c0 + c, t0 + j] = block[j * W + c]
+        for t0 in range(max(begin, points - further), end, BLOCK):
+            some = min(BLOCK, end - t0)
+            for t in range(t0, t0 + some):
+                store(block, (t - t0) * W, scale * _imaginary(z, 2 * W * (row + t), weights, t))
+            _sum(block, channels, rows, W)
+            for c in range(channels):
+                for j in range(some):
+                    ahead[c0 + c, points - 1 - t0 - j] = block[j * W + c]
 
 
 @native
 @no_type_check
-def _multiply(xr, xi, kr, ki, W):
-    """X <- x k."""
-    for i in range(0, xr.size, W):
-        ar, ai, br, bi = load(xr, i), load(xi, i), load(kr, i), load(ki, i)
-        store(xr, i, ar * br - ai * bi), store(xi, i, ar * bi + ai * br)
+def _sum(block, channels, rows, W):
+    """Add what belongs to the same channel in further rows to the first."""
+    for begin in range(0, BLOCK * W, W):
+        for lane in range(begin + rows * channels - 1, begin + channels - 1, -1):
+            block[lane - channels] += block[lane]
 
 
 @native
 @no_type_check
-def _multiply_conjugate(xr, xi, kr, ki, W):
-    """X <- x conj(k)."""
-    for i in range(0, xr.size, W):
-        ar, ai, br, bi = load(xr, i), load(xi, i), load(kr, i), load(ki, i)
-        store(xr, i, ar * br + ai * bi), store(xi, i, ai * br - ar * bi)
+def _multiply(x, k, begin, end):
+    """X <- x k, of rows begin..end."""
+    W = width(x)
+    for i in range(2 * W * begin, 2 * W * end, 2 * W):
+        ar, ai, br, bi = load(x, i), load(x, i + W), load(k, i), load(k, i + W)
+        store(x, i, ar * br - ai * bi), store(x, i + W, ar * bi + ai * br)
 
 
 @native
 @no_type_check
-def _accumulate_conjugate(sr, si, xr, xi, kr, ki, W):
-    """S <- s + x conj(k)."""
-    for i in range(0, xr.size, W):
-        ar, ai, br, bi = load(xr, i), load(xi, i), load(kr, i), load(ki, i)
-        store(sr, i, load(sr, i) + ar * br + ai * bi), store(si, i, load(si, i) + ai * br - ar * bi)
+def _correlate(s, g, u, k, begin, end):
+    """S <- s + g conj(u) and g <- g conj(k), of rows begin..end."""
+    W = width(s)
+    for i in range(2 * W * begin, 2 * W * end, 2 * W):
+        gr, gi, ur, ui, kr, ki = load(g, i), load(g, i + W), load(u, i), load(u, i + W), load(k, i), load(k, i + W)
+        store(s, i, load(s, i) + gr * ur + gi * ui), store(s, i + W, load(s, i + W) + gi * ur - gr * ui)
+        store(g, i, gr * kr + gi * ki), store(g, i + W, gi * kr - gr * ki)
 
 
 @native
 @no_type_check
-def _tile(job, parts, batch, channels, W):
-    """A job's first channel and number of channels, rows side by side, and first and last row."""
+def _correlate_once(u, g, k, begin, end):
+    """U <- g conj(u) and g <- g conj(k), of rows begin..end."""
+    W = width(u)
+    for i in range(2 * W * begin, 2 * W * end, 2 * W):
+        gr, gi, ur, ui, kr, ki = load(g, i), load(g, i + W), load(u, i), load(u, i + W), load(k, i), load(k, i + W)
+        store(u, i, gr * ur + gi * ui), store(u, i + W, gi * ur - gr * ui)
+        store(g, i, gr * kr + gi * ki), store(g, i + W, gi * kr - gr * ki)
+
+
+@native
+@no_type_check
+def far_read(x, strides, tile, length, z, plan, block):
+    """Weighted samples of a tile, and the far passes of their transform."""
+    weights, factors, passes, layout = plan
+    _, near, _, columns, _ = layout
+    for column in range(0, near, columns):
+        some = min(columns, near - column)
+        _read(x, strides, tile, length, column, some, weights, z, layout, block)
+        far_down(z, column, some, factors, passes, layout)
+
+
+@native
+@no_type_check
+def far_write(y, strides, tile, length, z, plan, block):
+    """The far passes of an inverse transform, and the samples that it consists of."""
+    weights, factors, passes, layout = plan
+    _, near, _, columns, _ = layout
+    for column in range(0, near, columns):
+        some = min(columns, near - column)
+        far_up(z, column, some, factors, passes, layout)
+        _write(y, strides, tile, length, column, some, weights, z, layout, block)
+
+
+@native
+@no_type_check
+def filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, plan, block):
+    """Convolve the rows of a tile with the kernels whose spectrum is k."""
+    _, factors, passes, layout = plan
+    groups, near, pitch, _, _ = layout
+    row, rows, c0, channels = tile
+    while row < end:
+        some = row, min(rows, end - row), c0, channels
+        far_read(u, u_strides, some, length, z, plan, block)
+        for g in range(groups):
+            near_down(z, g, factors, passes, layout)
+            _multiply(z, k, g * pitch, g * pitch + near)
+            near_up(z, g, factors, passes, layout)
+        far_write(y, y_strides, some, length, z, plan, block)
+        row += rows
+
+
+@native
+@no_type_check
+def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, plan, block, once):
+    """The adjoint of ``filter_rows`` in u, and in s the spectrum of the gradient of its kernels.
+
+    ``once`` says that rows fit side by side, and then the spectrum of the gradient takes the place of that of u, in x.
+    """
+    _, factors, passes, layout = plan
+    groups, near, pitch, _, _ = layout
+    row, rows, c0, channels = tile
+    if not once:
+        clear(s, 0, 2 * groups * pitch, width(s))
+    while row < end:
+        some = row, min(rows, end - row), c0, channels
+        far_read(gy, gy_strides, some, length, z, plan, block)
+        far_read(u, u_strides, some, length, x, plan, block)
+        for g in range(groups):
+            near_down(z, g, factors, passes, layout)
+            near_down(x, g, factors, passes, layout)
+            if once:
+                _correlate_once(x, z, k, g * pitch, g * pitch + near)
+            else:
+                _correlate(s, z, x, k, g * pitch, g * pitch + near)
+            near_up(z, g, factors, passes, layout)
+        far_write(gu, gu_strides, some, length, z, plan, block)
+        row += rows
+
+
+@native
+@no_type_check
+def tile_of(job, parts, batch, channels, W):
+    """A job's tile, and where its rows end."""
     rows = max(W // channels, 1)
     c0 = job // parts * W
     groups = (batch + rows - 1) // rows
     part = job % parts
-    return (
-        c0,
-        min(W, channels - c0),
-        rows,
-        groups * part // parts * rows,
-        min(groups * (part + 1) // parts * rows, batch),
-    )
+    tile = groups * part // parts * rows, rows, c0, min(W, channels - c0)
+    return tile, min(groups * (part + 1) // parts * rows, batch)
 
 
 @native
 @no_type_check
-def convolve(u, u_layout, k, ahead, y, y_layout, sizes, plan, work, first, last):
+def convolve(u, u_strides, k, ahead, y, y_strides, sizes, plan, work, first, last):
     """y_t = sum_s k_s u_(t-s) + sum_s ahead_s u_(t+1+s)."""
-    batch, length, channels, parts, W = sizes
-    weights, factors, passes = plan
-    size = work.size // 4
-    re, im, kr, ki = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
+    batch, length, channels, parts = sizes
+    weights, factors, passes, layout = plan
+    size = work.size // 2
+    z, spectrum = work[:size], work[size:]
+    block = np.empty(BLOCK * width(work), work.dtype)
     for job in range(first, last):
-        c0, width, rows, row, end = _tile(job, parts, batch, channels, W)
-        _read_kernel(k, ahead, rows, c0, width, length, weights, kr, ki, W)
-        transform(kr, ki, passes, factors, W)
-        while row < end:
-            side = min(rows, end - row)
-            _read(u, u_layout, row, side, c0, width, length, weights, re, im, W)
-            transform(re, im, passes, factors, W)
-            _multiply(re, im, kr, ki, W)
-            transform_back(re, im, passes, factors, W)
-            _write(y, y_layout, row, side, c0, width, length, weights, re, im, W)
-            row += side
+        tile, end = tile_of(job, parts, batch, channels, width(work))
+        _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
+        transform(spectrum, factors, passes, layout)
+        filter_rows(u, u_strides, y, y_strides, tile, end, length, z, spectrum, plan, block)
 
 
 @native
 @no_type_check
-def backward(gy, gy_layout, u, u_layout, k, ahead, gu, gu_layout, gk, ga, sizes, plan, work, first, last):
+def backward(gy, gy_strides, u, u_strides, k, ahead, gu, gu_strides, gk, ga, sizes, plan, work, first, last):
     """The adjoint of ``convolve`` in u, and of its kernels: gu, and for each part of the batch gk and ga."""
-    batch, length, channels, parts, W = sizes
-    weights, factors, passes = plan
-    size = work.size // 8
-    re, im, kr, ki = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size : 4 * size]
-    ur, ui, sr, si = work[4 * size : 5 * size], work[5 * size : 6 * size], work[6 * size : 7 * size], work[7 * size :]
+    batch, length, channels, parts = sizes
+    weights, factors, passes, layout = plan
+    size = work.size // 4
+    z, x, spectrum, s = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
+    block = np.empty(BLOCK * width(work), work.dtype)
     for job in range(first, last):
-        c0, width, rows, row, end = _tile(job, parts, batch, channels, W)
-        _read_kernel(k, ahead, rows, c0, width, length, weights, kr, ki, W)
-        transform(kr, ki, passes, factors, W)
-        sr[:], si[:] = 0, 0
-        while row < end:
-            side = min(rows, end - row)
-            _read(gy, gy_layout, row, side, c0, width, length, weights, re, im, W)
-            transform(re, im, passes, factors, W)
-            _read(u, u_layout, row, side, c0, width, length, weights, ur, ui, W)
-            transform(ur, ui, passes, factors, W)
-            _accumulate_conjugate(sr, si, re, im, ur, ui, W)
-            _multiply_conjugate(re, im, kr, ki, W)
-            transform_back(re, im, passes, factors, W)
-            _write(gu, gu_layout, row, side, c0, width, length, weights, re, im, W)
-            row += side
-        transform_back(sr, si, passes, factors, W)
+        tile, end = tile_of(job, parts, batch, channels, width(work))
+        _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
+        transform(spectrum, factors, passes, layout)
+        correlate_rows(
+            gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, spectrum, s, plan, block, False
+        )
+        transform_back(s, factors, passes, layout)
         part = job % parts
-        _write_kernel(gk[part], ga[part], rows, c0, width, length, weights, sr, si, W)
+        _write_kernel(gk[part], ga[part], tile, length, weights, s, layout, block)

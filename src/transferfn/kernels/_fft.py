@@ -1,7 +1,7 @@
 """Convolution by FFTs over SIMD lanes, as Numba loops. Imported on first use.
 
 Lanes are channels side by side (and batch rows, where there are few channels), so that no element of a transform ever
-moves between lanes: the arrays of a job are ``M`` rows of ``W`` lanes, real and imaginary parts apart.
+moves between lanes. An element is a row of the work space: a register of real and one of imaginary parts.
 
 Two real signals of L <= M samples are multiplied as polynomials modulo z^M - i: the samples are weighted by w^j, with
 w^M = i, and transformed by a complex FFT of M points. The product of degree 2 M - 2 comes back with its first M
@@ -9,23 +9,36 @@ coefficients as real and the others as imaginary parts, so that nothing is padde
 looks ahead has coefficients at negative powers, z^-s = -i z^(M-s), which land in the imaginary part, too.
 
 The forward transform decimates in frequency and the inverse in time, so that spectra stay in permuted order and nothing
-is ever reordered. M is 2^k, 3 * 2^k or 5 * 2^k.
+is ever reordered. M is a product of 2, 3 and 5.
+
+The M elements are a matrix of ``groups`` times ``near``, element g * near + j in row g * pitch + j: an odd pitch keeps
+the elements of a column out of each other's way in the cache. The far passes mix the groups and run over a few columns
+at once, the near passes over one group at a time: both stay in the nearest cache, and so does what comes before and
+after them there, so that a convolution goes through its work space three times in all. It pays to call
+``far_down``, ``near_down``, ``near_up`` and ``far_up`` in that manner; the whole transforms are for where it does not.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import no_type_check
 
 import numpy as np
 
-from transferfn.kernels._compile import native
-from transferfn.kernels._simd import load, splat, store
+from transferfn.kernels._compile import inline, native
+from transferfn.kernels._simd import load, splat, spread, store, width
 
-LEAF = 256  # rows of a block whose remaining passes run in the nearest cache
+NEAREST = 384  # rows that fit the nearest cache
+RUN = 8  # columns at once, at least: short runs through memory cost more than a cache that is less near
 
 
-def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights, twiddle factors of every pass one after the other, and each pass' radix, size and offset.
+def tables(
+    points: int, dtype: type
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int, int]]:
+    """Weights, twiddle factors of every pass one after the other, each pass' radix, size and offset, and the layout.
+
+    The layout is the number of groups, of elements near in each, of rows from one group to the next, of columns that
+    fit the nearest cache, and of far passes.
 
     Args:
         points: M.
@@ -33,176 +46,125 @@ def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """
     j = np.arange(points)
     weights = np.exp(0.5j * np.pi * j / points)
+    radices = _radices(points)
+    far = next(p for p in range(len(radices) + 1) if prod(radices[p:]) <= NEAREST)
+    near = prod(radices[far:])
     factors, passes, offset, size = [], [], 0, points
-    while size > 1:
-        radix = next(r for r in (3, 5, 4, 2) if size % r == 0)
+    for radix in radices:
         powers = np.exp(-2j * np.pi * np.outer(np.arange(size // radix), np.arange(1, radix)) / size)
         passes.append((radix, size, offset))
         factors.append(powers)
         offset += 2 * powers.size
         size //= radix
     flat = np.concatenate([p.ravel() for p in factors]) if factors else np.empty(0, complex)
-    return _interleaved(weights, dtype), _interleaved(flat, dtype), np.array(passes, np.int64).reshape(-1, 3)
+    groups = points // near
+    columns = min(max(NEAREST // groups, RUN), near) if far else near
+    layout = groups, near, near + 1 - near % 2 if far else near, columns, far
+    return _interleaved(weights, dtype), _interleaved(flat, dtype), np.array(passes, np.int64).reshape(-1, 3), layout
+
+
+def _radices(points: int) -> list[int]:
+    """Passes with a single radix 2 or 4 first: the last one needs no twiddle factors, best in the largest."""
+    odd = []
+    for radix in (3, 5):
+        while points % radix == 0:
+            odd.append(radix)
+            points //= radix
+    twos = points.bit_length() - 1
+    return odd + [2] * (twos % 2) + [4] * (twos // 2)
 
 
 def _interleaved(z: np.ndarray, dtype: type) -> np.ndarray:
     return np.ascontiguousarray(z, np.complex128).view(np.float64).astype(dtype)
 
 
-@native
+@inline
 @no_type_check
-def _product(xr, xi, wr, wi):
+def _get(z, row):
+    i = 2 * row * width(z)
+    return load(z, i), load(z, i + width(z))
+
+
+@inline
+@no_type_check
+def _put(z, row, re, im):
+    i = 2 * row * width(z)
+    store(z, i, re), store(z, i + width(z), im)
+
+
+@inline
+@no_type_check
+def _turned(z, row):
+    """Imaginary and real part, of which a transform is the inverse transform of the real and the imaginary part."""
+    i = 2 * row * width(z)
+    return load(z, i + width(z)), load(z, i)
+
+
+@inline
+@no_type_check
+def _put_turned(z, row, im, re):
+    i = 2 * row * width(z)
+    store(z, i, re), store(z, i + width(z), im)
+
+
+@inline
+@no_type_check
+def _times(x, factors, k):
+    """The product with a twiddle factor."""
+    xr, xi = x
+    wr, wi = spread(factors, k), spread(factors, k + 1)
     return xr * wr - xi * wi, xr * wi + xi * wr
 
 
-@native
+@inline
 @no_type_check
-def _dft3(ar, ai, br, bi, cr, ci, half, sine):
+def _dft2(a, b):
+    return (a[0] + b[0], a[1] + b[1]), (a[0] - b[0], a[1] - b[1])
+
+
+@inline
+@no_type_check
+def _dft3(a, b, c, half, sine):
+    (ar, ai), (br, bi), (cr, ci) = a, b, c
     tr, ti = br + cr, bi + ci
     mr, mi = ar - half * tr, ai - half * ti
     sr, si = sine * (br - cr), sine * (bi - ci)
-    return ar + tr, ai + ti, mr + si, mi - sr, mr - si, mi + sr
+    return (ar + tr, ai + ti), (mr + si, mi - sr), (mr - si, mi + sr)
 
 
-@native
+@inline
 @no_type_check
-def _dft4(ar, ai, br, bi, cr, ci, dr, di):
+def _dft4(a, b, c, d):
+    (ar, ai), (br, bi), (cr, ci), (dr, di) = a, b, c, d
     er, ei, fr, fi = ar + cr, ai + ci, br + dr, bi + di
     gr, gi, hr, hi = ar - cr, ai - ci, br - dr, bi - di
-    return er + fr, ei + fi, gr + hi, gi - hr, er - fr, ei - fi, gr - hi, gi + hr
+    return (er + fr, ei + fi), (gr + hi, gi - hr), (er - fr, ei - fi), (gr - hi, gi + hr)
 
 
-@native
+@inline
 @no_type_check
-def _dft5(ar, ai, br, bi, cr, ci, dr, di, er, ei, c1, c2, s1, s2):
+def _dft5(a, b, c, d, e, c1, c2, s1, s2):
+    (ar, ai), (br, bi), (cr, ci), (dr, di), (er, ei) = a, b, c, d, e
     pr, pi, qr, qi = br + er, bi + ei, cr + dr, ci + di
     mr, mi, nr, ni = br - er, bi - ei, cr - dr, ci - di
     fr, fi = ar + c1 * pr + c2 * qr, ai + c1 * pi + c2 * qi
     gr, gi = ar + c2 * pr + c1 * qr, ai + c2 * pi + c1 * qi
     hr, hi = s1 * mr + s2 * nr, s1 * mi + s2 * ni
     kr, ki = s2 * mr - s1 * nr, s2 * mi - s1 * ni
-    return ar + pr + qr, ai + pi + qi, fr + hi, fi - hr, gr + ki, gi - kr, gr - ki, gi + kr, fr - hi, fi + hr
+    return (ar + pr + qr, ai + pi + qi), (fr + hi, fi - hr), (gr + ki, gi - kr), (gr - ki, gi + kr), (fr - hi, fi + hr)
 
 
-@native
+@inline
 @no_type_check
-def _down(re, im, begin, radix, size, at, factors, W):
-    """A pass that decimates in frequency: small transforms, then twiddle factors."""
-    step = size // radix
-    far = step * W
-    if radix == 4:
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1, i2, i3 = i0 + far, i0 + 2 * far, i0 + 3 * far
-            k = at + 6 * j
-            ar, ai, br, bi, cr, ci, dr, di = _dft4(
-                load(re, i0), load(im, i0), load(re, i1), load(im, i1),
-                load(re, i2), load(im, i2), load(re, i3), load(im, i3),
-            )  # fmt: skip
-            br, bi = _product(br, bi, splat(factors[k]), splat(factors[k + 1]))
-            cr, ci = _product(cr, ci, splat(factors[k + 2]), splat(factors[k + 3]))
-            dr, di = _product(dr, di, splat(factors[k + 4]), splat(factors[k + 5]))
-            store(re, i0, ar), store(im, i0, ai), store(re, i1, br), store(im, i1, bi)
-            store(re, i2, cr), store(im, i2, ci), store(re, i3, dr), store(im, i3, di)
-    elif radix == 2:
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1 = i0 + far
-            k = at + 2 * j
-            ar, ai, br, bi = load(re, i0), load(im, i0), load(re, i1), load(im, i1)
-            store(re, i0, ar + br), store(im, i0, ai + bi)
-            br, bi = _product(ar - br, ai - bi, splat(factors[k]), splat(factors[k + 1]))
-            store(re, i1, br), store(im, i1, bi)
-    elif radix == 3:
-        half, sine = splat(re.dtype.type(0.5)), splat(re.dtype.type(np.sqrt(0.75)))
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1, i2 = i0 + far, i0 + 2 * far
-            k = at + 4 * j
-            ar, ai, br, bi, cr, ci = _dft3(
-                load(re, i0), load(im, i0), load(re, i1), load(im, i1), load(re, i2), load(im, i2), half, sine
-            )
-            br, bi = _product(br, bi, splat(factors[k]), splat(factors[k + 1]))
-            cr, ci = _product(cr, ci, splat(factors[k + 2]), splat(factors[k + 3]))
-            store(re, i0, ar), store(im, i0, ai), store(re, i1, br), store(im, i1, bi)
-            store(re, i2, cr), store(im, i2, ci)
-    else:
-        c1, c2, s1, s2 = _fifths(re)
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1, i2, i3, i4 = i0 + far, i0 + 2 * far, i0 + 3 * far, i0 + 4 * far
-            k = at + 8 * j
-            ar, ai, br, bi, cr, ci, dr, di, er, ei = _dft5(
-                load(re, i0), load(im, i0), load(re, i1), load(im, i1), load(re, i2), load(im, i2),
-                load(re, i3), load(im, i3), load(re, i4), load(im, i4), c1, c2, s1, s2,
-            )  # fmt: skip
-            br, bi = _product(br, bi, splat(factors[k]), splat(factors[k + 1]))
-            cr, ci = _product(cr, ci, splat(factors[k + 2]), splat(factors[k + 3]))
-            dr, di = _product(dr, di, splat(factors[k + 4]), splat(factors[k + 5]))
-            er, ei = _product(er, ei, splat(factors[k + 6]), splat(factors[k + 7]))
-            store(re, i0, ar), store(im, i0, ai), store(re, i1, br), store(im, i1, bi)
-            store(re, i2, cr), store(im, i2, ci), store(re, i3, dr), store(im, i3, di)
-            store(re, i4, er), store(im, i4, ei)
+def _thirds(z):
+    kind = z.dtype.type
+    return splat(kind(0.5)), splat(kind(np.sqrt(0.75)))
 
 
-@native
+@inline
 @no_type_check
-def _up(re, im, begin, radix, size, at, factors, W):
-    """A pass that decimates in time: twiddle factors, then small transforms."""
-    step = size // radix
-    far = step * W
-    if radix == 4:
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1, i2, i3 = i0 + far, i0 + 2 * far, i0 + 3 * far
-            k = at + 6 * j
-            br, bi = _product(load(re, i1), load(im, i1), splat(factors[k]), splat(factors[k + 1]))
-            cr, ci = _product(load(re, i2), load(im, i2), splat(factors[k + 2]), splat(factors[k + 3]))
-            dr, di = _product(load(re, i3), load(im, i3), splat(factors[k + 4]), splat(factors[k + 5]))
-            ar, ai, br, bi, cr, ci, dr, di = _dft4(load(re, i0), load(im, i0), br, bi, cr, ci, dr, di)
-            store(re, i0, ar), store(im, i0, ai), store(re, i1, br), store(im, i1, bi)
-            store(re, i2, cr), store(im, i2, ci), store(re, i3, dr), store(im, i3, di)
-    elif radix == 2:
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1 = i0 + far
-            k = at + 2 * j
-            ar, ai = load(re, i0), load(im, i0)
-            br, bi = _product(load(re, i1), load(im, i1), splat(factors[k]), splat(factors[k + 1]))
-            store(re, i0, ar + br), store(im, i0, ai + bi), store(re, i1, ar - br), store(im, i1, ai - bi)
-    elif radix == 3:
-        half, sine = splat(re.dtype.type(0.5)), splat(re.dtype.type(np.sqrt(0.75)))
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1, i2 = i0 + far, i0 + 2 * far
-            k = at + 4 * j
-            br, bi = _product(load(re, i1), load(im, i1), splat(factors[k]), splat(factors[k + 1]))
-            cr, ci = _product(load(re, i2), load(im, i2), splat(factors[k + 2]), splat(factors[k + 3]))
-            ar, ai, br, bi, cr, ci = _dft3(load(re, i0), load(im, i0), br, bi, cr, ci, half, sine)
-            store(re, i0, ar), store(im, i0, ai), store(re, i1, br), store(im, i1, bi)
-            store(re, i2, cr), store(im, i2, ci)
-    else:
-        c1, c2, s1, s2 = _fifths(re)
-        for j in range(step):
-            i0 = (begin + j) * W
-            i1, i2, i3, i4 = i0 + far, i0 + 2 * far, i0 + 3 * far, i0 + 4 * far
-            k = at + 8 * j
-            br, bi = _product(load(re, i1), load(im, i1), splat(factors[k]), splat(factors[k + 1]))
-            cr, ci = _product(load(re, i2), load(im, i2), splat(factors[k + 2]), splat(factors[k + 3]))
-            dr, di = _product(load(re, i3), load(im, i3), splat(factors[k + 4]), splat(factors[k + 5]))
-            er, ei = _product(load(re, i4), load(im, i4), splat(factors[k + 6]), splat(factors[k + 7]))
-            ar, ai, br, bi, cr, ci, dr, di, er, ei = _dft5(
-                load(re, i0), load(im, i0), br, bi, cr, ci, dr, di, er, ei, c1, c2, s1, s2
-            )
-            store(re, i0, ar), store(im, i0, ai), store(re, i1, br), store(im, i1, bi)
-            store(re, i2, cr), store(im, i2, ci), store(re, i3, dr), store(im, i3, di)
-            store(re, i4, er), store(im, i4, ei)
-
-
-@native
-@no_type_check
-def _fifths(re):
-    kind = re.dtype.type
+def _fifths(z):
+    kind = z.dtype.type
     return (
         splat(kind(np.cos(0.4 * np.pi))), splat(kind(np.cos(0.8 * np.pi))),
         splat(kind(np.sin(0.4 * np.pi))), splat(kind(np.sin(0.8 * np.pi))),
@@ -211,49 +173,171 @@ def _fifths(re):
 
 @native
 @no_type_check
-def _near(passes):
-    """The first pass whose blocks fit a leaf, and the size of a leaf."""
-    for p in range(len(passes)):
-        if passes[p, 1] <= LEAF:
-            return p, passes[p, 1]
-    return len(passes), 1
+def _down(z, row, blocks, hop, count, step, radix, factors, at):
+    """Decimate in frequency, small transforms of rows ``step`` apart and then twiddle factors.
+
+    The rows are ``count`` consecutive ones, whose factors begin at ``at``, in each of ``blocks``, ``hop`` rows apart.
+    """
+    for block in range(blocks):
+        begin = row + block * hop
+        if radix == 4 and step == 1:
+            a, b, c, d = _dft4(_get(z, begin), _get(z, begin + 1), _get(z, begin + 2), _get(z, begin + 3))
+            _put(z, begin, *a), _put(z, begin + 1, *b), _put(z, begin + 2, *c), _put(z, begin + 3, *d)
+        elif radix == 4:
+            for j in range(count):
+                i0 = begin + j
+                i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
+                k = at + 6 * j
+                a, b, c, d = _dft4(_get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3))
+                _put(z, i0, *a), _put(z, i1, *_times(b, factors, k))
+                _put(z, i2, *_times(c, factors, k + 2)), _put(z, i3, *_times(d, factors, k + 4))
+        elif radix == 2:
+            for j in range(count):
+                i0, i1 = begin + j, begin + j + step
+                a, b = _dft2(_get(z, i0), _get(z, i1))
+                _put(z, i0, *a), _put(z, i1, *_times(b, factors, at + 2 * j))
+        elif radix == 3:
+            half, sine = _thirds(z)
+            for j in range(count):
+                i0 = begin + j
+                i1, i2 = i0 + step, i0 + 2 * step
+                k = at + 4 * j
+                a, b, c = _dft3(_get(z, i0), _get(z, i1), _get(z, i2), half, sine)
+                _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
+        else:
+            c1, c2, s1, s2 = _fifths(z)
+            for j in range(count):
+                i0 = begin + j
+                i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
+                k = at + 8 * j
+                a, b, c, d, e = _dft5(
+                    _get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), c1, c2, s1, s2
+                )
+                _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
+                _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
 
 
 @native
 @no_type_check
-def _leaf_down(re, im, begin, leaf, first, last, passes, factors, W):
-    for p in range(first, last):
+def _up(z, row, blocks, hop, count, step, radix, factors, at):
+    """Decimate in time, inversely: twiddle factors and then small transforms, of the rows of ``_down``."""
+    for block in range(blocks):
+        begin = row + block * hop
+        if radix == 4 and step == 1:
+            a, b, c, d = _dft4(
+                _turned(z, begin), _turned(z, begin + 1), _turned(z, begin + 2), _turned(z, begin + 3)
+            )
+            _put_turned(z, begin, *a), _put_turned(z, begin + 1, *b)
+            _put_turned(z, begin + 2, *c), _put_turned(z, begin + 3, *d)
+        elif radix == 4:
+            for j in range(count):
+                i0 = begin + j
+                i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
+                k = at + 6 * j
+                a, b, c, d = _dft4(
+                    _turned(z, i0), _times(_turned(z, i1), factors, k),
+                    _times(_turned(z, i2), factors, k + 2), _times(_turned(z, i3), factors, k + 4),
+                )  # fmt: skip
+                _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c), _put_turned(z, i3, *d)
+        elif radix == 2:
+            for j in range(count):
+                i0, i1 = begin + j, begin + j + step
+                a, b = _dft2(_turned(z, i0), _times(_turned(z, i1), factors, at + 2 * j))
+                _put_turned(z, i0, *a), _put_turned(z, i1, *b)
+        elif radix == 3:
+            half, sine = _thirds(z)
+            for j in range(count):
+                i0 = begin + j
+                i1, i2 = i0 + step, i0 + 2 * step
+                k = at + 4 * j
+                a, b, c = _dft3(
+                    _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
+                    half, sine,
+                )  # fmt: skip
+                _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
+        else:
+            c1, c2, s1, s2 = _fifths(z)
+            for j in range(count):
+                i0 = begin + j
+                i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
+                k = at + 8 * j
+                a, b, c, d, e = _dft5(
+                    _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
+                    _times(_turned(z, i3), factors, k + 4), _times(_turned(z, i4), factors, k + 6), c1, c2, s1, s2,
+                )  # fmt: skip
+                _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
+                _put_turned(z, i3, *d), _put_turned(z, i4, *e)
+
+
+@native
+@no_type_check
+def far_down(z, column, columns, factors, passes, layout):
+    """The first passes of a transform, on a few columns of all groups."""
+    groups, near, pitch, _, far = layout
+    size = groups
+    for p in range(far):
+        radix, _, at = passes[p]
+        step = size // radix
+        for q in range(step):
+            k = at + 2 * (radix - 1) * (q * near + column)
+            _down(z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k)
+        size = step
+
+
+@native
+@no_type_check
+def near_down(z, group, factors, passes, layout):
+    """The last passes of a transform, on one group, into permuted order."""
+    _, near, pitch, _, far = layout
+    for p in range(far, len(passes)):
         radix, size, at = passes[p]
-        for block in range(begin, begin + leaf, size):
-            _down(re, im, block, radix, size, at, factors, W)
+        step = size // radix
+        _down(z, group * pitch, near // size, size, step, step, radix, factors, at)
 
 
 @native
 @no_type_check
-def transform(re, im, passes, factors, W):
-    """The transform of M rows, in place, into permuted order. Depth first: a block is finished while it is near."""
-    points = re.size // W
-    near, leaf = _near(passes)
-    for begin in range(0, points, leaf):
-        for p in range(near):
-            radix, size, at = passes[p]
-            if begin % size == 0:
-                _down(re, im, begin, radix, size, at, factors, W)
-        _leaf_down(re, im, begin, leaf, near, len(passes), passes, factors, W)
+def near_up(z, group, factors, passes, layout):
+    """The first passes of an inverse transform, times M, on one group."""
+    _, near, pitch, _, far = layout
+    for p in range(len(passes) - 1, far - 1, -1):
+        radix, size, at = passes[p]
+        step = size // radix
+        _up(z, group * pitch, near // size, size, step, step, radix, factors, at)
 
 
 @native
 @no_type_check
-def transform_back(re, im, passes, factors, W):
-    """The inverse times M, in place, from permuted order: the passes upwards, real and imaginary parts swapped."""
-    points = re.size // W
-    near, leaf = _near(passes)
-    for begin in range(0, points, leaf):
-        for p in range(len(passes) - 1, near - 1, -1):
-            radix, size, at = passes[p]
-            for block in range(begin, begin + leaf, size):
-                _up(im, re, block, radix, size, at, factors, W)
-        for p in range(near - 1, -1, -1):
-            radix, size, at = passes[p]
-            if (begin + leaf) % size == 0:
-                _up(im, re, begin + leaf - size, radix, size, at, factors, W)
+def far_up(z, column, columns, factors, passes, layout):
+    """The last passes of an inverse transform, on a few columns of all groups."""
+    groups, near, pitch, _, far = layout
+    step = 1
+    for p in range(far - 1, -1, -1):
+        radix, _, at = passes[p]
+        size = step * radix
+        for q in range(step):
+            k = at + 2 * (radix - 1) * (q * near + column)
+            _up(z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k)
+        step = size
+
+
+@native
+@no_type_check
+def transform(z, factors, passes, layout):
+    """The transform, in place, into permuted order."""
+    groups, near, _, columns, _ = layout
+    for column in range(0, near, columns):
+        far_down(z, column, min(columns, near - column), factors, passes, layout)
+    for group in range(groups):
+        near_down(z, group, factors, passes, layout)
+
+
+@native
+@no_type_check
+def transform_back(z, factors, passes, layout):
+    """The inverse times M, in place, from permuted order."""
+    groups, near, _, columns, _ = layout
+    for group in range(groups):
+        near_up(z, group, factors, passes, layout)
+    for column in range(0, near, columns):
+        far_up(z, column, min(columns, near - column), factors, passes, layout)

@@ -112,13 +112,50 @@ def splat(typingctx, x):
     lanes = Lanes(x)
 
     def codegen(context, builder, sig, args):
-        vector = context.get_value_type(lanes)
-        anything = ir.Constant(vector, ir.Undefined)
-        first = builder.insert_element(anything, args[0], ir.Constant(ir.IntType(32), 0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
-        return builder.shuffle_vector(first, anything, everywhere)
+        return _everywhere(context, builder, lanes, args[0])
 
     return lanes(x), codegen
+
+
+def _everywhere(context: Any, builder: Any, lanes: Lanes, x: Any) -> Any:
+    anything = ir.Constant(context.get_value_type(lanes), ir.Undefined)
+    first = builder.insert_element(anything, x, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), [0] * lanes.width)
+    return builder.shuffle_vector(first, anything, zeros)
+
+
+@intrinsic
+def spread(typingctx, array, index):
+    """A register that holds an element of a contiguous array of one axis in every lane; the index is not checked.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Where to read.
+        index: Which element.
+    """
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return _everywhere(context, builder, lanes, builder.load(builder.gep(data, [args[1]])))
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def width(typingctx, array):
+    """How many elements of an array's type a register holds, a constant of the compiled loop.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Any array of float32 or float64.
+    """
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        return context.get_constant(types.intp, lanes.width)
+
+    return types.intp(array), codegen
 
 
 @intrinsic

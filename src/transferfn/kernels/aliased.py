@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import lanes, numpy, plan, workspace
+from transferfn.kernels.arrays import elements, lanes, numpy, plan, workspace
 
 Coefficients = Float[Tensor, "D n"]
 
@@ -58,7 +58,7 @@ def _aliased(b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
     from transferfn.kernels import _aliased as loops
 
     k = b.new_empty(b.shape[0], period)
-    _over_tiles(loops.kernels, (numpy(b), numpy(a), numpy(h0), k.numpy()), b, period, tiles=2)
+    _over_tiles(loops.kernels, (numpy(b), numpy(a), numpy(h0), k.numpy()), b, period, buffers=2)
     return k
 
 
@@ -73,7 +73,7 @@ def _gradients(gk: Tensor, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     from transferfn.kernels import _aliased as loops
 
     gb, ga = b.new_empty(b.shape), b.new_empty(b.shape)
-    _over_tiles(loops.gradients, (numpy(gk), numpy(b), numpy(a), gb.numpy(), ga.numpy()), b, gk.shape[1], tiles=1)
+    _over_tiles(loops.gradients, (numpy(gk), numpy(b), numpy(a), gb.numpy(), ga.numpy()), b, gk.shape[1], buffers=3)
     return gb, ga.unflatten(0, (a.shape[0], -1)).sum(1)
 
 
@@ -137,19 +137,25 @@ def _stacked(x: Tensor, axis: int | None, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _opposite(period: int, dtype: torch.dtype) -> Any:
+def opposite_rows(period: int, dtype: torch.dtype) -> Any:
+    """The row of the value at 1/z, for each row of a transform that holds the value at a root of unity z.
+
+    Args:
+        period: Number of points.
+        dtype: float32 or float64.
+    """
     from transferfn.kernels._aliased import opposite
 
-    return opposite(plan(period, dtype)[2])
+    return opposite(*plan(period, dtype)[2:])
 
 
-def _over_tiles(loop: Any, arrays: tuple[Any, ...], b: Tensor, period: int, *, tiles: int) -> None:
+def _over_tiles(loop: Any, arrays: tuple[Any, ...], b: Tensor, period: int, *, buffers: int) -> None:
     channels, width = b.shape[0], lanes(b)
-    table, partners = plan(period, b.dtype), _opposite(period, b.dtype)
+    table, partners = plan(period, b.dtype), opposite_rows(period, b.dtype)
 
     def work(first: int, last: int) -> None:
-        loop(*arrays, table, partners, workspace(4 * period * width, b.dtype), first, last)
+        loop(*arrays, table, partners, workspace(buffers * elements(table, width), b.dtype), first, last)
 
     if channels:
         flops = 10 * channels * period * int(np.log2(period) + 1)
-        threads.split(work, -(-channels // (tiles * width)), cost=flops)
+        threads.split(work, -(-channels // (2 * width)), cost=flops)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 KEPT = 1 << 23  # bytes of work space that a thread keeps for its next call; mapping memory anew is slow
+LINE = 64  # bytes of a line of the cache
 
 _kept = threading.local()
 
@@ -61,7 +62,9 @@ def _lanes(dtype: torch.dtype) -> int:
 
 
 def workspace(size: int, dtype: torch.dtype) -> Any:
-    """Uninitialised memory for the calling thread, the same at every call.
+    """Uninitialised memory for the calling thread, the same at every call, that begins with a line of the cache.
+
+    Registers that span two lines take twice the time.
 
     Args:
         size: Number of elements.
@@ -71,7 +74,8 @@ def workspace(size: int, dtype: torch.dtype) -> Any:
     count = size * np.dtype(kind).itemsize
     kept = getattr(_kept, "memory", None)
     if kept is None or kept.nbytes < count:
-        kept = np.empty(count, np.uint8)
+        kept = np.empty(count + LINE, np.uint8)
+        kept = kept[-kept.ctypes.data % LINE :][:count]
         if count <= KEPT:
             _kept.memory = kept
     return kept[:count].view(kind)
@@ -116,8 +120,8 @@ def smooth_numbers(least: int) -> list[int]:
 
 
 @lru_cache(maxsize=8)  # up to 32 MB each, at a million points
-def plan(points: int, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """Weights, twiddle factors and passes of a transform.
+def plan(points: int, dtype: torch.dtype) -> tuple[Any, ...]:
+    """Weights, twiddle factors, passes and layout of a transform.
 
     Args:
         points: Number of points, a product of 2, 3 and 5.
@@ -126,6 +130,17 @@ def plan(points: int, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     from transferfn.kernels._fft import tables
 
     return tables(points, numpy_type(dtype))
+
+
+def elements(table: tuple[Any, ...], width: int) -> int:
+    """How many numbers of work space a transform takes.
+
+    Args:
+        table: Its plan.
+        width: Numbers in a register.
+    """
+    groups, _, pitch, *_ = table[3]
+    return 2 * groups * pitch * width
 
 
 def into_channels(x: Tensor, axis: int | None, size: int, *, channel_axis: int) -> Tensor:

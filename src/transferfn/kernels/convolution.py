@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
+from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
 
 
 def convolution(
@@ -44,7 +44,7 @@ def _convolution(u: Tensor, k: Tensor, ahead: Tensor) -> Tensor:
     if not u.numel():
         return y
     arrays = (*flat(u), numpy(k), numpy(ahead), *flat(y))
-    _over_tiles(loops.convolve, arrays, u, _parts(u), buffers=4)
+    _over_tiles(loops.convolve, arrays, u, _parts(u), buffers=2)
     return y
 
 
@@ -63,7 +63,7 @@ def _backward(gy: Tensor, u: Tensor, k: Tensor, ahead: Tensor) -> tuple[Tensor, 
     gk, ga = k.new_zeros(parts, *k.shape), k.new_zeros(parts, *ahead.shape)
     if u.numel():
         arrays = (*flat(gy), *flat(u), numpy(k), numpy(ahead), *flat(gu), gk.numpy(), ga.numpy())
-        _over_tiles(loops.backward, arrays, u, parts, buffers=8)
+        _over_tiles(loops.backward, arrays, u, parts, buffers=4)
     return gu, gk.sum(0) if parts > 1 else gk[0].clone(), ga.sum(0) if parts > 1 else ga[0].clone()
 
 
@@ -160,11 +160,11 @@ def _parts(u: Tensor) -> int:
 def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, parts: int, *, buffers: int) -> None:
     batch, length, channels = u.shape
     width, points = lanes(u), fast_points(length)
-    sizes = (batch, length, channels, parts, width)
+    sizes = (batch, length, channels, parts)
     table = plan(points, u.dtype)
 
     def work(first: int, last: int) -> None:
-        loop(*arrays, sizes, table, workspace(buffers * points * width, u.dtype), first, last)
+        loop(*arrays, sizes, table, workspace(buffers * elements(table, width), u.dtype), first, last)
 
     flops = 10 * batch * channels * points * points.bit_length()
     threads.split(work, -(-channels // width) * parts, cost=flops)

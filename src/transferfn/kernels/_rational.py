@@ -1,0 +1,185 @@
+"""Filtering with rational transfer functions, from coefficients to output, as Numba loops. Imported on first use.
+
+A job samples the kernels of its tile of channels in float64, puts their first taps into the transform by which it
+convolves all its rows, and forgets them; backwards it samples them anew. Its work space is a few transforms: no kernel
+ever lies in memory as a whole.
+
+Coefficients have an axis of banks in front: the causal one and, if there are two, the one that looks ahead.
+"""
+
+from __future__ import annotations
+
+from typing import no_type_check
+
+import numpy as np
+
+from transferfn.kernels._aliased import far_kernels, kernel_gradients, unit_of
+from transferfn.kernels._compile import clear, inline, native
+from transferfn.kernels._convolve import BLOCK, correlate_rows, filter_rows, tile_of
+from transferfn.kernels._fft import far_down, far_up, transform, transform_back
+from transferfn.kernels._simd import load, splat, spread, store, where_less, width
+
+
+@native
+@no_type_check
+def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
+    """Finish kernels that lack the far passes, and add their weighted taps to k; those ahead are imaginary."""
+    _, factors, passes, (_, near, pitch, columns, _) = plan
+    weights, _, _, (_, signal_near, signal_pitch, _, _) = signal_plan
+    _, rows, c0, channels = tile
+    W = width(k)
+    groups, signal_groups = plan[3][0], signal_plan[3][0]
+    row_size = 2 * width(x)
+    period, points = groups * near, signal_groups * signal_near
+    taps = length - 1 if ahead else length
+    for c in range(row_size):
+        units[c] /= period
+    for column in range(0, near, columns):
+        some = min(columns, near - column)
+        far_up(x, column, some, factors, passes, plan[3])
+        for g in range(groups):
+            t0 = g * near + column
+            for t in range(t0, min(t0 + some, taps)):
+                at = row_size * (g * pitch + t - g * near)
+                for c in range(W):
+                    block[c] = x[at + c] * units[c]
+                if t == 0:
+                    for c in range(channels):
+                        block[c] = x[at + c] * units[c] + h0[c0 + c]
+                for c in range(channels, rows * channels):
+                    block[c] = block[c - channels]
+                tap = load(block, 0)
+                place = points - 1 - t if ahead else t
+                to = 2 * W * (place // signal_near * signal_pitch + place % signal_near)
+                re, im = spread(weights, 2 * place), spread(weights, 2 * place + 1)
+                if ahead:
+                    store(k, to, load(k, to) + tap * im), store(k, to + W, load(k, to + W) - tap * re)
+                else:
+                    store(k, to, tap * re), store(k, to + W, tap * im)
+
+
+@native
+@no_type_check
+def _spectrum(b, a, h0, tile, length, x, y, k, floors, units, plan, partners, signal_plan, block):
+    """The spectrum of a tile's kernels. With one bank, k may be y."""
+    _, factors, passes, layout = signal_plan
+    for bank in range(len(b)):
+        far_kernels(b[bank], a[bank], tile[2], tile[3], x, y, floors, units, plan, partners)
+        if bank == 0:
+            clear(k, 0, k.size // width(k), width(k))
+        _put_taps(x, units, h0[bank], k, bank == 1, tile, length, plan, signal_plan, block)
+    transform(k, factors, passes, layout)
+
+
+@inline
+@no_type_check
+def _gradient_of_tap(s, t, ahead, weights, points, near, pitch):
+    W = width(s)
+    place = points - 1 - t if ahead else t
+    at = 2 * W * (place // near * pitch + place % near)
+    re, im = load(s, at), load(s, at + W)
+    wr, wi = spread(weights, 2 * place), spread(weights, 2 * place + 1)
+    return re * wi - im * wr if ahead else re * wr + im * wi
+
+
+@native
+@no_type_check
+def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, block):
+    """Gradients of a tile's taps, summed over rows side by side and over their sizes, and the far passes of them."""
+    _, factors, passes, layout = plan
+    weights, _, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
+    groups, near, pitch, columns, _ = layout
+    _, rows, c0, channels = tile
+    W, lanes = width(s), width(z)
+    points = signal_groups * signal_near
+    taps = length - 1 if ahead else length
+    scale = splat(s.dtype.type(1 / points))
+    zero, nought = splat(z.dtype.type(0)), splat(s.dtype.type(0))
+    most = nought
+    for t in range(taps):
+        value = _gradient_of_tap(s, t, ahead, weights, points, signal_near, signal_pitch)
+        most = where_less(most, value, value, where_less(most, nought - value, nought - value, most))
+    store(block, 0, scale * most)
+    inverse = np.zeros(2 * lanes, z.dtype)
+    for c in range(channels):
+        largest = 0.0
+        for i in range(c, rows * channels, channels):
+            largest = max(largest, block[i])
+        sizes[c] = unit_of(largest, np.finfo(z.dtype).tiny)
+        inverse[c] = 1 / sizes[c] if sizes[c] != 0 else 0.0
+    for column in range(0, near, columns):
+        some = min(columns, near - column)
+        for g in range(groups):
+            t0 = g * near + column
+            end = max(min(t0 + some, taps), t0)
+            at = 2 * lanes * (g * pitch + column)
+            for i in range(at + 2 * lanes * (end - t0), at + 2 * lanes * some, lanes):
+                store(z, i, zero)
+            for t in range(t0, end):
+                value = scale * _gradient_of_tap(s, t, ahead, weights, points, signal_near, signal_pitch)
+                store(block, 0, value)
+                for c in range(rows * channels - 1, channels - 1, -1):
+                    block[c - channels] += block[c]
+                to = at + 2 * lanes * (t - t0)
+                if channels == 2 * lanes:
+                    for c in range(2 * lanes):
+                        z[to + c] = block[c] * inverse[c]
+                else:
+                    store(z, to, zero), store(z, to + lanes, zero)
+                    for c in range(channels):
+                        z[to + c] = block[c] * inverse[c]
+                if t == 0:
+                    for c in range(channels):
+                        gh0[c0 + c] = block[c]
+        far_down(z, column, some, factors, passes, layout)
+
+
+@native
+@no_type_check
+def convolve(u, u_strides, b, a, h0, y, y_strides, sizes, plans, work, first, last):
+    """Filter a signal by h0 + b/a, sampled at the roots of unity, and by what looks ahead."""
+    batch, length, channels, parts, buffers = sizes
+    plan, partners, signal_plan = plans
+    size = work.size // buffers
+    lanes = width(work)
+    x, y64, k = work[:size], work[size : 2 * size], work[(buffers - 1) * size :].view(u.dtype)
+    z = x.view(u.dtype)
+    W = width(k)
+    floors, units = np.zeros(4 * lanes, work.dtype), np.ones(2 * lanes, work.dtype)
+    block = np.empty(BLOCK * W, u.dtype)
+    for job in range(first, last):
+        tile, end = tile_of(job, parts, batch, channels, W)
+        _spectrum(b, a, h0, tile, length, x, y64, k, floors, units, plan, partners, signal_plan, block)
+        filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, signal_plan, block)
+
+
+@native
+@no_type_check
+def backward(gy, gy_strides, u, u_strides, b, a, h0, gu, gu_strides, gb, ga, gh0, sizes, plans, work, first, last):
+    """The adjoint of ``convolve`` in u, and for each part of the batch the gradients of the coefficients, a's a channel."""
+    batch, length, channels, parts, buffers = sizes
+    plan, partners, signal_plan = plans
+    _, factors, passes, layout = signal_plan
+    lanes = width(work)
+    size = work.size // buffers
+    w0, w1, w2, w3 = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[(buffers - 1) * size :]
+    single = len(b) == 1
+    z, s = w0.view(u.dtype), w3.view(u.dtype)  # with three buffers, where every job has one row, s is x
+    k, x = (w1 if single else w2).view(u.dtype), (w2 if single else w1).view(u.dtype)
+    W = width(z)
+    floors, units, scales = np.zeros(4 * lanes, work.dtype), np.ones(2 * lanes, work.dtype), np.ones(2 * lanes, work.dtype)
+    block = np.empty(BLOCK * W, u.dtype)
+    for job in range(first, last):
+        tile, end = tile_of(job, parts, batch, channels, W)
+        part = job % parts
+        _spectrum(b, a, h0, tile, length, w0, w1, k, floors, units, plan, partners, signal_plan, block)
+        correlate_rows(
+            gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, signal_plan, block, buffers == 3
+        )
+        transform_back(s, factors, passes, layout)
+        for bank in range(len(b)):
+            _take_gradients(s, bank == 1, tile, length, w0, scales, gh0[part, bank], plan, signal_plan, block)
+            kernel_gradients(
+                b[bank], a[bank], tile[2], tile[3], w0, w1, w2, gb[part, bank], ga[part, bank],
+                floors, scales, units, plan, partners,
+            )  # fmt: skip
