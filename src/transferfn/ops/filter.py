@@ -11,6 +11,7 @@ from torch.nn.functional import dropout, pad
 from transferfn.core.convert import LARGEST_SOLVE, untruncate
 from transferfn.core.kernel import damped_response, impulse_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
+from transferfn.kernels.rational import rational_convolution
 from transferfn.kernels.recurrence import recurrence
 from transferfn.kernels.response import untruncated
 from transferfn.ops.boundaries import (
@@ -23,7 +24,7 @@ from transferfn.ops.boundaries import (
     values_are_hidden,
 )
 from transferfn.ops.cost import fft_cost, scan_cost
-from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing
+from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing, has_native_loop
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
 Method = Literal["auto", "fft", "scan"]
@@ -192,9 +193,12 @@ def _by_fft(
     return_state: bool,
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
+    u = _without_padding(u, lengths)
+    if state is None and not return_state and resets is None and _is_one_operator(u, system, kernel_dropout):
+        assert isinstance(system, TruncatedTransferFunction)
+        return _without_padding(_filter_by_kernel(u, system), lengths), None
     kernel = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     true = _true(system) if return_state or state is not None else None
-    u = _without_padding(u, lengths)
 
     def filter_rows(rows: Signal, before: FilterState | None, ends: Lengths | None):
         return _convolve_rows(rows, before, ends, kernel, true, return_state)
@@ -205,6 +209,16 @@ def _by_fft(
         y, final = filter_segments(filter_rows, u, state, lengths, resets)
         final = at_rest(u, system.order) if return_state and final is None else final
     return _without_padding(y, lengths), final
+
+
+def _is_one_operator(u: Signal, system: System, kernel_dropout: float) -> bool:
+    """Whether native loops take coefficients and a signal, and never write a kernel down."""
+    has_kernel = isinstance(system, TruncatedTransferFunction) and u.shape[1] <= system.horizon
+    return has_kernel and not kernel_dropout and has_native_loop(u)
+
+
+def _filter_by_kernel(u: Signal, system: TruncatedTransferFunction) -> Signal:
+    return rational_convolution(u, system.b_tilde, system.a, system.h0_tilde, system.horizon)
 
 
 def _convolve_rows(
@@ -268,6 +282,9 @@ def _filter_both_ways(
         if not may_look or growth is None or float(growth.max()) <= GROWTH_LIMIT:
             return _scan_both_ways(u, b, a, h0, lengths, resets)
     system = _widened(system)
+    if resets is None and _is_one_operator(u, system, kernel_dropout):
+        assert isinstance(system, TruncatedTransferFunction)
+        return _without_padding(_filter_by_kernel(_without_padding(u, lengths), system), lengths)
     causal, anticausal = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     u = _without_padding(u, lengths)
 

@@ -38,12 +38,17 @@ def convolve(u: Signal, *kernels: LongKernel) -> tuple[Signal, ...]:
     Returns:
         One output (B, L, D) for each bank.
     """
-    if _has_native_loop(u):
+    if has_native_loop(u):
         return tuple(convolution(u, k) for k in kernels)
     return convolve_by_torch(u, *kernels)
 
 
-def _has_native_loop(u: Tensor) -> bool:
+def has_native_loop(u: Signal) -> bool:
+    """Whether native loops convolve a signal.
+
+    Args:
+        u: The signal, (B, L, D).
+    """
     return u.device.type == "cpu" and u.shape[0] * u.shape[2] >= FEWEST
 
 
@@ -76,7 +81,7 @@ def convolve_both_ways(u: Signal, causal: LongKernel, anticausal: LongKernel) ->
     Returns:
         Output, (B, L, D).
     """
-    if _has_native_loop(u):
+    if has_native_loop(u):
         return convolution(u, causal, anticausal)
     return convolve_both_ways_by_torch(u, causal, anticausal)
 
