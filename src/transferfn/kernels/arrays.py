@@ -51,14 +51,19 @@ def lanes(x: Tensor) -> int:
     Args:
         x: A tensor of their type.
     """
-    return _lanes(x.dtype)
+    return lanes_of(x.element_size())
 
 
 @cache
-def _lanes(dtype: torch.dtype) -> int:
+def lanes_of(itemsize: int) -> int:
+    """How many numbers a register of the native loops holds.
+
+    Args:
+        itemsize: Bytes of a number, 4 or 8.
+    """
     from transferfn.kernels._simd import BYTES
 
-    return BYTES // dtype.itemsize
+    return BYTES // itemsize
 
 
 def workspace(size: int, dtype: torch.dtype) -> Any:

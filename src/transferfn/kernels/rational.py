@@ -175,6 +175,7 @@ def _over_tiles(
     plans = table, opposite_rows(period, torch.float64), signal_table
     # Rows of registers have as many bytes in either type.
     size = max(elements(each, width * u.element_size() // 8) for each in (table, signal_table))
+
     def work(first: int, last: int) -> None:
         loop(*arrays, sizes, plans, workspace(buffers * size, torch.float64), first, last)
 

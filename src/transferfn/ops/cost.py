@@ -1,70 +1,228 @@
-"""What each way to filter costs on a CPU, from shapes alone."""
+"""What each way to filter costs on a CPU, from shapes alone.
+
+A cost is a sum of terms, each a size times a constant that was measured: here on one machine, and on the user's own by
+``transferfn bench calibrate``, which writes the constants to the file that is read here. Sizes count registers, so that
+float64, of which a register holds half as many, costs twice as much.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from math import log2
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from transferfn.core.convert import LARGEST_SOLVE
+from transferfn.kernels.arrays import lanes_of
+from transferfn.kernels.convolution import fast_points
 
-# Nanoseconds on one core with AVX-512 (AMD EPYC, torch 2.13, numba 0.68), of which only the ratios matter. Each was
-# fitted to timings at orders 1 to 256 and lengths 784 to 16384 and holds within a factor of 1.5. Training multiplies
-# all of them by nearly the same number, 2.6 to 3.3.
-SAMPLE = 1.5, 0.044  # a sample of the recurrence in float32, and each of its lags
-TRANSFORM = 0.22  # a point of a transform of a convolution in float32, times log2 of their number
-ALIASED = 0.5  # a point of an aliased kernel, times log2 of their number
-SOLVE = 0.25  # an entry of the matrix of a conversion, times the order
-FLOAT64 = 2.0  # what float64 costs more
-FIXED = 2e5  # a conversion by solving, whatever its size
+Terms = tuple[float, ...]
 
 
-def scan_cost(
-    batch: int, length: int, channels: int, order: int, *, groups: int, horizon: int | None, wide: bool
-) -> float:
-    """Cost of filtering by the recurrence, in nanoseconds of one core.
+class Job(NamedTuple):
+    """Sizes of what is to be filtered.
 
-    Args:
+    Attributes:
         batch: Rows B.
         length: Samples L.
         channels: Channels D.
-        order: Order n.
         groups: Distinct denominators G.
+        order: Order n.
+        banks: 2 if the future is filtered, too.
         horizon: Period P of a truncated numerator; None if the numerator is the true one.
-        wide: Whether the signal is in float64.
+        has_kernel: Whether a truncated numerator filters by its kernel, up to its horizon.
+        state: Whether the state before or after the signal matters.
+        itemsize: Bytes of a sample, 4 or 8.
+        training: Whether gradients are wanted.
+        threads: Number of threads.
     """
-    cost = batch * channels * _recurrence(length, order) * (FLOAT64 if wide else 1)
-    if horizon is None:
-        return cost
-    if order > LARGEST_SOLVE:
-        return cost + _aliased(channels, horizon)
-    return cost + FIXED + groups * (FLOAT64 * _recurrence(horizon, order) + SOLVE * order**3)
+
+    batch: int
+    length: int
+    channels: int
+    groups: int
+    order: int
+    banks: int
+    horizon: int | None
+    has_kernel: bool
+    state: bool
+    itemsize: int
+    training: bool
+    threads: int
 
 
-def fft_cost(
-    batch: int, length: int, channels: int, order: int, *, groups: int, horizon: int | None, wide: bool, state: bool
-) -> float:
-    """Cost of filtering by FFT, in nanoseconds of one core.
+@dataclass(frozen=True)
+class Costs:
+    """Nanoseconds for each term.
+
+    Attributes:
+        scan: Of :func:`scan_terms`, without gradients.
+        scan_training: The same with gradients.
+        fft: Of :func:`fft_terms`, without gradients.
+        fft_training: The same with gradients.
+    """
+
+    scan: Terms
+    scan_training: Terms
+    fft: Terms
+    fft_training: Terms
+
+
+# Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
+MEASURED = Costs(
+    scan=(60e3, 0.2, 0.02, 40e3, 2.0, 0.4, 1.0),
+    scan_training=(250e3, 1.2, 0.08, 100e3, 6.0, 1.0, 3.0),
+    fft=(100e3, 0.045, 0.13, 1.0, 0.3, 20e3),
+    fft_training=(350e3, 0.13, 0.5, 3.0, 0.9, 50e3),
+)
+
+
+def scan_terms(job: Job) -> Terms:
+    """Sizes that the cost of the recurrence is proportional to.
 
     Args:
-        batch: Rows B.
-        length: Samples L.
-        channels: Channels D.
-        order: Order n.
-        groups: Distinct denominators G.
-        horizon: Period P of a truncated numerator that filters by its kernel; None if the kernel is the response of the
-            recurrence.
-        wide: Whether the signal is in float64.
-        state: Whether the state before or after the signal is wanted, too.
+        job: What is to be filtered.
+
+    Returns:
+        Calls; samples, and samples times lags; and of a conversion calls, samples of the recurrence of denominators,
+        the same times lags, and cubes of the order. All but the calls are a thread's share.
     """
-    convolution = TRANSFORM * (2 * batch + 1) * channels * length * log2(2 * length) * (FLOAT64 if wide else 1)
-    kernel = FLOAT64 * 2 * channels * _recurrence(length, order) if horizon is None else _aliased(channels, horizon)
-    after = convolution + FLOAT64 * groups * _recurrence(length, order) if state else 0
-    return convolution + kernel + after
+    tiles, rows = _tiles(job)
+    lags = max(-(-job.order // 4) * 4, 4)
+    samples = job.banks * tiles * rows * job.length / min(job.threads, tiles * rows)
+    terms = float(job.banks), samples, samples * lags
+    if job.horizon is None:
+        return *terms, 0.0, 0.0, 0.0, 0.0
+    groups = -(-job.groups * job.banks // lanes_of(8))
+    share = groups / min(job.threads, groups)
+    response = share * job.horizon
+    return *terms, 1.0, response, response * lags, share * lanes_of(8) * float(job.order) ** 3
 
 
-def _recurrence(length: int, order: int) -> float:
-    sample, lag = SAMPLE
-    return length * (sample + lag * order)
+def fft_terms(job: Job) -> Terms:
+    """Sizes that the cost of filtering by FFT is proportional to.
+
+    Args:
+        job: What is to be filtered.
+
+    Returns:
+        Calls; points of transforms of the signal times log2 of their number; the same of kernels that are sampled from
+        truncated numerators, and from true ones; samples of responses by recurrence, and the same times the order. All
+        but the calls are a thread's share.
+    """
+    tiles, rows = _tiles(job)
+    threads = min(job.threads, tiles * rows)
+    points, doubles = fast_points(job.length), -(-job.channels // lanes_of(8))
+    transforms = tiles * (2 * rows + job.banks) * points * log2(2 * points) / threads
+    calls = 1.0
+    if job.state:  # the response of 1/A takes a convolution of its own
+        transforms, calls = 2 * transforms, 2.0
+    if job.horizon is not None and job.has_kernel:
+        return calls, transforms, job.banks * doubles * job.horizon * log2(2 * job.horizon) / threads, 0.0, 0.0, 0.0
+    if job.order > LARGEST_SOLVE and job.itemsize == 4:
+        period = 1.5 * job.length
+        return calls, transforms, 0.0, job.banks * doubles * period * log2(2 * period) / threads, 0.0, 0.0
+    responses = job.banks * doubles * job.length / min(job.threads, doubles)
+    return calls, transforms, 0.0, 0.0, responses, responses * job.order
 
 
-def _aliased(channels: int, period: int) -> float:
-    return ALIASED * channels * period * log2(2 * period)
+def _tiles(job: Job) -> tuple[int, int]:
+    """Registers side by side for the channels, and for the rows."""
+    width = lanes_of(job.itemsize)
+    return -(-job.channels // width), -(-job.batch // max(width // job.channels, 1))
+
+
+@lru_cache(maxsize=4096)
+def is_scan_cheaper(job: Job) -> bool:
+    """Whether the recurrence costs less than the FFT.
+
+    Args:
+        job: What is to be filtered.
+    """
+    return scan_cost(job) <= fft_cost(job)
+
+
+def scan_cost(job: Job, costs: Costs | None = None) -> float:
+    """Cost of filtering by the recurrence, in nanoseconds.
+
+    Args:
+        job: What is to be filtered.
+        costs: None means :func:`current`.
+    """
+    costs = costs or current()
+    return _sum(costs.scan_training if job.training else costs.scan, scan_terms(job))
+
+
+def fft_cost(job: Job, costs: Costs | None = None) -> float:
+    """Cost of filtering by FFT, in nanoseconds.
+
+    Args:
+        job: What is to be filtered.
+        costs: None means :func:`current`.
+    """
+    costs = costs or current()
+    return _sum(costs.fft_training if job.training else costs.fft, fft_terms(job))
+
+
+def _sum(constants: Terms, terms: Terms) -> float:
+    return sum(constant * term for constant, term in zip(constants, terms, strict=True))
+
+
+def costs_file() -> Path:
+    """Where the costs of this machine are kept: ``TRANSFERFN_COSTS``, or ``transferfn/costs.json`` among the caches."""
+    if named := os.environ.get("TRANSFERFN_COSTS"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transferfn" / "costs.json"
+
+
+def save(costs: Costs) -> Path:
+    """Keep costs for all programs to come, and use them from now on.
+
+    Args:
+        costs: What was measured.
+
+    Returns:
+        The file.
+    """
+    file = costs_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    beside.write_text(json.dumps(asdict(costs), indent=1) + "\n")
+    beside.replace(file)  # a half-written file never takes the place of a good one
+    current.cache_clear()
+    is_scan_cheaper.cache_clear()
+    return file
+
+
+@cache
+def current() -> Costs:
+    """The costs that decisions are made by: those of this machine, if they were measured, or those of ours."""
+    try:
+        file = costs_file()
+        found = json.loads(file.read_text())
+    except (OSError, RuntimeError):  # no file, or no home
+        return MEASURED
+    except ValueError:
+        found = None
+    costs = _read(found)
+    if costs is None:
+        warnings.warn(
+            f"{file} does not hold the costs of filtering on this machine, so that those of another are used. Measure "
+            f"anew with `transferfn bench calibrate`, or delete the file.",
+            stacklevel=2,
+        )
+    return costs or MEASURED
+
+
+def _read(found: Any) -> Costs | None:
+    try:
+        terms = [tuple(map(float, found[name])) for name in ("scan", "scan_training", "fft", "fft_training")]
+        costs = Costs(*terms)
+    except (TypeError, ValueError, KeyError, IndexError):
+        return None
+    sizes = [len(terms) for terms in (MEASURED.scan, MEASURED.scan_training, MEASURED.fft, MEASURED.fft_training)]
+    return costs if [len(x) for x in terms] == sizes else None

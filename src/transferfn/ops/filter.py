@@ -23,7 +23,7 @@ from transferfn.ops.boundaries import (
     valid_samples,
     values_are_hidden,
 )
-from transferfn.ops.cost import fft_cost, scan_cost
+from transferfn.ops.cost import Job, is_scan_cheaper
 from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing, has_native_loop
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
@@ -349,23 +349,30 @@ def _chosen(
         return method, False
     if u.device.type != "cpu":
         return "fft", False
-    if values_are_hidden() and (resets is not None or has_kernel):
+    if values_are_hidden():
         # Nobody can look where the FFT path would have to cut rows, nor whether a recurrence blew up.
-        return ("scan" if resets is not None else "fft"), False
-    return _cheaper(u, system, has_kernel, has_state), has_kernel and not values_are_hidden()
+        by_kernel = has_kernel or system.order > LARGEST_SOLVE
+        return ("fft" if by_kernel and resets is None else "scan"), False
+    return _cheaper(u, system, has_kernel, has_state), has_kernel
 
 
 def _cheaper(u: Tensor, system: System, has_kernel: bool, has_state: bool) -> Method:
     if has_kernel and system.order > LARGEST_SOLVE:
         return "fft"
-    batch, length, channels = u.shape
-    banks = system.a.shape[:-2].numel()
-    groups, wide = system.a.shape[-2], u.dtype == torch.float64
-    horizon = system.horizon if isinstance(system, TruncatedTransferFunction) else None
-    sizes = batch, length, channels, system.order
-    scan = banks * scan_cost(*sizes, groups=groups, horizon=horizon, wide=wide)
-    period = horizon if has_kernel else None
-    return "scan" if scan <= fft_cost(*sizes, groups=groups, horizon=period, wide=wide, state=has_state) else "fft"
+    coefficients = (system.b, system.h0) if isinstance(system, TransferFunction) else (system.b_tilde, system.h0_tilde)
+    job = Job(
+        *u.shape,
+        groups=system.a.shape[-2],
+        order=system.order,
+        banks=system.a.shape[:-2].numel(),
+        horizon=system.horizon if isinstance(system, TruncatedTransferFunction) else None,
+        has_kernel=has_kernel,
+        state=has_state,
+        itemsize=u.element_size(),
+        training=torch.is_grad_enabled() and any(x.requires_grad for x in (u, system.a, *coefficients)),
+        threads=torch.get_num_threads(),
+    )
+    return "scan" if is_scan_cheaper(job) else "fft"
 
 
 def _is_well_conditioned(y: Tensor, after: Tensor, b: Tensor) -> bool:

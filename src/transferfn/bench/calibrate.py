@@ -1,0 +1,160 @@
+"""What each way to filter costs on this machine: ``transferfn bench calibrate``.
+
+Both ways are timed over a grid of sizes, and the constants of :mod:`transferfn.ops.cost` fitted to the times, each cell
+weighted by its own time, so that small ones count as much as large ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from tqdm import tqdm
+
+from transferfn.nn import RTF
+from transferfn.nn.options import NumeratorKind
+from transferfn.ops.cost import Costs, Job, Terms, current, fft_cost, fft_terms, scan_cost, scan_terms
+from transferfn.ops.cost import save as keep
+
+SHAPES = ((4, 1024, 64), (1, 4096, 64), (4, 4096, 64), (1, 16384, 64), (16, 784, 128), (4, 4096, 6), (2, 300, 16))
+ORDERS = (4, 8, 16, 32, 64, 128, 256)
+LARGEST_SCAN = 2**28  # samples times order, beyond which nobody would run a recurrence
+
+Cell = tuple[Job, dict[str, float]]
+
+
+def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
+    """The grid: sizes and the numerator that is learned.
+
+    Args:
+        double: Whether in float64, of which a few cells are enough.
+    """
+    threads = torch.get_num_threads()
+    found = []
+    shapes, orders = (SHAPES[:2], (4, 64)) if double else (SHAPES, ORDERS)
+    for (b, length, d), n, numerator, training in itertools.product(
+        shapes, orders, get_args(NumeratorKind), (False, True)
+    ):
+        if n < length and b * length * d * n <= LARGEST_SCAN * 4:
+            is_truncated = numerator == "truncated"
+            horizon = length if is_truncated else None
+            job = Job(b, length, d, d, n, 1, horizon, is_truncated, False, 8 if double else 4, training, threads)
+            found.append((job, numerator))
+    return found
+
+
+def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[str, float]:
+    """Nanoseconds of both ways, which take turns.
+
+    Args:
+        job: Sizes.
+        numerator: ``"truncated"`` or ``"exact"``.
+        seconds: How long to measure.
+    """
+    dtype = torch.float64 if job.itemsize == 8 else torch.float32
+    u = torch.randn(job.batch, job.length, job.channels, dtype=dtype, requires_grad=job.training)
+    cotangent = torch.randn_like(u)
+
+    def side(method: Any) -> Callable[[], object]:
+        layer = RTF(
+            job.channels,
+            job.order,
+            horizon=job.length,
+            numerator=numerator,
+            method=method,
+            dtype=dtype,  # pyright: ignore[reportArgumentType]
+        )
+        if not job.training:
+            return torch.no_grad()(lambda: layer(u))
+        return lambda: torch.autograd.grad(layer(u), [u, *layer.parameters()], cotangent)
+
+    sides = {method: side(method) for method in ("scan", "fft")}
+    times: dict[str, list[float]] = {method: [] for method in sides}
+    for call in sides.values():
+        call()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["fft"]) < 5:
+        for method, call in sides.items():
+            start = time.perf_counter_ns()
+            call()
+            times[method].append(time.perf_counter_ns() - start)
+    return {method: min(values) for method, values in times.items()}  # others only ever make a call slower
+
+
+def fitted(terms: Callable[[Job], Terms], way: str, found: list[Cell]) -> Terms:
+    """Constants that fit times best, relative to each, none of them negative.
+
+    Args:
+        terms: What the cost is a sum of.
+        way: ``"scan"`` or ``"fft"``.
+        found: Cells and their times.
+    """
+    rows = np.array([terms(job) for job, _ in found])
+    times = np.array([measured[way] for _, measured in found])
+    scale = np.abs(rows).max(0).clip(min=1e-30)
+    constants, _ = nnls(rows / times[:, None] / scale * times.mean(), np.ones(len(times)))
+    return tuple(float(x) for x in constants / scale * times.mean())
+
+
+def calibrate(*, seconds: float = 0.3) -> tuple[Costs, list[Cell]]:
+    """Measure both ways and fit their costs.
+
+    Args:
+        seconds: How long to measure each cell.
+
+    Returns:
+        The costs, and what was measured.
+    """
+    grid = cells(double=False) + cells(double=True)
+    found = [(job, measure(job, numerator, seconds=seconds)) for job, numerator in tqdm(grid, unit="cell")]
+
+    def some(*, training: bool) -> list[Cell]:
+        return [(job, times) for job, times in found if job.training == training]
+
+    costs = Costs(
+        scan=fitted(scan_terms, "scan", some(training=False)),
+        scan_training=fitted(scan_terms, "scan", some(training=True)),
+        fft=fitted(fft_terms, "fft", some(training=False)),
+        fft_training=fitted(fft_terms, "fft", some(training=True)),
+    )
+    return costs, found
+
+
+def ratios(costs: Costs, found: list[Cell]) -> Iterator[float]:
+    """What each choice by these costs takes, relative to the better way.
+
+    Args:
+        costs: By which is chosen.
+        found: Cells and their times.
+    """
+    for job, times in found:
+        chosen = "scan" if scan_cost(job, costs) <= fft_cost(job, costs) else "fft"
+        yield times[chosen] / min(times.values())
+
+
+def report(*, seconds: float = 0.3, save: bool = True) -> None:
+    """Measure what each way to filter costs on this machine, so that ``method="auto"`` chooses well here.
+
+    Args:
+        seconds: How long to measure each of some 150 cells.
+        save: Whether all programs to come use what was measured; else it is only shown.
+    """
+    costs, found = calibrate(seconds=seconds)
+    for name, choice in (("before", current()), ("now", costs)):
+        taken = sorted(ratios(choice, found))
+        late = sum(x > 1.15 for x in taken)
+        print(
+            f"{name}: the way chosen takes {statistics.mean(taken):.3f} times as long as the better one, at most "
+            f"{taken[-1]:.2f}; more than 1.15 in {late} of {len(taken)} cells"
+        )
+    for name, terms in asdict(costs).items():
+        print(f"{name:<14} {', '.join(f'{x:.3g}' for x in terms)} ns")
+    if save:
+        print(f"kept in {keep(costs)}; delete the file to return to the costs that come with the package")
