@@ -17,7 +17,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from transferfn.kernels._compile import clear, inline, native
+from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._convolve import BLOCK
 from transferfn.kernels._fft import far_down, far_up, near_down, near_up
 from transferfn.kernels._simd import load, splat, store, where_less, width
@@ -40,7 +40,7 @@ def opposite(passes: np.ndarray, layout: tuple[int, ...]) -> np.ndarray:
     return partners.ravel()
 
 
-@native
+@part
 @no_type_check
 def unit_of(largest, tiny):
     """The power of two next to the largest of some numbers, or zero, or one where they are not all finite."""
@@ -51,7 +51,7 @@ def unit_of(largest, tiny):
     return 1.0
 
 
-@native
+@part
 @no_type_check
 def _far_polynomials(b, a, c0, channels, z, floor, at, unit, plan):
     """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts, divided by units, and the far passes of both."""
@@ -104,7 +104,7 @@ def _both_ways(z, i, j, xr, xi, yr, yi):
     store(z, 2 * W * i, xr - yi), store(z, 2 * W * i + W, xi + yr)
 
 
-@native
+@part
 @no_type_check
 def far_kernels(b, a, c0, channels, x, y, floors, units, plan, partners):
     """Put B/A of a pair of tiles, transformed back but for the far passes, into x, times P and over units."""
@@ -150,7 +150,7 @@ def _adjoint(z, i, j, floor, at, gr, gi):
     _both_ways(z, i, j, xr, xi, yr, yi)
 
 
-@native
+@part
 @no_type_check
 def _write_gradients(z, c0, channels, gb, ga, size, unit, first, plan):
     _, factors, passes, layout = plan
@@ -167,7 +167,7 @@ def _write_gradients(z, c0, channels, gb, ga, size, unit, first, plan):
             ga[c0 + c, i] = z[2 * W * row + W + c] * scale * unit[first + c]
 
 
-@native
+@part
 @no_type_check
 def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, plan, partners):
     """Gradients of a pair of tiles' coefficients, from those of their kernels over their ``sizes`` in z.

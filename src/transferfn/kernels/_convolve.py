@@ -11,7 +11,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from transferfn.kernels._compile import clear, inline, native
+from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._fft import far_down, far_up, near_down, near_up, transform, transform_back
 from transferfn.kernels._simd import load, splat, spread, store, width
 
@@ -40,7 +40,7 @@ def _imaginary(z, at, weights, t):
     return load(z, at) * spread(weights, 2 * t + 1) - load(z, at + width(z)) * spread(weights, 2 * t)
 
 
-@native
+@part
 @no_type_check
 def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
     """Weighted samples of a tile into a few columns, zero past ``length``."""
@@ -75,7 +75,7 @@ def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
                 _put(z, to + 2 * W * (j0 + j), load(block, j * W), weights, t0 + j0 + j)
 
 
-@native
+@part
 @no_type_check
 def _write(y, strides, tile, length, column, columns, weights, z, layout, block):
     """The real parts of a few columns, their weights taken off, as samples of a tile."""
@@ -106,7 +106,7 @@ def _write(y, strides, tile, length, column, columns, weights, z, layout, block)
                         y[at + j * step] = block[j * W + lane]
 
 
-@native
+@part
 @no_type_check
 def _read_kernel(k, ahead, tile, length, weights, z, layout, block):
     """Weighted taps of a tile's channels: those ahead are imaginary, from the end backwards."""
@@ -139,7 +139,7 @@ def _read_kernel(k, ahead, tile, length, weights, z, layout, block):
                 store(z, at + W, load(z, at + W) - tap * spread(weights, 2 * t))
 
 
-@native
+@part
 @no_type_check
 def _repeat(block, channels, rows, W):
     """The taps of the channels again for every further row beside them."""
@@ -149,7 +149,7 @@ def _repeat(block, channels, rows, W):
                 block[lane] = block[lane - channels]
 
 
-@native
+@part
 @no_type_check
 def _write_kernel(k, ahead, tile, length, weights, z, layout, block):
     """Gradients of a tile's taps, summed over the rows it holds side by side."""
@@ -180,7 +180,7 @@ def _write_kernel(k, ahead, tile, length, weights, z, layout, block):
                     ahead[c0 + c, points - 1 - t0 - j] = block[j * W + c]
 
 
-@native
+@part
 @no_type_check
 def _sum(block, channels, rows, W):
     """Add what belongs to the same channel in further rows to the first."""
@@ -189,7 +189,7 @@ def _sum(block, channels, rows, W):
             block[lane - channels] += block[lane]
 
 
-@native
+@part
 @no_type_check
 def _multiply(x, k, begin, end):
     """X <- x k, of rows begin..end."""
@@ -199,7 +199,7 @@ def _multiply(x, k, begin, end):
         store(x, i, ar * br - ai * bi), store(x, i + W, ar * bi + ai * br)
 
 
-@native
+@part
 @no_type_check
 def _correlate(s, g, u, k, begin, end):
     """S <- s + g conj(u) and g <- g conj(k), of rows begin..end."""
@@ -210,7 +210,7 @@ def _correlate(s, g, u, k, begin, end):
         store(g, i, gr * kr + gi * ki), store(g, i + W, gi * kr - gr * ki)
 
 
-@native
+@part
 @no_type_check
 def _correlate_once(u, g, k, begin, end):
     """U <- g conj(u) and g <- g conj(k), of rows begin..end."""
@@ -221,7 +221,7 @@ def _correlate_once(u, g, k, begin, end):
         store(g, i, gr * kr + gi * ki), store(g, i + W, gi * kr - gr * ki)
 
 
-@native
+@part
 @no_type_check
 def far_read(x, strides, tile, length, z, plan, block):
     """Weighted samples of a tile, and the far passes of their transform."""
@@ -233,7 +233,7 @@ def far_read(x, strides, tile, length, z, plan, block):
         far_down(z, column, some, factors, passes, layout)
 
 
-@native
+@part
 @no_type_check
 def far_write(y, strides, tile, length, z, plan, block):
     """The far passes of an inverse transform, and the samples that it consists of."""
@@ -245,7 +245,7 @@ def far_write(y, strides, tile, length, z, plan, block):
         _write(y, strides, tile, length, column, some, weights, z, layout, block)
 
 
-@native
+@part
 @no_type_check
 def filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, plan, block):
     """Convolve the rows of a tile with the kernels whose spectrum is k."""
@@ -263,7 +263,7 @@ def filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, plan, block
         row += rows
 
 
-@native
+@part
 @no_type_check
 def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, plan, block, once):
     """The adjoint of ``filter_rows`` in u, and in s the spectrum of the gradient of its kernels.
@@ -291,7 +291,7 @@ def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, leng
         row += rows
 
 
-@native
+@part
 @no_type_check
 def tile_of(job, parts, batch, channels, W):
     """A job's tile, and where its rows end."""

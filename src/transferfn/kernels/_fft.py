@@ -25,7 +25,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from transferfn.kernels._compile import inline, native
+from transferfn.kernels._compile import inline, part
 from transferfn.kernels._simd import load, splat, spread, store, width
 
 NEAREST = 384  # rows that fit the nearest cache
@@ -171,7 +171,7 @@ def _fifths(z):
     )  # fmt: skip
 
 
-@native
+@part
 @no_type_check
 def _down(z, row, blocks, hop, count, step, radix, factors, at):
     """Decimate in frequency, small transforms of rows ``step`` apart and then twiddle factors.
@@ -215,7 +215,7 @@ def _down(z, row, blocks, hop, count, step, radix, factors, at):
                 _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
 
 
-@native
+@part
 @no_type_check
 def _up(z, row, blocks, hop, count, step, radix, factors, at):
     """Decimate in time, inversely: twiddle factors and then small transforms, of the rows of ``_down``."""
@@ -265,7 +265,7 @@ def _up(z, row, blocks, hop, count, step, radix, factors, at):
                 _put_turned(z, i3, *d), _put_turned(z, i4, *e)
 
 
-@native
+@part
 @no_type_check
 def far_down(z, column, columns, factors, passes, layout):
     """The first passes of a transform, on a few columns of all groups."""
@@ -280,7 +280,7 @@ def far_down(z, column, columns, factors, passes, layout):
         size = step
 
 
-@native
+@part
 @no_type_check
 def near_down(z, group, factors, passes, layout):
     """The last passes of a transform, on one group, into permuted order."""
@@ -291,7 +291,7 @@ def near_down(z, group, factors, passes, layout):
         _down(z, group * pitch, near // size, size, step, step, radix, factors, at)
 
 
-@native
+@part
 @no_type_check
 def near_up(z, group, factors, passes, layout):
     """The first passes of an inverse transform, times M, on one group."""
@@ -302,7 +302,7 @@ def near_up(z, group, factors, passes, layout):
         _up(z, group * pitch, near // size, size, step, step, radix, factors, at)
 
 
-@native
+@part
 @no_type_check
 def far_up(z, column, columns, factors, passes, layout):
     """The last passes of an inverse transform, on a few columns of all groups."""
@@ -317,7 +317,7 @@ def far_up(z, column, columns, factors, passes, layout):
         step = size
 
 
-@native
+@part
 @no_type_check
 def transform(z, factors, passes, layout):
     """The transform, in place, into permuted order."""
@@ -328,7 +328,7 @@ def transform(z, factors, passes, layout):
         near_down(z, group, factors, passes, layout)
 
 
-@native
+@part
 @no_type_check
 def transform_back(z, factors, passes, layout):
     """The inverse times M, in place, from permuted order."""

@@ -14,13 +14,13 @@ from typing import no_type_check
 import numpy as np
 
 from transferfn.kernels._aliased import far_kernels, kernel_gradients, unit_of
-from transferfn.kernels._compile import clear, inline, native
+from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._convolve import BLOCK, correlate_rows, filter_rows, tile_of
 from transferfn.kernels._fft import far_down, far_up, transform, transform_back
-from transferfn.kernels._simd import load, splat, spread, store, where_less, width
+from transferfn.kernels._simd import halves, join, load, splat, spread, store, where_less, width
 
 
-@native
+@part
 @no_type_check
 def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
     """Finish kernels that lack the far passes, and add their weighted taps to k; those ahead are imaginary."""
@@ -29,26 +29,30 @@ def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
     _, rows, c0, channels = tile
     W = width(k)
     groups, signal_groups = plan[3][0], signal_plan[3][0]
-    row_size = 2 * width(x)
+    lanes = width(x)
     period, points = groups * near, signal_groups * signal_near
     taps = length - 1 if ahead else length
-    for c in range(row_size):
+    constant = np.zeros(2 * lanes, x.dtype)
+    for c in range(2 * lanes):
         units[c] /= period
+    for c in range(channels):
+        constant[c] = h0[c0 + c]
     for column in range(0, near, columns):
         some = min(columns, near - column)
         far_up(x, column, some, factors, passes, plan[3])
         for g in range(groups):
             t0 = g * near + column
             for t in range(t0, min(t0 + some, taps)):
-                at = row_size * (g * pitch + t - g * near)
-                for c in range(W):
-                    block[c] = x[at + c] * units[c]
+                at = 2 * lanes * (g * pitch + t - g * near)
+                low, high = load(x, at) * load(units, 0), load(x, at + lanes) * load(units, lanes)
                 if t == 0:
-                    for c in range(channels):
-                        block[c] = x[at + c] * units[c] + h0[c0 + c]
-                for c in range(channels, rows * channels):
-                    block[c] = block[c - channels]
-                tap = load(block, 0)
+                    low, high = low + load(constant, 0), high + load(constant, lanes)
+                tap = join(k, low, high)
+                if rows > 1:
+                    store(block, 0, tap)
+                    for c in range(channels, rows * channels):
+                        block[c] = block[c - channels]
+                    tap = load(block, 0)
                 place = points - 1 - t if ahead else t
                 to = 2 * W * (place // signal_near * signal_pitch + place % signal_near)
                 re, im = spread(weights, 2 * place), spread(weights, 2 * place + 1)
@@ -58,7 +62,7 @@ def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
                     store(k, to, tap * re), store(k, to + W, tap * im)
 
 
-@native
+@part
 @no_type_check
 def _spectrum(b, a, h0, tile, length, x, y, k, floors, units, plan, partners, signal_plan, block):
     """The spectrum of a tile's kernels. With one bank, k may be y."""
@@ -82,7 +86,7 @@ def _gradient_of_tap(s, t, ahead, weights, points, near, pitch):
     return re * wi - im * wr if ahead else re * wr + im * wi
 
 
-@native
+@part
 @no_type_check
 def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, block):
     """Gradients of a tile's taps, summed over rows side by side and over their sizes, and the far passes of them."""
@@ -117,18 +121,17 @@ def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, bl
                 store(z, i, zero)
             for t in range(t0, end):
                 value = scale * _gradient_of_tap(s, t, ahead, weights, points, signal_near, signal_pitch)
-                store(block, 0, value)
-                for c in range(rows * channels - 1, channels - 1, -1):
-                    block[c - channels] += block[c]
+                if rows > 1:
+                    store(block, 0, value)
+                    for c in range(rows * channels - 1, channels - 1, -1):
+                        block[c - channels] += block[c]
+                        block[c] = 0
+                    value = load(block, 0)
+                low, high = halves(value)
                 to = at + 2 * lanes * (t - t0)
-                if channels == 2 * lanes:
-                    for c in range(2 * lanes):
-                        z[to + c] = block[c] * inverse[c]
-                else:
-                    store(z, to, zero), store(z, to + lanes, zero)
-                    for c in range(channels):
-                        z[to + c] = block[c] * inverse[c]
+                store(z, to, low * load(inverse, 0)), store(z, to + lanes, high * load(inverse, lanes))
                 if t == 0:
+                    store(block, 0, value)
                     for c in range(channels):
                         gh0[c0 + c] = block[c]
         far_down(z, column, some, factors, passes, layout)

@@ -159,6 +159,52 @@ def width(typingctx, array):
 
 
 @intrinsic
+def join(typingctx, array, low, high):
+    """Two registers of float64 as one of an array's type; one of float64 is ``low`` alone.
+
+    Args:
+        typingctx: Given by Numba.
+        array: Any array of float32 or float64.
+        low: The first half.
+        high: The second half.
+    """
+    lanes = Lanes(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        _, low, high = args
+        if lanes.dtype == types.float64:
+            return low
+        half = ir.VectorType(ir.FloatType(), lanes.width // 2)
+        both = ir.Constant(ir.VectorType(ir.IntType(32), lanes.width), list(range(lanes.width)))
+        return builder.shuffle_vector(builder.fptrunc(low, half), builder.fptrunc(high, half), both)
+
+    return lanes(array, low, high), codegen
+
+
+@intrinsic
+def halves(typingctx, value):
+    """A register as two of float64; what ``join`` takes them from.
+
+    Args:
+        typingctx: Given by Numba.
+        value: A register of float32 or float64. The second half of the latter is zero.
+    """
+    doubles = Lanes(types.float64)
+
+    def codegen(context, builder, sig, args):
+        wide = context.get_value_type(doubles)
+        if value == doubles:
+            both = [args[0], ir.Constant(wide, [0.0] * doubles.width)]
+        else:
+            places = [range(doubles.width), range(doubles.width, value.width)]
+            indices = [ir.Constant(ir.VectorType(ir.IntType(32), doubles.width), list(p)) for p in places]
+            both = [builder.fpext(builder.shuffle_vector(args[0], args[0], i), wide) for i in indices]
+        return context.make_tuple(builder, sig.return_type, both)
+
+    return types.UniTuple(doubles, 2)(value), codegen
+
+
+@intrinsic
 def where_less(typingctx, x, bound, then, otherwise):
     """Lane by lane, ``then`` where x < bound, else ``otherwise``.
 
