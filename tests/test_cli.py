@@ -107,7 +107,7 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["lisst"], "lisst; available subcommands: list, train, demo (see transferfn --help)"),
+        (["lisst"], "lisst; available subcommands: list, train, demo, bench (see transferfn --help)"),
         (["train"], "Expected one of {smnist, smnist-demo, smnist-full} (see transferfn train --help)"),
         (["train", "mnist"], "mnist; available subcommands: smnist, smnist-demo, smnist-full (see transferfn train"),
         (
@@ -223,3 +223,20 @@ def test_the_demo(
         assert str(path) in screen.out
         with pil.open(path) as picture:
             assert min(picture.size) > 400
+
+
+# ------------------------------------------------------------------------------------------------------------- bench
+
+
+def test_bench_measures_what_it_is_asked_for(monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr("transferfn.bench.calibrate.report", lambda **options: seen.append(options))
+    assert main(["bench", "calibrate", "--seconds", "0.5", "--no-save"]) == 0
+    assert seen == [{"seconds": 0.5, "save": False}]
+
+
+def test_bench_names_what_is_missing(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("transferfn.cli.reports.find_spec", lambda package: None)
+    assert "needs the package mpmath: pip install 'transferfn[dev]'" in error(capsys, "bench", "numerics")
+    assert "see transferfn bench --help" in error(capsys, "bench", "speed")
+    assert "see transferfn bench layer --help" in error(capsys, "bench", "layer", "--fast")

@@ -18,6 +18,7 @@ import torch
 from scipy.optimize import nnls
 from tqdm import tqdm
 
+from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.nn import RTF
 from transferfn.nn.options import NumeratorKind
 from transferfn.ops.cost import Costs, Job, Terms, current, fft_cost, fft_terms, scan_cost, scan_terms
@@ -25,7 +26,7 @@ from transferfn.ops.cost import save as keep
 
 SHAPES = ((4, 1024, 64), (1, 4096, 64), (4, 4096, 64), (1, 16384, 64), (16, 784, 128), (4, 4096, 6), (2, 300, 16))
 ORDERS = (4, 8, 16, 32, 64, 128, 256)
-LARGEST_SCAN = 2**28  # samples times order, beyond which nobody would run a recurrence
+LARGEST_SCAN = 2**29  # samples times order, beyond which nobody would run a recurrence
 
 Cell = tuple[Job, dict[str, float]]
 
@@ -36,16 +37,15 @@ def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
     Args:
         double: Whether in float64, of which a few cells are enough.
     """
-    threads = torch.get_num_threads()
     found = []
     shapes, orders = (SHAPES[:2], (4, 64)) if double else (SHAPES, ORDERS)
     for (b, length, d), n, numerator, training in itertools.product(
         shapes, orders, get_args(NumeratorKind), (False, True)
     ):
-        if n < length and b * length * d * n <= LARGEST_SCAN * 4:
-            is_truncated = numerator == "truncated"
+        is_truncated = numerator == "truncated"
+        if n < length and b * length * d * n <= LARGEST_SCAN and not (is_truncated and n > LARGEST_SOLVE):
             horizon = length if is_truncated else None
-            job = Job(b, length, d, d, n, 1, horizon, is_truncated, False, 8 if double else 4, training, threads)
+            job = Job(b, length, d, d, n, 1, horizon, is_truncated, False, 8 if double else 4, training, 1)
             found.append((job, numerator))
     return found
 
@@ -113,7 +113,12 @@ def calibrate(*, seconds: float = 0.3) -> tuple[Costs, list[Cell]]:
         The costs, and what was measured.
     """
     grid = cells(double=False) + cells(double=True)
-    found = [(job, measure(job, numerator, seconds=seconds)) for job, numerator in tqdm(grid, unit="cell")]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # teams wait for each other, and so for whatever else the machine does; sizes are shares
+    try:
+        found = [(job, measure(job, numerator, seconds=seconds)) for job, numerator in tqdm(grid, unit="cell")]
+    finally:
+        torch.set_num_threads(before)
 
     def some(*, training: bool) -> list[Cell]:
         return [(job, times) for job, times in found if job.training == training]

@@ -1,4 +1,4 @@
-"""What each way to keep filters stable costs: ``python -m transferfn.bench.constraints [--quick]``.
+"""What each way to keep filters stable costs: ``transferfn bench constraints [--quick]``.
 
 Five maps from free parameters to denominators, in the same layer, from the same combs: how well conditioned each is
 there and along training on small sequential digits, and what comes of the training. Prints Markdown and writes the same
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils import parametrize
@@ -31,7 +30,7 @@ from transferfn.nn import RTF
 from transferfn.tasks import SmnistConfig, load_smnist
 from transferfn.tasks.smnist import Digits
 
-COMMAND = "python -m transferfn.bench.constraints"
+COMMAND = "transferfn bench constraints"
 MEMORIES = (64, 512, 2048)  # of the combs, in samples
 LARGEST_REFLECTION = 1 - 1e-15
 POINTS = 2**15  # of the unit circle
@@ -399,7 +398,3 @@ def _table(rows: Iterable[Row]) -> list[Row]:
         print(f"| {' | '.join(x if isinstance(x, str) else f'{x:.4g}' for x in row.values())} |", flush=True)
         kept.append(row)
     return kept
-
-
-if __name__ == "__main__":
-    tyro.cli(report)

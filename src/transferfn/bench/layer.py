@@ -1,188 +1,150 @@
-"""Time of one layer beside RTF as it was published and beside the floor: ``python -m transferfn.bench.layer``.
+"""Time and memory of one layer beside RTF as it was published and beside the floor: ``transferfn bench layer``.
 
-The floor is a convolution with a free kernel and no parametrisation at all, on its favourite layout. Calls of all sides
-alternate in one run, so that what else the machine does hits them alike: read the ratios. No ratio is printed unless
-the outputs agree.
+Calls of all sides alternate in one run: read the ratios. No ratio is printed unless the outputs agree.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
-import tyro
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm import tqdm
 
+from transferfn.bench import decoding, memory, pictures, sides
 from transferfn.bench.machine import machine
-from transferfn.core import TruncatedTransferFunction
-from transferfn.nn import RTF
+from transferfn.bench.sides import Shape
+from transferfn.bench.targets import verdicts
+from transferfn.bench.timing import alternate, spread
+from transferfn.nn.options import NumeratorKind
 
-COMMAND = "python -m transferfn.bench.layer"
-SHAPES = ((4, 1024, 64), (4, 4096, 64), (1, 16384, 64), (16, 784, 128), (4, 4096, 6))
-ORDERS = (4, 16, 64, 256, 1024)
+SHAPES: tuple[Shape, ...] = (
+    (4, 1024, 64),
+    (4, 4096, 64),
+    (1, 16384, 64),
+    (1, 65536, 64),
+    (16, 784, 128),
+    (4, 4096, 6),
+)
+ORDERS = (4, 16, 64, 256, 1024, 2048)
 SAME = 1e-4  # largest difference of two sides' outputs, relative to the largest value: they compute in float32
-SECONDS = 1.0  # of each cell's measurement, about
+MIB = 2**20
 
 Row = dict[str, Any]
-Side = Callable[[], Tensor]
 
 
-class PublishedRTF(nn.Module):
-    """The layer's forward pass as the paper writes it: transforms along the time axis of (B, L, D), all in float32.
-
-    Args:
-        system: Its coefficients at the start.
-    """
-
-    def __init__(self, system: TruncatedTransferFunction) -> None:
-        super().__init__()
-        self.horizon = system.horizon
-        self.b, self.a, self.h0 = (
-            nn.Parameter(x.detach().float()) for x in (system.b_tilde, system.a, system.h0_tilde)
-        )
-
-    def forward(self, u: Tensor) -> Tensor:
-        """Filter a signal.
-
-        Args:
-            u: Input, (B, L, D), L at most the horizon.
-        """
-        length, pad = u.shape[1], torch.nn.functional.pad
-        response = torch.fft.rfft(pad(self.b, (1, 0)), self.horizon) / torch.fft.rfft(
-            pad(self.a, (1, 0), value=1.0), self.horizon
-        )
-        kernel = torch.fft.irfft(response, self.horizon)[:, :length].T
-        spectrum = torch.fft.rfft(u, 2 * length, dim=1) * torch.fft.rfft(kernel, 2 * length, dim=0)
-        return torch.fft.irfft(spectrum, 2 * length, dim=1)[:, :length] + self.h0 * u
-
-
-def cell(
-    shape: tuple[int, int, int], order: int, numerator: Literal["truncated", "exact"], *, seconds: float = SECONDS
-) -> Row | None:
-    """Measure one shape and order, forward and training, in milliseconds and in ratios to ours.
+def cell(shape: Shape, order: int, numerator: NumeratorKind, *, seconds: float = 0.5) -> Row:
+    """Time one shape and order, forward and training, in milliseconds and in ratios to ours.
 
     Args:
         shape: B, L and D.
-        order: Order n.
+        order: Order n, less than L.
         numerator: Which numerator our layer learns; the published one is truncated.
-        seconds: How long to measure.
-
-    Returns:
-        The figures, or None where the order does not fit the length.
+        seconds: How long to measure forward, and training.
 
     Raises:
         ArithmeticError: if the sides do not compute the same.
     """
-    _, length, channels = shape
-    if order >= length:
-        return None
-    torch.manual_seed(0)
-    ours = RTF(channels, order, horizon=length, numerator=numerator)
-    with torch.no_grad():
-        tf = ours.transfer_function()
-        published = PublishedRTF(tf.truncate(length))
-        kernel = nn.Parameter(tf.impulse_response(length).float())
-    u = torch.randn(shape, requires_grad=True)
-    channels_first = u.detach().mT.contiguous().requires_grad_()
-    cotangent = torch.randn(shape)
-
-    def floor() -> Tensor:
-        spectrum = torch.fft.rfft(channels_first, 2 * length) * torch.fft.rfft(kernel, 2 * length)
-        return torch.fft.irfft(spectrum, 2 * length)[..., :length]
-
-    sides: dict[str, tuple[Side, Tensor, list[Tensor]]] = {
-        "ours": (lambda: ours(u), cotangent, [u, *ours.parameters()]),
-        "published": (lambda: published(u), cotangent, [u, *published.parameters()]),
-        "floor": (floor, cotangent.mT.contiguous(), [channels_first, kernel]),
-    }
+    mine, layer = sides.ours(shape, order, numerator)
+    others = {"published": sides.published(shape, layer), "floor": sides.floor(shape, layer)}
     row: Row = {"B, L, D": ", ".join(map(str, shape)), "n": order, "numerator": numerator}
-    with torch.no_grad():
-        found = ours(u)
-        for name, other in (("published", published(u)), ("floor", floor().mT)):
-            error = float((other - found).abs().max() / found.abs().max())
-            if not error <= SAME:
-                raise ArithmeticError(
-                    f"{name} and ours differ by {error:.1e} at {row}: no ratio of them means anything"
-                )
-
-        def without_gradients(side: Side) -> Callable[[], object]:
-            return torch.no_grad()(side)
-
-        times = _alternate({name: without_gradients(side) for name, (side, _, _) in sides.items()}, seconds)
-    row |= _figures("forward", times)
-
-    def training(side: Side, weights: Tensor, inputs: list[Tensor]) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(side(), inputs, weights)
-
-    times = _alternate({name: training(*parts) for name, parts in sides.items()}, seconds)
-    return row | _figures("training", times)
+    found = mine.inference()
+    for name, other in others.items():
+        _put_input(other, mine.leaves[0].detach())
+        error = float((other.inference() - found).abs().max() / found.abs().max())
+        if not error <= SAME:
+            raise ArithmeticError(f"{name} and ours differ by {error:.1e} at {row}: no ratio of them means anything")
+    everyone = {"ours": mine, **others}
+    for what in ("forward", "training"):
+        calls = {name: side.inference if what == "forward" else side.training for name, side in everyone.items()}
+        times = alternate(calls, seconds)
+        median = {name: statistics.median(values) for name, values in times.items()}
+        row |= {
+            f"{what}, ms": 1e3 * median["ours"],
+            f"{what}, half of the calls within": spread(times["ours"]),
+            f"{what}, published / ours": median["published"] / median["ours"],
+            f"{what}, floor / ours": median["floor"] / median["ours"],
+        }
+    return row
 
 
-def report(*, quick: bool = False, out: Path = Path("results/layer.json")) -> None:
-    """Measure, print Markdown and write JSON.
+def memory_of(shape: Shape, orders: tuple[int, ...], *, retain: bool) -> Iterator[Row]:
+    """Peak memory of all sides at one shape, in MiB and as multiples of the input.
 
     Args:
+        shape: B, L and D.
+        orders: Orders n of ours.
+        retain: Whether the allocator keeps freed memory.
+    """
+    size = 4 * shape[0] * shape[1] * shape[2]
+    columns: list[tuple[memory.Name, int, str]] = [("published", 4, "truncated"), ("floor", 4, "truncated")]
+    columns += [("ours", n, kind) for kind in get_args(NumeratorKind) for n in orders if n < shape[1]]
+    for name, n, kind in columns:
+        row: Row = {"B, L, D": ", ".join(map(str, shape)), "side": name}
+        row |= {"n": n, "numerator": kind} if name == "ours" else {"n": "any", "numerator": ""}
+        for what in ("forward", "training"):
+            peak = memory.measure(name, shape, n, kind, training=what == "training", retain=retain)
+            row |= {f"{what}, MiB": peak / MIB, f"{what}, inputs": peak / size}
+        yield row
+
+
+def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool = False) -> None:
+    """Measure, print Markdown, and write it with the figures and the pictures.
+
+    Args:
+        out: Where, without ending.
         quick: One shape and three orders only.
-        out: File for the figures.
+        seconds: How long to measure each cell, forward and training.
+        retain: Whether the allocator keeps freed memory.
     """
-    command = COMMAND + " --quick" * quick
-    found: Row = {"command": command, "machine": machine("torch", "numba"), "threads": torch.get_num_threads()}
-    told = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    print(f"`{command}` on {told}, {found['threads']} threads; float32, medians\n")
-    found["cells"] = []
-    for row in cells(SHAPES[:1] if quick else SHAPES, ORDERS[:3] if quick else ORDERS):
-        if not found["cells"]:
-            print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
-        print(f"| {' | '.join(x if isinstance(x, str) else f'{x:.3g}' for x in row.values())} |", flush=True)
-        found["cells"].append(row)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+    if retain:
+        memory.retain_freed_memory()
+    shapes, orders = (SHAPES[:1], ORDERS[:3]) if quick else (SHAPES, ORDERS)
+    command = f"transferfn bench layer{' --quick' * quick}{' --retain' * retain}"
+    found: Row = {"command": command, "machine": machine("torch", "numba"), "threads": torch.get_num_threads()}
+    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    allocator = "freed memory retained" if retain else "the default allocator"
+    lines = [f"`{command}` on {told}, {found['threads']} threads; float32, medians, {allocator}."]
+
+    grid = [(s, n, kind) for s in shapes for n in orders for kind in get_args(NumeratorKind) if n < s[1]]
+    found["cells"] = [cell(s, n, kind, seconds=seconds) for s, n, kind in tqdm(grid, "time", unit="cell")]
+    lines += ["", "## Time", "", *table(found["cells"])]
+    found["decoding"] = decoding.rows(seconds)
+    lines += ["", "## Decoding, 256 channels of order 64", "", *table(found["decoding"])]
+    found["memory"] = []
+    if memory.is_measurable():
+        for shape in tqdm(shapes, "memory", unit="shape"):
+            found["memory"] += memory_of(shape, orders, retain=retain)
+        lines += ["", "## Peak memory beyond inputs and parameters", "", *table(found["memory"])]
+    found["targets"] = verdicts(found["cells"], found["decoding"], found["memory"])
+    lines += ["", "## Targets", "", *table(found["targets"])]
+    print("\n".join(lines))
+    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    pictures.draw(found, out)
 
 
-def cells(shapes: tuple[tuple[int, int, int], ...], orders: tuple[int, ...]) -> Iterator[Row]:
-    """Every cell of a grid that exists.
+def table(rows: list[Row]) -> list[str]:
+    """Rows as Markdown.
 
     Args:
-        shapes: B, L and D of each.
-        orders: Orders n.
+        rows: Figures with their names, the same in all.
     """
-    for shape in shapes:
-        for order in orders:
-            for numerator in ("truncated", "exact"):
-                row = cell(shape, order, numerator)
-                if row is not None:
-                    yield row
+    if not rows:
+        return ["(nothing)"]
+    head = [f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
+    return head + [f"| {' | '.join(_short(x) for x in row.values())} |" for row in rows]
 
 
-def _alternate(sides: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
-    """Times of calls that take turns."""
-    for side in sides.values():
-        side()  # compilers and caches are at work in the first call
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times["ours"]) < 3:
-        for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            times[name].append(time.perf_counter() - start)
-    return times
+def _short(x: object) -> str:
+    return f"{x:.3g}" if isinstance(x, float) else str(x)
 
 
-def _figures(what: str, times: dict[str, list[float]]) -> Row:
-    median = {name: statistics.median(values) for name, values in times.items()}
-    low, _, high = statistics.quantiles(times["ours"], n=4)
-    return {
-        f"{what}, ms": 1e3 * median["ours"],
-        f"{what}, half of the calls within": f"{1e3 * low:.3g} to {1e3 * high:.3g}",
-        f"{what}, published / ours": median["published"] / median["ours"],
-        f"{what}, floor / ours": median["floor"] / median["ours"],
-    }
-
-
-if __name__ == "__main__":
-    tyro.cli(report)
+def _put_input(side: sides.Side, u: Tensor) -> None:
+    with torch.no_grad():
+        side.leaves[0].copy_(u if side.time_axis == 1 else u.mT)

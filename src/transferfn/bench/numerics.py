@@ -1,4 +1,4 @@
-"""How accurate each path is, against 60 digits: ``python -m transferfn.bench.numerics``.
+"""How accurate each path is, against 60 digits: ``transferfn bench numerics``.
 
 Prints Markdown and writes the same figures to results/numerics.json.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from torch import Tensor
 
 from transferfn.bench import filters, shortcuts, truth
@@ -23,7 +22,7 @@ from transferfn.core.kernel import aliased_kernel, recursive_response
 from transferfn.nn import Realization
 
 HORIZONS = (784, 1025, 4001)
-COMMAND = "python -m transferfn.bench.numerics"
+COMMAND = "transferfn bench numerics"
 LOST = 0.1  # where eps kappa exceeds it, the type cannot hold the filter
 CAUTIONS = ((4, 0.02), (4, 0.05), (8, 0.01), (8, 0.05), (8, 0.1))  # orders and cut-offs of Butterworth low-passes
 
@@ -189,7 +188,3 @@ def _cell(value: str | float | None, least: float) -> str:
 
 def _listed(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
-
-
-if __name__ == "__main__":
-    tyro.cli(report)

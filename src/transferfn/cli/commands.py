@@ -1,4 +1,4 @@
-"""What `transferfn` understands: `list`, `train RECIPE` and `demo`. Errors are one line; heavy imports come late."""
+"""What `transferfn` understands: list, train RECIPE, demo, bench. Errors are one line; heavy imports come late."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, Result, RunError, RunOptions, TrainConfig, fit
 from transferfn.training.recipes import recipe_line, recipe_name
@@ -76,10 +77,19 @@ class Demo:
     """Whether a run that is there already is deleted and started anew."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """Measure on this machine: speed and memory of a layer, accuracy, constraints; calibrate the choice of paths."""
+
+    report: Annotated[Report, tyro.conf.arg(name="")]
+    """What to measure."""
+
+
 Command = (
     Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 
@@ -99,17 +109,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         command = parse(arguments)
-        if not isinstance(command, List):
+        if isinstance(command, (Train, Demo)):
             _require("lightning", "matplotlib")
         if isinstance(command, List):
             show_recipes()
         elif isinstance(command, Train):
             train(command.run)
+        elif isinstance(command, Bench):
+            bench(command.report)
         else:
             from transferfn.cli.demo import demo
 
             demo(command.out, overwrite=command.overwrite)
-    except (UsageError, DataError, RunError) as error:
+    except (UsageError, MissingPackageError, DataError, RunError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -126,7 +138,7 @@ def _require(*packages: str) -> None:
             raise UsageError(f"this command needs the package {package}: pip install 'transferfn[train]'")
 
 
-def parse(arguments: Sequence[str]) -> List | Train | Demo:
+def parse(arguments: Sequence[str]) -> List | Train | Demo | Bench:
     """Understand a command line.
 
     Args:
@@ -168,7 +180,7 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
-    names = {"list", "train", "demo", *(recipe_name(recipe) for recipe in RECIPES)}
+    names = {"list", "train", "demo", "bench", *REPORTS, *(recipe_name(recipe) for recipe in RECIPES)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"
 

@@ -62,6 +62,15 @@ def inline(loop: Callable) -> Any:
     return njit(loop, error_model="numpy", fastmath={"contract"}, forceinline=True, **_BARE)
 
 
+def once(loop: Callable) -> Any:
+    """Compile a loop into the one function that calls it: on its own it would be compiled and optimised twice.
+
+    Args:
+        loop: What to compile.
+    """
+    return njit(loop, inline="always", error_model="numpy")
+
+
 @part
 @no_type_check
 def clear(x, begin, end, W):

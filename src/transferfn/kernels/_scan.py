@@ -17,7 +17,7 @@ from typing import Any, no_type_check
 import numpy as np
 from numba.np.numpy_support import carray
 
-from transferfn.kernels._compile import clear, inline, part
+from transferfn.kernels._compile import clear, inline, once, part
 from transferfn.kernels._entry import HEAD, array, entry, share
 from transferfn.kernels._simd import load, splat, store
 from transferfn.kernels._tiles import clear_signal, directed, is_cut, move, read, read_lag, read_lags, write, write_lags
@@ -276,7 +276,7 @@ def _put_totals(totals, at, lags, job, sizes, sign, sums):
             sums[(part * channels + c0 + c) * lags + lag] = sign * total
 
 
-@part
+@once
 @no_type_check
 def scan(u, u_layout, b, a, h0, state, resets, lengths, y, y_layout, after, kept, reverse, work, sizes, first, last):
     """w_t = u_t - sum_i a_i w_(t-i) and y_t = h0 u_t + sum_i b_i w_(t-i), the state after, and those kept.
@@ -334,7 +334,7 @@ def scan(u, u_layout, b, a, h0, state, resets, lengths, y, y_layout, after, kept
                 write_lags(after, order, channels, tile, window, lags - 1, -1, W)
 
 
-@part
+@once
 @no_type_check
 def gradients(
     gy, gy_layout, gafter, u, u_layout, b, a, h0, state, resets, lengths, kept,

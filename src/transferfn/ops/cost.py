@@ -74,10 +74,10 @@ class Costs:
 
 # Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
 MEASURED = Costs(
-    scan=(60e3, 0.2, 0.02, 40e3, 2.0, 0.4, 1.0),
-    scan_training=(250e3, 1.2, 0.08, 100e3, 6.0, 1.0, 3.0),
-    fft=(100e3, 0.045, 0.13, 1.0, 0.3, 20e3),
-    fft_training=(350e3, 0.13, 0.5, 3.0, 0.9, 50e3),
+    scan=(4.6e4, 4.9, 0.3, 3.25e4, 0.9, 0.27, 0.157),
+    scan_training=(2.05e5, 29.1, 1.16, 6e4, 1.38, 1.04, 0.508),
+    fft=(1.4e5, 0.878, 0.0994, 2.49, 75.6, 1.22),
+    fft_training=(4.2e5, 2.77, 0.668, 6.39, 356.0, 2.69),
 )
 
 
@@ -95,7 +95,7 @@ def scan_terms(job: Job) -> Terms:
     lags = max(-(-job.order // 4) * 4, 4)
     samples = job.banks * tiles * rows * job.length / min(job.threads, tiles * rows)
     terms = float(job.banks), samples, samples * lags
-    if job.horizon is None:
+    if job.horizon is None or job.order > LARGEST_SOLVE:  # then the FFT would have to convert as well
         return *terms, 0.0, 0.0, 0.0, 0.0
     groups = -(-job.groups * job.banks // lanes_of(8))
     share = groups / min(job.threads, groups)

@@ -1,0 +1,97 @@
+"""Peak memory of one call, measured in a process of its own: ``python -m transferfn.bench.memory``.
+
+The peak is that of the resident set, counted from just before the call, with inputs and parameters in place, libraries
+loaded and loops compiled. It needs Linux, whose kernel can forget an earlier peak.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+Name = Literal["ours", "published", "floor"]
+
+_STATUS = Path("/proc/self/status")
+_FORGET = Path("/proc/self/clear_refs")
+
+
+def is_measurable() -> bool:
+    """Whether this system can tell the peak of a call."""
+    return _FORGET.exists() and os.access(_FORGET, os.W_OK)
+
+
+def peak(call: Callable[[], Any]) -> int:
+    """Bytes that the resident set grows by at most during a call, what it returns included.
+
+    Args:
+        call: What to measure.
+    """
+    _FORGET.write_text("5")
+    before = _resident("VmRSS")
+    kept = call()
+    after = _resident("VmHWM")
+    del kept
+    return max(after - before, 0)
+
+
+def retain_freed_memory() -> None:
+    """Keep freed memory in the process, as its next owner would find it: no mapping and no page faults anew."""
+    libc = ctypes.CDLL(None)
+    for option, value in ((-1, 2**31 - 1), (-3, 2**30), (-4, 0)):  # trim threshold, mapping threshold, no mappings
+        libc.mallopt(option, value)
+
+
+def measure(
+    name: Name, shape: tuple[int, int, int], order: int, numerator: str, *, training: bool, retain: bool
+) -> int:
+    """Peak of one call in a fresh process, in bytes.
+
+    Args:
+        name: Which side.
+        shape: B, L and D.
+        order: Order n.
+        numerator: Which numerator ours learns.
+        training: Whether with gradients.
+        retain: Whether the allocator keeps freed memory.
+    """
+    told = json.dumps([name, shape, order, numerator, training, retain])
+    command = [sys.executable, "-W", "ignore", "-m", "transferfn.bench.memory", told]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the process that measures memory failed: {done.stderr.strip().splitlines()[-1:]}")
+    return int(done.stdout)
+
+
+def _resident(field: str) -> int:
+    row = next(row for row in _STATUS.read_text().splitlines() if row.startswith(field))
+    return 1024 * int(row.split()[1])
+
+
+def _main(told: str) -> None:
+    name, (batch, length, channels), order, numerator, training, retain = json.loads(told)
+    if retain:
+        retain_freed_memory()
+    from transferfn.bench import sides
+
+    def side(length: int) -> sides.Side:
+        shape = batch, length, channels
+        mine, layer = sides.ours(shape, min(order, length - 1), numerator)
+        if name == "ours":
+            return mine
+        return sides.published(shape, layer) if name == "published" else sides.floor(shape)
+
+    for some in (64, length):  # the first, small, compiles and loads what there is to be
+        chosen = side(some)
+        call = chosen.training if training else chosen.inference
+        found = peak(call)
+    print(found)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

@@ -1,0 +1,103 @@
+"""Pictures of what was measured: time and memory over the length and over the order, as the paper draws them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+COLORS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")  # told apart by everyone
+
+
+def draw(found: Row, out: Path) -> None:
+    """Draw time and memory over the order, one panel a shape.
+
+    Args:
+        found: What was measured.
+        out: Where, without ending.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    if found["cells"]:
+        _over_order(found, "forward", out.with_name(out.name + "-forward.png"))
+        _over_order(found, "training", out.with_name(out.name + "-training.png"))
+    if found["memory"]:
+        _memory(found, out.with_name(out.name + "-memory.png"))
+
+
+def _shapes(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(row["B, L, D"] for row in rows))
+
+
+def _panels(count: int, title: str) -> tuple[Any, list[Any]]:
+    import matplotlib.pyplot as plt
+
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(1 + 3.2 * columns, 0.9 + 2.6 * lines), squeeze=False, layout="constrained"
+    )
+    figure.suptitle(title)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def _finish(figure: Any, axes: list[Any], file: Path, *, y: str) -> None:
+    import matplotlib.pyplot as plt
+
+    for axis in axes:
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.grid(alpha=0.25, which="major")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlabel("order n")
+        axis.set_ylabel(y)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(file, dpi=150)
+    plt.close(figure)
+
+
+def _over_order(found: Row, what: str, file: Path) -> None:
+    cells = found["cells"]
+    shapes = _shapes(cells)
+    name = "Forward pass" if what == "forward" else "Training step"
+    figure, axes = _panels(len(shapes), f"{name}, {found['machine']['processor']}, {found['threads']} threads")
+    for axis, shape in zip(axes, shapes, strict=True):
+        rows = [row for row in cells if row["B, L, D"] == shape]
+        for color, kind in zip(COLORS, ("truncated", "exact"), strict=False):
+            some = [row for row in rows if row["numerator"] == kind]
+            orders = [row["n"] for row in some]
+            axis.plot(orders, [row[f"{what}, ms"] for row in some], "o-", color=color, label=f"ours, {kind}")
+        some = [row for row in rows if row["numerator"] == "truncated"]
+        orders = [row["n"] for row in some]
+        for color, side, label in ((COLORS[2], "published", "RTF as published"), ("0.5", "floor", "free kernel")):
+            times = [row[f"{what}, ms"] * row[f"{what}, {side} / ours"] for row in some]
+            axis.plot(orders, times, "s--", color=color, label=label, markersize=4)
+        axis.set_title(f"B, L, D = {shape}", fontsize=10)
+    _finish(figure, axes, file, y="milliseconds")
+
+
+def _memory(found: Row, file: Path) -> None:
+    rows = found["memory"]
+    shapes = _shapes(rows)
+    figure, axes = _panels(len(shapes), "Peak memory beyond inputs and parameters, in sizes of the input")
+    for axis, shape in zip(axes, shapes, strict=True):
+        some = [row for row in rows if row["B, L, D"] == shape]
+        for k, what in enumerate(("forward", "training")):
+            style = "o-" if k == 0 else "s-"
+            for color, kind in zip(COLORS, ("truncated", "exact"), strict=False):
+                mine = [row for row in some if row["side"] == "ours" and row["numerator"] == kind]
+                axis.plot(
+                    [row["n"] for row in mine], [row[f"{what}, inputs"] for row in mine], style, color=color,
+                    markerfacecolor=color if k == 0 else "white", label=f"ours, {kind}, {what}",
+                )  # fmt: skip
+            theirs = next(row for row in some if row["side"] == "published")
+            axis.axhline(
+                theirs[f"{what}, inputs"], color=COLORS[2], ls=":" if k == 0 else "--", label=f"published, {what}"
+            )
+        axis.set_title(f"B, L, D = {shape}", fontsize=10)
+    _finish(figure, axes, file, y="inputs")

@@ -1,0 +1,107 @@
+"""What `transferfn bench` can measure, and with which options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """Time and memory of one layer beside RTF as published and beside the floor; 15 minutes."""
+
+    out: Path = Path("results") / "layer"
+    """Where the figures go: with .json, .md and, of the pictures, -*.png at its end."""
+
+    quick: bool = False
+    """Whether one shape and three orders are enough; a minute."""
+
+    seconds: float = 0.5
+    """How long to measure each cell, forward and training."""
+
+    retain: bool = False
+    """Whether freed memory is kept by the allocator, which spares all sides the page faults."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Numerics:
+    """How accurate each path is, against 60 digits; half a minute, needs mpmath."""
+
+    out: Path = Path("results") / "numerics.json"
+    """File for the figures."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Constraints:
+    """What each way to keep filters stable costs; 7 minutes."""
+
+    out: Path = Path("results") / "constraints.json"
+    """File for the figures."""
+
+    quick: bool = False
+    """Whether order 8 and a handful of steps are enough; figures of training then mean little."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibrate:
+    """Measure what each way to filter costs on this machine, so that method="auto" chooses well here; 2 minutes."""
+
+    seconds: float = 0.15
+    """How long to measure each of some 180 cells."""
+
+    save: bool = True
+    """Whether all programs to come use what was measured; else it is only shown."""
+
+
+Report = (
+    Annotated[Layer, tyro.conf.subcommand("layer")]
+    | Annotated[Numerics, tyro.conf.subcommand("numerics")]
+    | Annotated[Constraints, tyro.conf.subcommand("constraints")]
+    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
+)
+
+REPORTS = ("layer", "numerics", "constraints", "calibrate")
+
+
+class MissingPackageError(Exception):
+    """A report needs a package that is not installed."""
+
+
+def bench(report: Layer | Numerics | Constraints | Calibrate) -> None:
+    """Measure and print.
+
+    Args:
+        report: What, and how.
+
+    Raises:
+        MissingPackageError: if a package is missing that the report needs.
+    """
+    match report:
+        case Layer():
+            _require("matplotlib", "plots")
+            from transferfn.bench import layer
+
+            layer.report(out=report.out, quick=report.quick, seconds=report.seconds, retain=report.retain)
+        case Numerics():
+            _require("mpmath", "dev")
+            from transferfn.bench import numerics
+
+            numerics.report(out=report.out)
+        case Constraints():
+            _require("mlxtend", "train")
+            from transferfn.bench import constraints
+
+            constraints.report(out=report.out, quick=report.quick)
+        case Calibrate():
+            from transferfn.bench import calibrate
+
+            calibrate.report(seconds=report.seconds, save=report.save)
+
+
+def _require(package: str, extra: str) -> None:
+    if find_spec(package) is None:
+        raise MissingPackageError(f"this report needs the package {package}: pip install 'transferfn[{extra}]'")
