@@ -8,7 +8,6 @@ from typing import Any, no_type_check
 
 from numba import njit
 
-
 _BARE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 

@@ -210,9 +210,7 @@ def _down(z, row, blocks, hop, count, step, radix, factors, at):
                 i0 = begin + j
                 i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
                 k = at + 8 * j
-                a, b, c, d, e = _dft5(
-                    _get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), c1, c2, s1, s2
-                )
+                a, b, c, d, e = _dft5(_get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), c1, c2, s1, s2)
                 _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
                 _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
 
@@ -224,9 +222,7 @@ def _up(z, row, blocks, hop, count, step, radix, factors, at):
     for block in range(blocks):
         begin = row + block * hop
         if radix == 4 and step == 1:
-            a, b, c, d = _dft4(
-                _turned(z, begin), _turned(z, begin + 1), _turned(z, begin + 2), _turned(z, begin + 3)
-            )
+            a, b, c, d = _dft4(_turned(z, begin), _turned(z, begin + 1), _turned(z, begin + 2), _turned(z, begin + 3))
             _put_turned(z, begin, *a), _put_turned(z, begin + 1, *b)
             _put_turned(z, begin + 2, *c), _put_turned(z, begin + 3, *d)
         elif radix == 4:

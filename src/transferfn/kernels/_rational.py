@@ -170,14 +170,33 @@ def backward(gy, gy_strides, u, u_strides, b, a, h0, gu, gu_strides, gb, ga, gh0
     z, s = w0.view(u.dtype), w3.view(u.dtype)  # with three buffers, where every job has one row, s is x
     k, x = (w1 if single else w2).view(u.dtype), (w2 if single else w1).view(u.dtype)
     W = width(z)
-    floors, units, scales = np.zeros(4 * lanes, work.dtype), np.ones(2 * lanes, work.dtype), np.ones(2 * lanes, work.dtype)
+    floors, units, scales = (
+        np.zeros(4 * lanes, work.dtype),
+        np.ones(2 * lanes, work.dtype),
+        np.ones(2 * lanes, work.dtype),
+    )
     block = np.empty(BLOCK * W, u.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
         part = job % parts
         _spectrum(b, a, h0, tile, length, w0, w1, k, floors, units, plan, partners, signal_plan, block)
         correlate_rows(
-            gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, signal_plan, block, buffers == 3
+            gy,
+            gy_strides,
+            u,
+            u_strides,
+            gu,
+            gu_strides,
+            tile,
+            end,
+            length,
+            z,
+            x,
+            k,
+            s,
+            signal_plan,
+            block,
+            buffers == 3,
         )
         transform_back(s, factors, passes, layout)
         for bank in range(len(b)):

@@ -37,9 +37,14 @@ def rational_convolution(
 
     Returns:
         Output, in the type and layout of ``u``.
+
+    Raises:
+        ValueError: if the period is too short.
     """
-    if u.shape[1] > period:
-        raise ValueError(f"the period must not be shorter than the signal, got {period} for {u.shape[1]} samples")
+    if period < u.shape[1] or period <= b.shape[-1]:
+        raise ValueError(
+            f"expected a period of at least the {u.shape[1]} samples and more than the order {b.shape[-1]}, got {period}"
+        )
     if b.ndim == 2:
         b, a, h0 = b[None], a[None], h0[None]
     if smooth_numbers(period)[0] != period:
@@ -87,7 +92,8 @@ def _backward(
         one_row = len(b) == 1 and _row_groups(u) <= parts
         arrays = (*flat(gy), *flat(u), *(numpy(x) for x in (b, a, h0)), *flat(gu), *(x.numpy() for x in (gb, ga, gh0)))
         _over_tiles(loops.backward, arrays, u, parts, period, buffers=3 if one_row else 4, transforms=4)
-    return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], -1)).sum((0, 3)), gh0.sum(0)
+    shared = b.shape[1] // max(a.shape[1], 1)
+    return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], shared)).sum((0, 3)), gh0.sum(0)
 
 
 @_backward.register_fake
@@ -175,6 +181,7 @@ def _over_tiles(
     plans = table, opposite_rows(period, torch.float64), signal_table
     # Rows of registers have as many bytes in either type.
     size = max(elements(each, width * u.element_size() // 8) for each in (table, signal_table))
+
     def work(first: int, last: int) -> None:
         loop(*arrays, sizes, plans, workspace(buffers * size, torch.float64), first, last)
 
