@@ -57,7 +57,7 @@ def plain(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
 
 def with_gradients(run, arguments: list[Tensor], period: int) -> dict[str, Tensor]:
     leaves = [x.detach().clone().requires_grad_() for x in arguments]
-    y = run(*leaves, period)
+    y = run(*leaves, period=period)
     weights = torch.rand(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 0.5
     gradients = torch.autograd.grad((y * weights.to(y.dtype)).sum() + 0 * sum(x.sum() for x in leaves), leaves)
     return {"y": y.detach(), **dict(zip(NAMES, gradients, strict=True))}
@@ -91,26 +91,18 @@ def test_the_kernel_is_that_of_the_paper() -> None:
 @pytest.mark.parametrize("period", [6, 7])
 def test_first_and_second_derivatives_by_differences(bank, period) -> None:
     inputs = [x.requires_grad_() for x in example(2, 5, 4, 2, 2, *bank)]
-    assert gradcheck(lambda *x: rational_convolution(*x, period), inputs)
-    assert gradgradcheck(lambda *x: rational_convolution(*x, period), inputs)
+    assert gradcheck(lambda *x: rational_convolution(*x, period=period), inputs)
+    assert gradgradcheck(lambda *x: rational_convolution(*x, period=period), inputs)
 
 
 def test_a_channel_is_as_exact_beside_others_of_any_size(dtype) -> None:
     u, b, a, h0 = example(2, 900, 35, 5, 7, dtype=dtype)
     size = torch.tensor([1e-12, 1e15, 1.0, 0.0, 1e-6], dtype=torch.float64).repeat(7)
     found = []
-    for run, of_signal, of_kernel, kind in (
-        (rational_convolution, size, size, dtype),
-        (plain, 1.0, 1.0, torch.float64),
-    ):
-        leaves = [
-            (u.double() * of_signal).to(kind),
-            b * (of_kernel if run is plain else of_kernel[:, None]),
-            a.repeat_interleave(7, 0),
-            h0 * 0,
-        ]
-        leaves = [x.requires_grad_() for x in leaves]
-        y = run(*leaves, 1000)
+    for run, factor, kind in ((rational_convolution, size, dtype), (plain, torch.ones(35), torch.float64)):
+        scaled = (u.double() * factor).to(kind), b * factor[:, None], a.repeat_interleave(7, 0), h0 * 0
+        leaves = [x.requires_grad_() for x in scaled]
+        y = run(*leaves, period=1000)
         weights = torch.sin(torch.arange(y.numel(), dtype=torch.float64)).view_as(y).to(kind)
         gradients = torch.autograd.grad((y * weights).sum(), leaves)
         found.append((y.flatten(0, 1).T, gradients[1], gradients[2]))
@@ -123,13 +115,13 @@ def test_a_channel_is_as_exact_beside_others_of_any_size(dtype) -> None:
 @pytest.mark.parametrize("channels", [3, 8, 17])
 def test_every_layout_is_read_as_it_lies(channels) -> None:
     u, *coefficients = example(3, 21, channels, 1, 4)
-    expected = rational_convolution(u, *coefficients, 24)
+    expected = rational_convolution(u, *coefficients, period=24)
     channels_first = u.mT.contiguous().mT
     with_gaps = torch.stack((u, torch.full_like(u, torch.nan)), -1).flatten(2)[..., ::2]
     for layout in (channels_first, with_gaps):
         assert not layout.is_contiguous()
-        assert_near({"y": rational_convolution(layout, *coefficients, 24)}, {"y": expected}, u.dtype)
-    assert rational_convolution(channels_first, *coefficients, 24).stride() == channels_first.stride()
+        assert_near({"y": rational_convolution(layout, *coefficients, period=24)}, {"y": expected}, u.dtype)
+    assert rational_convolution(channels_first, *coefficients, period=24).stride() == channels_first.stride()
 
 
 @pytest.mark.parametrize("batched", [*NAMES, "all"])
@@ -138,16 +130,18 @@ def test_vmap_over_each_argument_and_its_gradients(batched) -> None:
     in_dims = tuple(k % 2 if batched in (name, "all") else None for k, name in enumerate(NAMES))
     stacked = [x if d is None else torch.stack((x, -0.5 * x), d) for x, d in zip(arguments, in_dims, strict=True)]
 
-    def energy(*x: Tensor) -> Tensor:
-        return rational_convolution(*x, 8).square().sum()
+    def run(*x: Tensor) -> Tensor:
+        return rational_convolution(*x, period=8)
 
-    y = torch.vmap(lambda *x: rational_convolution(*x, 8), in_dims)(*stacked)
-    each = torch.vmap(torch.func.grad(energy, argnums=(0, 1, 2, 3)), in_dims)(*stacked)
+    y = torch.vmap(run, in_dims)(*stacked)
+    each = torch.vmap(torch.func.grad(lambda *x: run(*x).square().sum(), argnums=(0, 1, 2, 3)), in_dims)(*stacked)
     for i in range(2):
         one = [x if d is None else x.select(d, i) for x, d in zip(stacked, in_dims, strict=True)]
-        assert torch.allclose(y[i], plain(*one, 8), atol=1e-12)
+        assert torch.allclose(y[i], plain(*one, period=8), atol=1e-12)
         leaves = [x.clone().requires_grad_() for x in one]
-        for ours, expected in zip(each, torch.autograd.grad(plain(*leaves, 8).square().sum(), leaves), strict=True):
+        for ours, expected in zip(
+            each, torch.autograd.grad(plain(*leaves, period=8).square().sum(), leaves), strict=True
+        ):
             assert torch.allclose(ours[i], expected, atol=1e-11)
 
 
@@ -158,7 +152,7 @@ def test_forward_mode_raises_and_is_never_silently_zero(name) -> None:
         k = NAMES.index(name)
         arguments[k] = forward_ad.make_dual(arguments[k], torch.ones_like(arguments[k]))
         with pytest.raises((RuntimeError, NotImplementedError), match=r"jvp|forward"):
-            rational_convolution(*arguments, 8)
+            rational_convolution(*arguments, period=8)
 
 
 def test_operators_are_registered_correctly() -> None:
@@ -177,7 +171,7 @@ def test_empty_signals_have_zero_gradients(shape) -> None:
 @pytest.mark.parametrize(("length", "order"), [(9, 3), (3, 8)])
 def test_a_period_shorter_than_the_signal_or_the_polynomials_is_refused(length, order) -> None:
     with pytest.raises(ValueError, match="expected a period"):
-        rational_convolution(*example(1, length, 2, 1, order), 8)
+        rational_convolution(*example(1, length, 2, 1, order), period=8)
 
 
 def test_neither_threads_nor_callers_at_once_change_a_bit() -> None:

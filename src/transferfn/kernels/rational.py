@@ -1,7 +1,7 @@
 """Filtering with sampled rational transfer functions as one differentiable operator on CPU tensors.
 
-It does what ``convolution(u, aliased_response(b, a, h0, period))`` does without ever writing the kernels down, in float64
-twice the size of one row of the signal, and samples them anew for the backward pass.
+It does what ``convolution(u, aliased_response(b, a, h0, period))`` does without ever writing the kernels down, which in
+float64 take twice the memory of one row of the signal, and samples them anew for the backward pass.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rational_convolution(
     """
     if period < u.shape[1] or period <= b.shape[-1]:
         raise ValueError(
-            f"expected a period of at least the {u.shape[1]} samples and more than the order {b.shape[-1]}, got {period}"
+            f"expected a period of at least the length {u.shape[1]} and above the order {b.shape[-1]}, got {period}"
         )
     if b.ndim == 2:
         b, a, h0 = b[None], a[None], h0[None]
@@ -55,7 +55,7 @@ def rational_convolution(
 def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
     """The same from operators that are differentiable any number of times."""
     if smooth_numbers(period)[0] == period:
-        kernels = [aliased_response(*coefficients, period) for coefficients in zip(b, a, h0, strict=True)]
+        kernels = [aliased_response(*bank, period=period) for bank in zip(b, a, h0, strict=True)]
     else:
         kernels = list(aliased_by_torch(b, a, h0, period))
     return convolution(u, *kernels)
@@ -134,7 +134,7 @@ class _Backward(torch.autograd.Function):
     def backward(ctx, *cotangents):
         # Higher derivatives are rare: the separate operators do.
         def gradients(gy, *arguments):
-            return torch.func.vjp(lambda *x: _separately(*x, ctx.period), *arguments)[1](gy)
+            return torch.func.vjp(lambda *x: _separately(*x, period=ctx.period), *arguments)[1](gy)
 
         return *torch.func.vjp(gradients, *ctx.saved_tensors)[1](cotangents), None
 
