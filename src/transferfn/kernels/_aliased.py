@@ -120,10 +120,10 @@ def far_kernels(b, a, c0, channels, x, y, floors, units, plan, partners):
         h = partners[g * pitch] // pitch
         if h < g:
             continue
-        for part in range(1 if g == h else 2):
-            near_down(x, h if part else g, factors, passes, layout)
+        for second in range(1 if g == h else 2):
+            near_down(x, h if second else g, factors, passes, layout)
             if more:
-                near_down(y, h if part else g, factors, passes, layout)
+                near_down(y, h if second else g, factors, passes, layout)
         for i in range(g * pitch, g * pitch + near):
             j = partners[i]
             if g < h or i <= j:
@@ -133,8 +133,8 @@ def far_kernels(b, a, c0, channels, x, y, floors, units, plan, partners):
                     br, bi, sr, si, _ = _at_pair(y, i, j, floors, 2 * W)
                     qr, qi = br * sr - bi * si, br * si + bi * sr
                 _both_ways(x, i, j, pr, pi, qr, qi)
-        for part in range(1 if g == h else 2):
-            near_up(x, h if part else g, factors, passes, layout)
+        for second in range(1 if g == h else 2):
+            near_up(x, h if second else g, factors, passes, layout)
 
 
 @inline
@@ -188,11 +188,11 @@ def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
         h = partners[g * pitch] // pitch
         if h < g:
             continue
-        for part in range(1 if g == h else 2):
-            near_down(z, h if part else g, factors, passes, layout)
-            near_down(x, h if part else g, factors, passes, layout)
+        for second in range(1 if g == h else 2):
+            near_down(z, h if second else g, factors, passes, layout)
+            near_down(x, h if second else g, factors, passes, layout)
             if more:
-                near_down(y, h if part else g, factors, passes, layout)
+                near_down(y, h if second else g, factors, passes, layout)
         for i in range(g * pitch, g * pitch + near):
             j = partners[i]
             if g < h or i <= j:
@@ -200,10 +200,10 @@ def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
                 _adjoint(x, i, j, floors, 0, half * (pr + qr), half * (pi - qi))
                 if more:
                     _adjoint(y, i, j, floors, 2 * W, half * (pi + qi), half * (qr - pr))
-        for part in range(1 if g == h else 2):
-            near_up(x, h if part else g, factors, passes, layout)
+        for second in range(1 if g == h else 2):
+            near_up(x, h if second else g, factors, passes, layout)
             if more:
-                near_up(y, h if part else g, factors, passes, layout)
+                near_up(y, h if second else g, factors, passes, layout)
     _write_gradients(x, c0, min(W, channels), gb, ga, sizes, units, 0, plan)
     if more:
         _write_gradients(y, c0 + W, channels - W, gb, ga, sizes, units, W, plan)

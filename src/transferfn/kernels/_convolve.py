@@ -2,7 +2,8 @@
 
 A job takes the ``W`` lanes of a tile: ``W`` channels of one batch row after the other or, of few channels, several rows
 at once. Signals come as their storage with the strides of batch, time and channel, so that every layout is read as
-it lies. Whatever touches a transform does so a few columns or one group at a time, while these are in the nearest cache.
+it lies. Whatever touches a transform does so a few columns or one group at a time, while these are in the nearest
+cache.
 """
 
 from __future__ import annotations

@@ -32,9 +32,7 @@ NEAREST = 384  # rows that fit the nearest cache
 RUN = 8  # columns at once, at least: short runs through memory cost more than a cache that is less near
 
 
-def tables(
-    points: int, dtype: type
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int, int]]:
+def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int, int]]:
     """Weights, twiddle factors of every pass one after the other, each pass' radix, size and offset, and the layout.
 
     The layout is the number of groups, of elements near in each, of rows from one group to the next, of columns that

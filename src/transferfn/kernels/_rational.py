@@ -94,7 +94,7 @@ def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, bl
     weights, _, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
     groups, near, pitch, columns, _ = layout
     _, rows, c0, channels = tile
-    W, lanes = width(s), width(z)
+    lanes = width(z)
     points = signal_groups * signal_near
     taps = length - 1 if ahead else length
     scale = splat(s.dtype.type(1 / points))
@@ -159,7 +159,7 @@ def convolve(u, u_strides, b, a, h0, y, y_strides, sizes, plans, work, first, la
 @native
 @no_type_check
 def backward(gy, gy_strides, u, u_strides, b, a, h0, gu, gu_strides, gb, ga, gh0, sizes, plans, work, first, last):
-    """The adjoint of ``convolve`` in u, and for each part of the batch the gradients of the coefficients, a's a channel."""
+    """The adjoint of ``convolve`` in u, and for each part of the batch gradients of b, a (of each channel) and h0."""
     batch, length, channels, parts, buffers = sizes
     plan, partners, signal_plan = plans
     _, factors, passes, layout = signal_plan

@@ -1,7 +1,7 @@
 """Filtering with sampled rational transfer functions as one differentiable operator on CPU tensors.
 
-It does what ``convolution(u, aliased_response(b, a, h0, period))`` does without ever writing the kernels down, in float64
-twice the size of one row of the signal, and samples them anew for the backward pass.
+It does what ``convolution(u, aliased_response(b, a, h0, period))`` does without ever writing the kernels down, which in
+float64 take twice the memory of one row of the signal, and samples them anew for the backward pass.
 """
 
 from __future__ import annotations
@@ -37,9 +37,14 @@ def rational_convolution(
 
     Returns:
         Output, in the type and layout of ``u``.
+
+    Raises:
+        ValueError: if the period is too short.
     """
-    if u.shape[1] > period:
-        raise ValueError(f"the period must not be shorter than the signal, got {period} for {u.shape[1]} samples")
+    if period < u.shape[1] or period <= b.shape[-1]:
+        raise ValueError(
+            f"expected a period of at least the length {u.shape[1]} and above the order {b.shape[-1]}, got {period}"
+        )
     if b.ndim == 2:
         b, a, h0 = b[None], a[None], h0[None]
     if smooth_numbers(period)[0] != period:
@@ -50,7 +55,7 @@ def rational_convolution(
 def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
     """The same from operators that are differentiable any number of times."""
     if smooth_numbers(period)[0] == period:
-        kernels = [aliased_response(*coefficients, period) for coefficients in zip(b, a, h0, strict=True)]
+        kernels = [aliased_response(*bank, period=period) for bank in zip(b, a, h0, strict=True)]
     else:
         kernels = list(aliased_by_torch(b, a, h0, period))
     return convolution(u, *kernels)
@@ -87,7 +92,8 @@ def _backward(
         one_row = len(b) == 1 and _row_groups(u) <= parts
         arrays = (*flat(gy), *flat(u), *(numpy(x) for x in (b, a, h0)), *flat(gu), *(x.numpy() for x in (gb, ga, gh0)))
         _over_tiles(loops.backward, arrays, u, parts, period, buffers=3 if one_row else 4, transforms=4)
-    return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], -1)).sum((0, 3)), gh0.sum(0)
+    shared = b.shape[1] // max(a.shape[1], 1)
+    return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], shared)).sum((0, 3)), gh0.sum(0)
 
 
 @_backward.register_fake
@@ -128,7 +134,7 @@ class _Backward(torch.autograd.Function):
     def backward(ctx, *cotangents):
         # Higher derivatives are rare: the separate operators do.
         def gradients(gy, *arguments):
-            return torch.func.vjp(lambda *x: _separately(*x, ctx.period), *arguments)[1](gy)
+            return torch.func.vjp(lambda *x: _separately(*x, period=ctx.period), *arguments)[1](gy)
 
         return *torch.func.vjp(gradients, *ctx.saved_tensors)[1](cotangents), None
 
