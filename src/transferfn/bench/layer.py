@@ -82,7 +82,8 @@ def memory_of(shape: Shape, orders: tuple[int, ...], *, retain: bool) -> Iterato
     """
     size = 4 * shape[0] * shape[1] * shape[2]
     columns: list[tuple[memory.Name, int, str]] = [("published", 4, "truncated"), ("floor", 4, "truncated")]
-    columns += [("ours", n, kind) for kind in get_args(NumeratorKind) for n in orders if n < shape[1]]
+    for kind in get_args(NumeratorKind):
+        columns += (("ours", n, kind) for n in orders if n < shape[1])
     for name, n, kind in columns:
         row: Row = {"B, L, D": ", ".join(map(str, shape)), "side": name}
         row |= {"n": n, "numerator": kind} if name == "ours" else {"n": "any", "numerator": ""}

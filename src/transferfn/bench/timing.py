@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 FEWEST = 3  # calls of each side
 
 
-def alternate(sides: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+def alternate(sides: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
     """Seconds of calls that take turns.
 
     Args:
