@@ -85,7 +85,7 @@ def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[str, 
             start = time.perf_counter_ns()
             call()
             times[method].append(time.perf_counter_ns() - start)
-    return {method: min(values) for method, values in times.items()}  # others only ever make a call slower
+    return {method: float(min(values)) for method, values in times.items()}  # others only ever make a call slower
 
 
 def fitted(terms: Callable[[Job], Terms], way: str, found: list[Cell]) -> Terms:

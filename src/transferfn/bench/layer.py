@@ -83,7 +83,9 @@ def memory_of(shape: Shape, orders: tuple[int, ...], *, retain: bool) -> Iterato
     size = 4 * shape[0] * shape[1] * shape[2]
     columns: list[tuple[memory.Name, int, str]] = [("published", 4, "truncated"), ("floor", 4, "truncated")]
     for kind in get_args(NumeratorKind):
-        columns += (("ours", n, kind) for n in orders if n < shape[1])
+        for n in orders:
+            if n < shape[1]:
+                columns.append(("ours", n, kind))  # noqa: PERF401 (a list of its own would lose the literal's type)
     for name, n, kind in columns:
         row: Row = {"B, L, D": ", ".join(map(str, shape)), "side": name}
         row |= {"n": n, "numerator": kind} if name == "ours" else {"n": "any", "numerator": ""}

@@ -35,7 +35,7 @@ class Side:
     def inference(self) -> Tensor:
         """The output, without gradients, as (B, L, D)."""
         with torch.no_grad():
-            y = self.forward()
+            y = self.forward().detach()
         return y if self.time_axis == 1 else y.mT
 
     def training(self) -> tuple[Tensor, ...]:
