@@ -9,8 +9,10 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.nn.functional import pad
 
 from transferfn.core import naive
+from transferfn.core.kernel import damped_response, impulse_response
 from transferfn.kernels.aliased import aliased_by_torch
-from transferfn.kernels.rational import rational_convolution
+from transferfn.kernels.convolution import convolution
+from transferfn.kernels.rational import damped_convolution, rational_convolution
 
 ROUNDING = 64  # relative to the largest value, in units of eps; 43 was measured, at order 300
 
@@ -157,8 +159,8 @@ def test_forward_mode_raises_and_is_never_silently_zero(name) -> None:
 
 def test_operators_are_registered_correctly() -> None:
     u, b, a, h0 = example(2, 6, 4, 2, 2, 2)
-    torch.library.opcheck(torch.ops.transferfn.rational.default, (u, b, a, h0, 8))
-    torch.library.opcheck(torch.ops.transferfn.rational_backward.default, (u, u, b, a, h0, 8))
+    torch.library.opcheck(torch.ops.transferfn.rational.default, (u, b, a, h0, 8, 0.0))
+    torch.library.opcheck(torch.ops.transferfn.rational_backward.default, (u, u, b, a, h0, 8, 0.0))
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4), (2, 0, 4), (2, 4, 0)], ids=["B0", "L0", "D0"])
@@ -190,3 +192,45 @@ def test_neither_threads_nor_callers_at_once_change_a_bit() -> None:
                 assert all(torch.equal(found[name], alone[name]) for name in alone)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("banks", [1, 2])
+@pytest.mark.parametrize(
+    ("shape", "groups", "order"), [((1, 40, 70), 70, 3), ((3, 33, 6), 3, 2), ((2, 2, 5), 1, 1), ((2, 130, 20), 20, 70)]
+)
+def test_true_responses_by_damping_are_those_of_the_recurrence(banks, shape, groups, order, generator) -> None:
+    _, length, channels = shape
+    u = torch.randn(shape, dtype=torch.float64, generator=generator)
+    b = torch.randn(banks, channels, order, dtype=torch.float64, generator=generator)
+    a = (torch.rand(banks, groups, order, dtype=torch.float64, generator=generator) - 0.5) * 1.8 / order
+    h0 = torch.randn(banks, channels, dtype=torch.float64, generator=generator)
+    weights = torch.randn(shape, dtype=torch.float64, generator=generator)
+    results = []
+    for damped in (True, False):
+        leaves = [x.clone().requires_grad_() for x in (u, b, a, h0)]
+        if damped:
+            y, growth = damped_convolution(*leaves)
+            expected = damped_response(b, a, h0, length=length)[1]
+            assert torch.allclose(growth[0], expected[0], rtol=1e-3, atol=1e-6)  # those ahead leave a sample out
+        else:
+            kernels = impulse_response(*leaves[1:], length=length)
+            y = convolution(leaves[0], *kernels)
+        results.append((y, *torch.autograd.grad(y, leaves, weights)))
+    for ours, theirs in zip(*results, strict=True):
+        difference = (ours - theirs).detach().abs().max()
+        assert float(difference) <= 1e-7 * float(theirs.detach().abs().max())
+
+
+def test_damping_knows_unstable_filters(generator) -> None:
+    u = torch.randn(1, 500, 16, dtype=torch.float64, generator=generator)
+    a = torch.linspace(-0.9, -1.05, 16, dtype=torch.float64)[:, None]
+    _, growth = damped_convolution(u, torch.ones_like(a), a, torch.zeros(16, dtype=torch.float64))
+    assert torch.equal(growth > 3, a[:, 0].abs() ** 250 > 3)
+
+
+def test_second_derivatives_of_damped_responses(generator) -> None:
+    u = torch.randn(1, 4, 2, dtype=torch.float64, generator=generator)
+    b, a = (torch.rand(2, 2, dtype=torch.float64, generator=generator) / 3 for _ in range(2))
+    h0 = torch.randn(2, dtype=torch.float64, generator=generator)
+    inputs = [x.requires_grad_() for x in (u, b, a, h0)]
+    assert gradgradcheck(lambda *x: damped_convolution(*x)[0], inputs, atol=1e-4)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.core.polynomial import monic, multiply, on_circle, toeplitz
-from transferfn.kernels.aliased import aliased_by_torch, aliased_response
+from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle
 from transferfn.kernels.arrays import smooth_numbers
 from transferfn.kernels.recurrence import recurrence
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
@@ -146,9 +144,7 @@ def damped_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: in
         (tensor([[0.2500, 1.0000, 0.5000, 0.2500]]), True)
     """
     n = b.shape[-1]
-    period = smooth_numbers(max(length + length // 2, n + 1))[0]
-    # Where the order, or a fast period, asks for more samples than needed, the circle can be so much the closer.
-    exponent = -0.6 * math.log(torch.finfo(a.dtype).eps) / period
+    period, exponent = circle(length, n, a.dtype)
     damping = torch.exp(-exponent * torch.arange(1, n + 1, dtype=a.dtype, device=a.device))
     folded = aliased_kernel(b * damping, a * damping, h0, period=period)
     growing = torch.exp(exponent * torch.arange(period, dtype=a.dtype, device=a.device))

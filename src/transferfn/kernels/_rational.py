@@ -22,8 +22,11 @@ from transferfn.kernels._simd import halves, join, load, splat, spread, store, w
 
 @part
 @no_type_check
-def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
-    """Finish kernels that lack the far passes, and add their weighted taps to k; those ahead are imaginary."""
+def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal_plan, block):
+    """Finish kernels that lack the far passes, and add their weighted taps to k; those ahead are imaginary.
+
+    ``peaks`` (2, D), if it has any, gets the largest tap, and the largest of those that are not put.
+    """
     _, factors, passes, (_, near, pitch, columns, _) = plan
     weights, _, _, (_, signal_near, signal_pitch, _, _) = signal_plan
     _, rows, c0, channels = tile
@@ -33,6 +36,8 @@ def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
     period, points = groups * near, signal_groups * signal_near
     taps = length - 1 if ahead else length
     constant = np.zeros(2 * lanes, x.dtype)
+    zero = splat(x.dtype.type(0))
+    low_peak, high_peak, low_later, high_later = zero, zero, zero, zero
     for c in range(2 * lanes):
         units[c] /= period
     for c in range(channels):
@@ -44,7 +49,11 @@ def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
             t0 = g * near + column
             for t in range(t0, min(t0 + some, taps)):
                 at = 2 * lanes * (g * pitch + t - g * near)
-                low, high = load(x, at) * load(units, 0), load(x, at + lanes) * load(units, lanes)
+                growth = spread(growing, t)
+                low = load(x, at) * load(units, 0) * growth
+                high = load(x, at + lanes) * load(units, lanes) * growth
+                if peaks.size:
+                    low_peak, high_peak = _larger(low_peak, low, zero), _larger(high_peak, high, zero)
                 if t == 0:
                     low, high = low + load(constant, 0), high + load(constant, lanes)
                 tap = join(k, low, high)
@@ -60,18 +69,39 @@ def _put_taps(x, units, h0, k, ahead, tile, length, plan, signal_plan, block):
                     store(k, to, load(k, to) + tap * im), store(k, to + W, load(k, to + W) - tap * re)
                 else:
                     store(k, to, tap * re), store(k, to + W, tap * im)
+            if peaks.size:
+                for t in range(max(t0, taps), t0 + some):
+                    at = 2 * lanes * (g * pitch + t - g * near)
+                    growth = spread(growing, t)
+                    low_later = _larger(low_later, load(x, at) * load(units, 0) * growth, zero)
+                    high_later = _larger(high_later, load(x, at + lanes) * load(units, lanes) * growth, zero)
+    if peaks.size:
+        store(constant, 0, low_peak), store(constant, lanes, high_peak)
+        for c in range(channels):
+            peaks[0, c0 + c] = max(constant[c], abs(h0[c0 + c]))
+        store(constant, 0, low_later), store(constant, lanes, high_later)
+        for c in range(channels):
+            peaks[1, c0 + c] = constant[c]
+
+
+@inline
+@no_type_check
+def _larger(most, value, zero):
+    """The larger one of a register and the absolute value of another."""
+    value = where_less(value, zero, zero - value, value)
+    return where_less(most, value, value, most)
 
 
 @part
 @no_type_check
-def _spectrum(b, a, h0, tile, length, x, y, k, floors, units, plan, partners, signal_plan, block):
+def _spectrum(b, a, h0, tile, length, growing, peaks, x, y, k, floors, units, plan, partners, signal_plan, block):
     """The spectrum of a tile's kernels. With one bank, k may be y."""
     _, factors, passes, layout = signal_plan
     for bank in range(len(b)):
         far_kernels(b[bank], a[bank], tile[2], tile[3], x, y, floors, units, plan, partners)
         if bank == 0:
             clear(k, 0, k.size // width(k), width(k))
-        _put_taps(x, units, h0[bank], k, bank == 1, tile, length, plan, signal_plan, block)
+        _put_taps(x, units, h0[bank], k, bank == 1, tile, length, growing, peaks[bank], plan, signal_plan, block)
     transform(k, factors, passes, layout)
 
 
@@ -88,7 +118,7 @@ def _gradient_of_tap(s, t, ahead, weights, points, near, pitch):
 
 @part
 @no_type_check
-def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, block):
+def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, plan, signal_plan, block):
     """Gradients of a tile's taps, summed over rows side by side and over their sizes, and the far passes of them."""
     _, factors, passes, layout = plan
     weights, _, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
@@ -128,6 +158,8 @@ def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, bl
                         block[c] = 0
                     value = load(block, 0)
                 low, high = halves(value)
+                growth = spread(growing, t)
+                low, high = low * growth, high * growth
                 to = at + 2 * lanes * (t - t0)
                 store(z, to, low * load(inverse, 0)), store(z, to + lanes, high * load(inverse, lanes))
                 if t == 0:
@@ -139,7 +171,7 @@ def _take_gradients(s, ahead, tile, length, z, sizes, gh0, plan, signal_plan, bl
 
 @native
 @no_type_check
-def convolve(u, u_strides, b, a, h0, y, y_strides, sizes, plans, work, first, last):
+def convolve(u, u_strides, b, a, h0, growing, peaks, y, y_strides, sizes, plans, work, first, last):
     """Filter a signal by h0 + b/a, sampled at the roots of unity, and by what looks ahead."""
     batch, length, channels, parts, buffers = sizes
     plan, partners, signal_plan = plans
@@ -152,13 +184,15 @@ def convolve(u, u_strides, b, a, h0, y, y_strides, sizes, plans, work, first, la
     block = np.empty(BLOCK * W, u.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
-        _spectrum(b, a, h0, tile, length, x, y64, k, floors, units, plan, partners, signal_plan, block)
+        _spectrum(b, a, h0, tile, length, growing, peaks, x, y64, k, floors, units, plan, partners, signal_plan, block)
         filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, signal_plan, block)
 
 
 @native
 @no_type_check
-def backward(gy, gy_strides, u, u_strides, b, a, h0, gu, gu_strides, gb, ga, gh0, sizes, plans, work, first, last):
+def backward(
+    gy, gy_strides, u, u_strides, b, a, h0, growing, peaks, gu, gu_strides, gb, ga, gh0, sizes, plans, work, first, last
+):  # fmt: skip
     """The adjoint of ``convolve`` in u, and for each part of the batch gradients of b, a (of each channel) and h0."""
     batch, length, channels, parts, buffers = sizes
     plan, partners, signal_plan = plans
@@ -179,7 +213,7 @@ def backward(gy, gy_strides, u, u_strides, b, a, h0, gu, gu_strides, gb, ga, gh0
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
         part = job % parts
-        _spectrum(b, a, h0, tile, length, w0, w1, k, floors, units, plan, partners, signal_plan, block)
+        _spectrum(b, a, h0, tile, length, growing, peaks, w0, w1, k, floors, units, plan, partners, signal_plan, block)
         correlate_rows(
             gy,
             gy_strides,
@@ -200,7 +234,7 @@ def backward(gy, gy_strides, u, u_strides, b, a, h0, gu, gu_strides, gb, ga, gh0
         )
         transform_back(s, factors, passes, layout)
         for bank in range(len(b)):
-            _take_gradients(s, bank == 1, tile, length, w0, scales, gh0[part, bank], plan, signal_plan, block)
+            _take_gradients(s, bank == 1, tile, length, growing, w0, scales, gh0[part, bank], plan, signal_plan, block)
             kernel_gradients(
                 b[bank], a[bank], tile[2], tile[3], w0, w1, w2, gb[part, bank], ga[part, bank],
                 floors, scales, units, plan, partners,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, no_type_check
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import elements, lanes, numpy, plan, workspace
+from transferfn.kernels.arrays import elements, lanes, numpy, plan, smooth_numbers, workspace
 
 Coefficients = Float[Tensor, "D n"]
 
@@ -50,6 +51,21 @@ def aliased_by_torch(b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
     numerator = torch.fft.rfft(pad(b, (1, 0)), period).unflatten(-2, (groups, channels // groups))
     response = (numerator / denominator[..., None, :]).flatten(-3, -2) + h0[..., None]
     return torch.fft.irfft(response, period)
+
+
+def circle(length: int, order: int, dtype: torch.dtype) -> tuple[int, float]:
+    """Where to sample a true response that goes on: samples h_t r^-t with r > 1 die out before they are folded.
+
+    Args:
+        length: Number of samples wanted.
+        order: Order n.
+        dtype: Type of the coefficients.
+
+    Returns:
+        The period Q, about 1.5 times the length and fast, and log r, with r^Q = eps^-0.6.
+    """
+    period = smooth_numbers(max(length + length // 2, order + 1))[0]
+    return period, -0.6 * math.log(torch.finfo(dtype).eps) / period
 
 
 @torch.library.custom_op("transferfn::aliased", mutates_args=())

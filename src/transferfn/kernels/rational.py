@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any, no_type_check
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.aliased import aliased_by_torch, aliased_response, opposite_rows
+from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
 from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
 from transferfn.kernels.convolution import convolution, fast_points
 
@@ -37,51 +38,81 @@ def rational_convolution(
 
     Returns:
         Output, in the type and layout of ``u``.
-
-    Raises:
-        ValueError: if the period is too short.
     """
-    if period < u.shape[1] or period <= b.shape[-1]:
+    if u.shape[1] > period or b.shape[-1] >= period:
         raise ValueError(
-            f"expected a period of at least the length {u.shape[1]} and above the order {b.shape[-1]}, got {period}"
+            f"expected a period of at least {u.shape[1]}, the length of the signal, and more than {b.shape[-1]}, the "
+            f"order, got {period}"
         )
-    if b.ndim == 2:
-        b, a, h0 = b[None], a[None], h0[None]
+    banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
     if smooth_numbers(period)[0] != period:
-        return _separately(u, b, a, h0, period)
-    return _Rational.apply(u, b, a, h0, period)
+        return _separately(u, *banks, period, 0.0)
+    return _Rational.apply(u, *banks, period, 0.0)[0]
 
 
-def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
+def damped_convolution(
+    u: Float[Tensor, "B L D"],
+    b: Float[Tensor, "*bank D n"],
+    a: Float[Tensor, "*bank G n"],
+    h0: Float[Tensor, "*bank D"],
+) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "*bank D"]]:
+    """Convolve each channel with the true response of h0 + B(z)/A(z), sampled on a circle outside the unit circle.
+
+    Args:
+        u: Input, as for :func:`rational_convolution`.
+        b: True numerators.
+        a: Denominators.
+        h0: True feedthroughs.
+
+    Returns:
+        Output, and how many times as large as in L samples each response gets later on, without derivatives.
+    """
+    period, exponent = circle(u.shape[1], b.shape[-1], torch.float64)
+    damping = torch.exp(-exponent * torch.arange(1, b.shape[-1] + 1, dtype=b.dtype, device=b.device))
+    banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
+    y, growth = _Rational.apply(u, banks[0] * damping, banks[1] * damping, banks[2], period, exponent)
+    return y, growth.view_as(h0)
+
+
+def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> Tensor:
     """The same from operators that are differentiable any number of times."""
     if smooth_numbers(period)[0] == period:
-        kernels = [aliased_response(*bank, period=period) for bank in zip(b, a, h0, strict=True)]
+        kernels = [aliased_response(*coefficients, period) for coefficients in zip(b, a, h0, strict=True)]
     else:
         kernels = list(aliased_by_torch(b, a, h0, period))
-    return convolution(u, *kernels)
+    return convolution(u, *(kernel * _growing(period, exponent) for kernel in kernels) if exponent else kernels)
+
+
+def _growing(period: int, exponent: float) -> Tensor:
+    """What undoes the damping of a kernel's samples."""
+    return torch.exp(exponent * torch.arange(period, dtype=torch.float64))
 
 
 @torch.library.custom_op("transferfn::rational", mutates_args=())
 @no_type_check
-def _rational(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
+def _rational(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
     from transferfn.kernels import _rational as loops
 
     y = torch.empty_like(u)
+    peaks = h0.new_zeros(len(b), 2 if exponent else 0, h0.shape[1])
     if u.numel():
-        arrays = (*flat(u), numpy(b), numpy(a), numpy(h0), *flat(y))
+        arrays = (*flat(u), numpy(b), numpy(a), numpy(h0), numpy(_growing(period, exponent)), peaks.numpy(), *flat(y))
         _over_tiles(loops.convolve, arrays, u, _parts(u), period, buffers=1 + len(b), transforms=2)
-    return y
+    if not exponent:
+        return y, torch.zeros_like(h0)
+    growth = peaks[:, 1] / peaks[:, 0].clamp_min(torch.finfo(h0.dtype).tiny)
+    return y, growth.nan_to_num(nan=torch.inf)
 
 
 @_rational.register_fake
-def _(u, b, a, h0, period):
-    return torch.empty_like(u)
+def _(u, b, a, h0, period, exponent):
+    return torch.empty_like(u), h0.new_empty(h0.shape)
 
 
 @torch.library.custom_op("transferfn::rational_backward", mutates_args=())
 @no_type_check
 def _backward(
-    gy: Tensor, u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int
+    gy: Tensor, u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from transferfn.kernels import _rational as loops
 
@@ -90,14 +121,15 @@ def _backward(
     gb, ga, gh0 = (b.new_zeros(parts, *shape) for shape in (b.shape, b.shape, h0.shape))
     if u.numel():
         one_row = len(b) == 1 and _row_groups(u) <= parts
-        arrays = (*flat(gy), *flat(u), *(numpy(x) for x in (b, a, h0)), *flat(gu), *(x.numpy() for x in (gb, ga, gh0)))
+        given = (*(numpy(x) for x in (b, a, h0, _growing(period, exponent))), np.empty((len(b), 0, h0.shape[1])))
+        arrays = (*flat(gy), *flat(u), *given, *flat(gu), *(x.numpy() for x in (gb, ga, gh0)))
         _over_tiles(loops.backward, arrays, u, parts, period, buffers=3 if one_row else 4, transforms=4)
     shared = b.shape[1] // max(a.shape[1], 1)
     return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], shared)).sum((0, 3)), gh0.sum(0)
 
 
 @_backward.register_fake
-def _(gy, u, b, a, h0, period):
+def _(gy, u, b, a, h0, period, exponent):
     return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), h0.new_empty(h0.shape)
 
 
@@ -105,54 +137,59 @@ class _Rational(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(u, b, a, h0, period):
-        return _rational(u, b, a, h0, period)
+    def forward(u, b, a, h0, period, exponent):
+        return _rational(u, b, a, h0, period, exponent)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *saved, ctx.period = inputs
+        *saved, ctx.period, ctx.exponent = inputs
+        ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*saved)
 
     @staticmethod
-    def backward(ctx, gy):
-        return *_Backward.apply(gy, *ctx.saved_tensors, ctx.period), None
+    def backward(ctx, gy, _):
+        return *_Backward.apply(gy, *ctx.saved_tensors, ctx.period, ctx.exponent), None, None
 
 
 class _Backward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(gy, u, b, a, h0, period):
-        return _backward(gy, u, b, a, h0, period)
+    def forward(gy, u, b, a, h0, period, exponent):
+        return _backward(gy, u, b, a, h0, period, exponent)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *saved, ctx.period = inputs
+        *saved, ctx.period, ctx.exponent = inputs
         ctx.save_for_backward(*saved)
 
     @staticmethod
     def backward(ctx, *cotangents):
         # Higher derivatives are rare: the separate operators do.
         def gradients(gy, *arguments):
-            return torch.func.vjp(lambda *x: _separately(*x, period=ctx.period), *arguments)[1](gy)
+            def outputs(u, b, a, h0):
+                return _separately(u, b, a, h0, ctx.period, ctx.exponent)
 
-        return *torch.func.vjp(gradients, *ctx.saved_tensors)[1](cotangents), None
+            return torch.func.vjp(outputs, *arguments)[1](gy)
+
+        return *torch.func.vjp(gradients, *ctx.saved_tensors)[1](cotangents), None, None
 
 
 @_rational.register_vmap
-def _(info, in_dims, u, b, a, h0, period):
+def _(info, in_dims, u, b, a, h0, period, exponent):
     size = info.batch_size
     u = into_channels(u, in_dims[0], size, channel_axis=2)
     b, a, h0 = (into_channels(x, d, size, channel_axis=1) for x, d in zip((b, a, h0), in_dims[1:4], strict=True))
-    return _rational(u, b, a, h0, period).unflatten(2, (size, -1)), 2
+    y, growth = _rational(u, b, a, h0, period, exponent)
+    return (y.unflatten(2, (size, -1)), growth.unflatten(1, (size, -1))), (2, 1)
 
 
 @_backward.register_vmap
-def _(info, in_dims, gy, u, b, a, h0, period):
+def _(info, in_dims, gy, u, b, a, h0, period, exponent):
     size = info.batch_size
     gy, u = (into_channels(x, d, size, channel_axis=2) for x, d in zip((gy, u), in_dims[:2], strict=True))
     b, a, h0 = (into_channels(x, d, size, channel_axis=1) for x, d in zip((b, a, h0), in_dims[2:5], strict=True))
-    gu, *others = _backward(gy, u, b, a, h0, period)
+    gu, *others = _backward(gy, u, b, a, h0, period, exponent)
     return (gu.unflatten(2, (size, -1)), *(x.unflatten(1, (size, -1)) for x in others)), (2, 1, 1, 1)
 
 

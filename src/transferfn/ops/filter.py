@@ -11,7 +11,7 @@ from torch.nn.functional import dropout, pad
 from transferfn.core.convert import LARGEST_SOLVE, untruncate
 from transferfn.core.kernel import damped_response, impulse_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
-from transferfn.kernels.rational import rational_convolution
+from transferfn.kernels.rational import damped_convolution, rational_convolution
 from transferfn.kernels.recurrence import recurrence
 from transferfn.kernels.response import untruncated
 from transferfn.ops.boundaries import (
@@ -194,9 +194,10 @@ def _by_fft(
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
     u = _without_padding(u, lengths)
-    if state is None and not return_state and resets is None and _is_one_operator(u, system, kernel_dropout):
-        assert isinstance(system, TruncatedTransferFunction)
-        return _without_padding(_filter_by_kernel(u, system), lengths), None
+    if state is None and not return_state and resets is None and not kernel_dropout:
+        y = _in_one_operator(u, system)
+        if y is not None:
+            return _without_padding(y, lengths), None
     kernel = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     true = _true(system) if return_state or state is not None else None
 
@@ -211,14 +212,22 @@ def _by_fft(
     return _without_padding(y, lengths), final
 
 
-def _is_one_operator(u: Signal, system: System, kernel_dropout: float) -> bool:
-    """Whether native loops take coefficients and a signal, and never write a kernel down."""
-    has_kernel = isinstance(system, TruncatedTransferFunction) and u.shape[1] <= system.horizon
-    return has_kernel and not kernel_dropout and has_native_loop(u)
+def _in_one_operator(u: Signal, system: System) -> Signal | None:
+    """Filter by native loops that take coefficients and a signal and never write a kernel down, where there are any."""
+    if not has_native_loop(u):
+        return None
+    if isinstance(system, TruncatedTransferFunction) and u.shape[1] <= system.horizon:
+        return rational_convolution(u, system.b_tilde, system.a, system.h0_tilde, system.horizon)
+    if not _can_be_damped(system.a, u.dtype):
+        return None
+    true = _true(system)
+    y, growth = damped_convolution(u, true.b, true.a, true.h0)
+    return y if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()) else None
 
 
-def _filter_by_kernel(u: Signal, system: TruncatedTransferFunction) -> Signal:
-    return rational_convolution(u, system.b_tilde, system.a, system.h0_tilde, system.horizon)
+def _can_be_damped(a: Tensor, dtype: torch.dtype) -> bool:
+    """Whether responses may be sampled on a larger circle: where that is faster, good enough and can be looked at."""
+    return a.shape[-1] > LARGEST_SOLVE and dtype != a.dtype == torch.float64 and not values_are_hidden()
 
 
 def _convolve_rows(
@@ -282,9 +291,10 @@ def _filter_both_ways(
         if not may_look or growth is None or float(growth.max()) <= GROWTH_LIMIT:
             return _scan_both_ways(u, b, a, h0, lengths, resets)
     system = _widened(system)
-    if resets is None and _is_one_operator(u, system, kernel_dropout):
-        assert isinstance(system, TruncatedTransferFunction)
-        return _without_padding(_filter_by_kernel(_without_padding(u, lengths), system), lengths)
+    if resets is None and not kernel_dropout:
+        y = _in_one_operator(_without_padding(u, lengths), system)
+        if y is not None:
+            return _without_padding(y, lengths)
     causal, anticausal = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     u = _without_padding(u, lengths)
 
@@ -322,7 +332,7 @@ def _kernel(system: System, length: int, dtype: torch.dtype) -> Kernel:
 
 def _response(b: Tensor, a: Tensor, h0: Tensor, length: int, dtype: torch.dtype) -> Kernel:
     """The true impulse response; by FFT where that is faster, good enough and can be seen to be right."""
-    if a.shape[-1] > LARGEST_SOLVE and dtype != a.dtype == torch.float64 and not values_are_hidden():
+    if _can_be_damped(a, dtype):
         h, growth = damped_response(b, a, h0, length=length)
         if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()):
             return h
