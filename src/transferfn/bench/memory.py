@@ -80,18 +80,18 @@ def _main(told: str) -> None:
         retain_freed_memory()
     from transferfn.bench import sides
 
-    def side(length: int) -> sides.Side:
+    def call(length: int, method: Any = "auto") -> Callable[[], Any]:
         shape = batch, length, channels
         mine, layer = sides.ours(shape, min(order, length - 1), numerator)
-        if name == "ours":
-            return mine
-        return sides.published(shape, layer) if name == "published" else sides.floor(shape)
+        layer.method = method
+        if name != "ours":
+            mine = sides.published(shape, layer) if name == "published" else sides.floor(shape)
+        return mine.training if training else mine.inference
 
-    for some in (64, length):  # the first, small, compiles and loads what there is to be
-        chosen = side(some)
-        call = chosen.training if training else chosen.inference
-        found = peak(call)
-    print(found)
+    for method in ("scan", "fft"):  # small signals compile and load all that there is to be, with orders of either kind
+        for some in (64, min(order + 2, length)):
+            peak(call(some, method))
+    print(peak(call(length)))
 
 
 if __name__ == "__main__":
