@@ -7,12 +7,13 @@ import pickle
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from laws.runs import signal
 from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, N, make, untyped
 from transferfn.core import TransferFunction
-from transferfn.nn import Realization
+from transferfn.nn import RTF, Realization
 
 
 def coefficients(decoder: Realization) -> list[torch.Tensor]:
@@ -114,3 +115,14 @@ def test_checks_what_it_is_given() -> None:
         decoder.step(u, decoder.init_state(2))
     with pytest.raises(ValueError, match=r"\(2, 4, 3\), got \(3, 4, 3\)"):
         decoder.extend(u, decoder.init_state(3))
+
+
+def test_a_step_has_forward_derivatives() -> None:
+    layer = RTF(3, 2, horizon=8).realize(F64)
+    u, state = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, 2, dtype=torch.float64)
+    tangents = torch.ones_like(u), torch.ones_like(state)
+    with forward_ad.dual_level():
+        duals = (forward_ad.make_dual(x, t) for x, t in zip((u, state), tangents, strict=True))
+        found = [forward_ad.unpack_dual(x).tangent for x in layer.step(*duals)]
+    expected = layer.step(*tangents)  # a step is linear
+    assert all(torch.allclose(ours, theirs) for ours, theirs in zip(found, expected, strict=True))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.step import step
+from transferfn.kernels.tracing import is_plain
 from transferfn.nn.guard import check_finite, keep_wide, warn_if_unstable
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
-from transferfn.ops.boundaries import values_are_hidden
 from transferfn.ops.filter import Method, System, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
@@ -159,8 +159,7 @@ def step_filter(u_t: Sample, b: Tensor, a: Tensor, h0: Tensor, state: FilterStat
     check_state(state, u_t, a.shape[-1])
     given, dtype = u_t.dtype, signal_dtype(u_t.dtype)
     u, x, b, a, h0 = (c if c.dtype == dtype else c.to(dtype) for c in (u_t, state, b, a, h0))
-    traced = torch.is_grad_enabled() and any(c.requires_grad for c in (u, x, b, a, h0))
-    if u.device.type == "cpu" and not traced and not values_are_hidden():
+    if u.device.type == "cpu" and is_plain(u, x, b, a, h0):
         y, after, finite = step(u, x, b, a, h0)
     else:
         w = u - (x.unflatten(1, (len(a), -1)) * a[:, None]).sum(-1).flatten(1)
