@@ -122,6 +122,13 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
         (["train", "smnist", "--epochs"], "Missing value for argument '--epochs'"),
         (["train", "smnist", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["train", "smnist", "--data.side", "5"], "side must divide 28, one of 1, 2, 4, 7, 14, 28; got 5"),
+        (["train", "smnist", "--optimizer.lr", "-1"], "optimizer.lr must be a finite number, 0 or more; got -1.0"),
+        (["train", "smnist", "--optimizer.filter-lr", "nan"], "optimizer.filter_lr must be a finite number, 0 or more"),
+        (["train", "smnist", "--optimizer.weight-decay", "-1"], "optimizer.weight_decay must be a finite number"),
+        (["train", "smnist", "--optimizer.betas", "2", "3"], "optimizer.betas must be at least 0 and less than 1"),
+        (["train", "smnist", "--optimizer.clip", "-1"], "optimizer.clip is the largest norm of the gradient"),
+        (["train", "smnist", "--data.seed", "-1"], "data.seed must lie in 0..2^63 - 1, got -1"),
+        (["train", "smnist", "--seed", "99999999999999999999"], "seed must lie in 0..2^63 - 1, got 99999999"),
         (["demo", "--fast"], "--fast (see transferfn demo --help)"),
     ],
 )
@@ -138,6 +145,16 @@ def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_model_that_cannot_be(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = error(capsys, *small(data, tmp_path, "--model.denominator-groups", "3"))
     assert "no model can be built from these options" in told
+    told = error(capsys, *small(data, tmp_path, "--devices", "4"))
+    assert "must be a multiple of their number, got 30 samples for 4 devices" in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_says_what_to_do(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hot = ["--optimizer.lr", "1e30", "--optimizer.warmup", "0", "--log-every", "1", "--no-progress"]
+    told = error(capsys, *small(data, tmp_path, *hot))
+    assert "the loss is nan after" in told
+    assert "lower optimizer.lr" in told
 
 
 @pytest.mark.parametrize("package", ["lightning", "matplotlib"])

@@ -6,15 +6,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from tasks.digit_files import write_idx
 from training.stub import Stub, tiny
 from transferfn.tasks import DataError, SmnistConfig
-from transferfn.training import ModelConfig, RunError, RunOptions, evaluate, fit, load_model
+from transferfn.training import ModelConfig, OptimizerConfig, RunError, RunOptions, evaluate, fit, load_model
 from transferfn.training.log import MetricsFile, TrainingDivergedError
 from transferfn.training.module import step_seed, warmup_cosine
 from transferfn.training.run import read_rows
@@ -118,7 +120,69 @@ def test_a_loss_that_is_no_number_stops_the_run(data: Path, tmp_path: Path) -> N
             return super().forward(inputs) * math.inf
 
     with pytest.raises(TrainingDivergedError, match="the loss is nan after 3 steps: lower"):
-        fit(tiny(data), options(tmp_path), build=Explodes)
+        fit(tiny(data), options(tmp_path / "logged"), build=Explodes)
+    rare = options(tmp_path / "checkpoint", log_every=1000, checkpoint_every=2)
+    with pytest.raises(TrainingDivergedError, match="the loss is nan after 2 steps: lower"):
+        fit(tiny(data), rare, build=Explodes)
+    rare = options(tmp_path / "epoch", log_every=1000)
+    with pytest.raises(TrainingDivergedError, match="the loss is nan after 9 steps: lower"):
+        fit(tiny(data), rare, build=Explodes)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_run_that_cannot_be_carried_out_deletes_nothing(data: Path, tmp_path: Path) -> None:
+    fit(tiny(data, epochs=1), options(tmp_path), build=Stub)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(RunError, match="abacus"):
+        fit(tiny(data), options(tmp_path, accelerator="abacus", overwrite=True), build=Stub)
+    with pytest.raises(RunError, match="must be a multiple of their number, got 20 samples for 3 devices"):
+        fit(tiny(data), options(tmp_path, devices=3, overwrite=True), build=Stub)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+class Groups(Stub):
+    """Its first layer passes for a filter."""
+
+    def param_groups(
+        self, *, lr: float, weight_decay: float, filter_lr=None, filter_weight_decay=None
+    ) -> list[dict[str, Any]]:
+        first, *rest = (layer for layer in self.layers if list(layer.parameters()))
+        return [
+            {"params": list(first.parameters()), "lr": filter_lr, "weight_decay": filter_weight_decay},
+            {"params": [p for layer in rest for p in layer.parameters()], "lr": lr, "weight_decay": weight_decay},
+        ]
+
+
+def test_filters_have_a_rate_and_a_decay_of_their_own(data: Path, tmp_path: Path) -> None:
+    values = OptimizerConfig(lr=1e-2, weight_decay=0.2, filter_lr=3e-3, filter_weight_decay=0.1, betas=(0.5, 0.6))
+    fit(tiny(data, epochs=1, optimizer=values), options(tmp_path), build=Groups)
+    (state,) = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"]
+    told = [{name: group[name] for name in ("initial_lr", "weight_decay", "betas")} for group in state["param_groups"]]
+    assert told == [
+        {"initial_lr": 3e-3, "weight_decay": 0.1, "betas": (0.5, 0.6)},
+        {"initial_lr": 1e-2, "weight_decay": 0.2, "betas": (0.5, 0.6)},
+    ]
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_the_gradient_is_clipped_to_its_largest_norm(data: Path, tmp_path: Path, clip: float | None) -> None:
+    norms: list[float] = []
+
+    class Norms(Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            found = [value.grad for value in pl_module.parameters()]
+            norms.append(float(torch.nn.utils.get_total_norm(found)))
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            found = [value.grad for value in pl_module.parameters()]
+            norms.append(float(torch.nn.utils.get_total_norm(found)))
+
+    config = tiny(data, epochs=1, optimizer=OptimizerConfig(clip=clip))
+    fit(config, options(tmp_path), build=Stub, callbacks=[Norms()])
+    before, after = norms[::2], norms[1::2]
+    assert len(after) == 9
+    assert min(before) > 1e-2
+    assert after == before if clip is None else max(after) <= clip * (1 + 1e-5)
 
 
 def test_dropout_draws_do_not_depend_on_the_process() -> None:

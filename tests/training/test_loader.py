@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from transferfn.tasks import Batch
 from transferfn.tasks.smnist import Digits
-from transferfn.training.loader import Loader, sample_order
+from transferfn.training.loader import Loader, _start_worker, sample_order
 
 
 class Numbers:
@@ -141,6 +142,15 @@ def test_worker_processes_change_nothing(start_method: str) -> None:
         for mine, theirs in zip(loader, alone, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
     loader.close()
+
+
+def test_a_worker_does_not_tell_that_its_process_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, traceback: told.append(kind))
+    _start_worker(0)
+    for kind in (ConnectionResetError, EOFError, ValueError):
+        sys.excepthook(kind, kind(), None)
+    assert told == [ValueError]
 
 
 def test_closing_stops_the_workers_and_loses_nothing() -> None:

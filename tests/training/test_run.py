@@ -8,7 +8,8 @@ import pytest
 
 from transferfn.training import ModelConfig, RunError, RunOptions, TrainConfig
 from transferfn.training.checkpoint import read_checkpoint
-from transferfn.training.run import RunFolder, begin_run, open_run
+from transferfn.training.config import to_dict
+from transferfn.training.run import Result, RunFolder, begin_run, open_run, resume_path, write_json
 
 CONFIG = TrainConfig()
 
@@ -17,7 +18,8 @@ def start(folder: Path, *, config: TrainConfig = CONFIG, overwrite: bool = False
     """Start a run and leave a checkpoint."""
     options = RunOptions(out=folder, overwrite=overwrite)
     opened = open_run(config, options)
-    assert begin_run(opened, config, options) is None
+    assert resume_path(opened, options) is None
+    begin_run(opened, config)
     opened.last.write_text("a checkpoint")
     return opened
 
@@ -29,7 +31,7 @@ def test_a_new_folder_gets_its_configuration(tmp_path: Path) -> None:
     assert start(folder.path) == folder
     assert folder.read_config() == CONFIG
     assert folder.read_result() is None
-    assert begin_run(open_run(CONFIG, options), CONFIG, options) == folder.last
+    assert resume_path(open_run(CONFIG, options), options) == folder.last
 
 
 def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -48,13 +50,43 @@ def test_a_run_that_never_reached_a_checkpoint_is_no_obstacle(tmp_path: Path) ->
     assert start(tmp_path, config=other).read_config() == other
 
 
+RESULT = Result(
+    test_accuracy=0.5,
+    test_loss=1.0,
+    test_samples=2,
+    validation_accuracy=None,
+    best_epoch=1,
+    steps=3,
+    parameters=4,
+    seconds=5.0,
+)
+
+
+def test_a_result_is_not_told_of_another_configuration(tmp_path: Path) -> None:
+    folder = start(tmp_path)
+    write_json(folder.result, to_dict(RESULT))
+    folder.last.unlink()  # as the message about a broken checkpoint advises
+    assert open_run(CONFIG, RunOptions(out=tmp_path)).read_result() == RESULT
+    with pytest.raises(RunError, match=r"epochs 7 \(there 20\)"):
+        open_run(replace(CONFIG, epochs=7), RunOptions(out=tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"test_accuracy": 1}', '{"test_accuracy": "high"}'])
+def test_a_damaged_result_is_no_result(tmp_path: Path, text: str) -> None:
+    folder = start(tmp_path)
+    folder.result.write_text(text)
+    assert folder.read_result() is None
+
+
 def test_overwriting_deletes_what_runs_write_and_nothing_else(tmp_path: Path) -> None:
     folder = start(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     folder.metrics.write_text("old")
     folder.result.write_text("{}")
     options = RunOptions(out=tmp_path, overwrite=True)
-    begin_run(open_run(CONFIG, options), CONFIG, options)
+    opened = open_run(CONFIG, options)
+    assert resume_path(opened, options) is None
+    begin_run(opened, CONFIG)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "config.json", "notes.txt"]
     assert not folder.last.exists()
 
@@ -68,7 +100,7 @@ def test_a_broken_configuration_is_named(tmp_path: Path, text: str) -> None:
 
 def test_checkpoints_without_a_configuration_are_not_trusted(tmp_path: Path) -> None:
     start(tmp_path).config.unlink()
-    with pytest.raises(RunError, match="cannot be trusted"):
+    with pytest.raises(RunError, match=r"holds a run but no config\.json"):
         open_run(CONFIG, RunOptions(out=tmp_path))
 
 
@@ -81,7 +113,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     options = RunOptions(out=tmp_path / "run", overwrite=True)
-    assert begin_run(open_run(CONFIG, options), CONFIG, options) is None
+    begin_run(open_run(CONFIG, options), CONFIG)
     assert not (tmp_path / "run").exists()
 
 

@@ -36,6 +36,8 @@ class SmnistConfig:
     """Seed of the split."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
         if self.side < 1 or SIDE % self.side:
             raise ValueError(f"side must divide {SIDE}, one of 1, 2, 4, 7, 14, 28; got {self.side}")
         if not 0 <= self.validation <= 0.5:

@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from transferfn.training.config import TrainConfig, from_dict, to_dict
+from transferfn.training.log import finite_loss
 from transferfn.training.run import RunError
 
 _KEY = "transferfn"
@@ -75,6 +76,7 @@ class Checkpoints(Checkpoint):
             batch_idx: Number of the batch in its epoch.
         """
         if trainer.global_step % self.every == 0 and batch_idx + 1 < trainer.num_training_batches:
+            finite_loss(outputs["loss"], step=trainer.global_step)
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

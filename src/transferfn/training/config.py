@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -81,8 +82,16 @@ class OptimizerConfig:
     """Largest norm of the gradient; None does not clip."""
 
     def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay", "filter_lr", "filter_weight_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"optimizer.{name} must be a finite number, 0 or more; got {value}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optimizer.betas must be at least 0 and less than 1, got {self.betas}")
         if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup is a share of all steps, 0 to 1; got {self.warmup}")
+            raise ValueError(f"optimizer.warmup is a share of all steps, 0 to 1; got {self.warmup}")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise ValueError(f"optimizer.clip is the largest norm of the gradient, more than 0; got {self.clip}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,8 +123,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,7 +186,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def from_dict(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+def from_dict(kind: type[ConfigT], values: Any) -> ConfigT:
     """Build a configuration from what ``to_dict`` made of it.
 
     Args:

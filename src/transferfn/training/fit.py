@@ -7,7 +7,6 @@ import logging
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,42 +16,22 @@ from torch import nn
 
 from transferfn.tasks import Dataset, SmnistConfig, load_smnist
 from transferfn.training.build import build_model
-from transferfn.training.config import ModelConfig, RunOptions, TrainConfig
-from transferfn.training.run import RunError, RunFolder, begin_run, open_run, process_rank, write_json
+from transferfn.training.config import ModelConfig, RunOptions, TrainConfig, to_dict
+from transferfn.training.run import (
+    Result,
+    RunError,
+    RunFolder,
+    begin_run,
+    open_run,
+    process_rank,
+    resume_path,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
 Builder = Callable[[ModelConfig, SmnistConfig], nn.Module]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What a finished run came to."""
-
-    test_accuracy: float
-    """Share of the test samples that the best checkpoint classifies right."""
-
-    test_loss: float
-    """Its mean cross entropy on them."""
-
-    test_samples: int
-    """How many there are."""
-
-    validation_accuracy: float | None
-    """Accuracy by which the best epoch was chosen; None if nothing was held out."""
-
-    best_epoch: int
-    """Number of that epoch, from 1."""
-
-    steps: int
-    """Steps of the optimiser."""
-
-    parameters: int
-    """Numbers that were learned."""
-
-    seconds: float
-    """Time of training and validation, over all starts."""
 
 
 def fit(
@@ -92,7 +71,7 @@ def fit(
     folder = open_run(config, options)
     done = folder.read_result()
     if done is not None and not options.overwrite:
-        return Result(**done)
+        return done
     data = load_smnist(config.data)
     model = seeded_model(config, build=build)
     if len(data.train) < config.batch_size:
@@ -100,7 +79,7 @@ def fit(
             f"{len(data.train)} training samples do not fill one batch of {config.batch_size}: lower batch-size"
         )
     steps = config.epochs * (len(data.train) // config.batch_size)
-    resume = begin_run(folder, config, options)
+    resume = resume_path(folder, options)
     step = int(read_checkpoint(resume)["global_step"]) if resume else 0
     log = Log(every=options.log_every, progress=options.progress)
     checkpoints = Checkpoints(folder.checkpoints, config, every=options.checkpoint_every)
@@ -112,10 +91,7 @@ def fit(
                 precision=config.precision,
                 max_epochs=config.epochs,
                 gradient_clip_val=config.optimizer.clip,
-                logger=[
-                    MetricsFile(folder.metrics, resume_step=step),
-                    TensorBoardLogger(folder.events, name="", version="", purge_step=step + 1 if resume else None),
-                ],
+                logger=False,
                 callbacks=[log, checkpoints, *callbacks],
                 plugins=[AtomicCheckpointIO()],
                 log_every_n_steps=1,
@@ -127,6 +103,17 @@ def fit(
             )
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise RunError(f"this machine cannot train so: {' '.join(str(error).split())}") from error
+        if config.batch_size % trainer.world_size:
+            raise RunError(
+                f"batch-size counts the samples over all devices and must be a multiple of their number, "
+                f"got {config.batch_size} samples for {trainer.world_size} devices"
+            )
+        if resume is None:  # not before all is known to fit together: it deletes what was there
+            begin_run(folder, config)
+        trainer.loggers = [
+            MetricsFile(folder.metrics, resume_step=step),
+            TensorBoardLogger(folder.events, name="", version="", purge_step=step + 1 if resume else None),
+        ]
         module = ClassifierModule(model, config.optimizer, steps=steps, seed=config.seed)
         datamodule = DataModule(data.train, data.validation, config, options)
         with _interruptible(), contextlib.closing(datamodule):
@@ -144,7 +131,7 @@ def fit(
         seconds=log.elapsed,
     )
     if process_rank() == 0:
-        write_json(folder.result, asdict(result))
+        write_json(folder.result, to_dict(result))
     return result
 
 

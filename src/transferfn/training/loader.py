@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -147,6 +149,7 @@ class Loader:
                 collate_fn=_as_is,
                 persistent_workers=True,
                 multiprocessing_context=self._start_method,
+                worker_init_fn=_start_worker,
                 pin_memory=self._pin_memory,
                 generator=torch.Generator(),  # it would draw from the global generator otherwise
             )
@@ -224,6 +227,17 @@ class _Gather:
 
 def _as_is(batch: Any) -> Any:
     return batch
+
+
+def _start_worker(worker: int) -> None:
+    """Keep a worker from printing that the process it gathers for has gone: that one tells what happened itself."""
+    told = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, (OSError, EOFError)):
+            told(kind, error, traceback)
+
+    sys.excepthook = tell
 
 
 def sample_order(samples: int, *, seed: int, epoch: int) -> np.ndarray:

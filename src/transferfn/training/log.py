@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import sys
 import time
@@ -10,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from transferfn.training.run import read_rows
+from transferfn.training.run import RunError, read_rows
 
 
 class MetricsFile(Logger):
@@ -130,9 +130,7 @@ class Log(Callback):
         step = {"loss": outputs["loss"].detach() * count, "correct": outputs["correct"], "count": count}
         self.sums = {name: self.sums.get(name, 0) + value for name, value in step.items()}  # pyright: ignore
         if trainer.global_step % self.every == 0:
-            loss = float(outputs["loss"])
-            if not torch.isfinite(outputs["loss"]):
-                raise TrainingDivergedError(trainer.global_step, loss)
+            loss = finite_loss(outputs["loss"], step=trainer.global_step)
             row = {"epoch": trainer.current_epoch, "lr": _learning_rate(trainer), "loss": loss}
             _tell(trainer, row)
         self._advance(trainer, batch_idx)
@@ -145,6 +143,7 @@ class Log(Callback):
             pl_module: The module.
         """
         sums, self.sums = {name: float(value) for name, value in self.sums.items()}, {}
+        finite_loss(sums["loss"], step=trainer.global_step)
         row = {
             "epoch": trainer.current_epoch,
             "train_loss": sums["loss"] / sums["count"],
@@ -211,14 +210,30 @@ class Log(Callback):
             self._bar = None
 
 
-class TrainingDivergedError(RuntimeError):
-    """Raised when the loss is no longer a finite number."""
+class TrainingDivergedError(RunError):
+    """Raised when the loss is no longer a finite number; nothing of it is in a checkpoint."""
 
     def __init__(self, step: int, loss: float) -> None:
         super().__init__(
             f"the loss is {loss} after {step} steps: lower optimizer.lr or optimizer.filter-lr, clip the gradient "
             "with optimizer.clip 1, or keep the filters stable with model.constraint reflection"
         )
+
+
+def finite_loss(loss: Tensor | float, *, step: int) -> float:
+    """Return a loss as a number.
+
+    Args:
+        loss: The loss.
+        step: Number of steps done.
+
+    Raises:
+        TrainingDivergedError: if it is not finite.
+    """
+    value = float(loss)
+    if not math.isfinite(value):
+        raise TrainingDivergedError(step, value)
+    return value
 
 
 def _learning_rate(trainer: pl.Trainer) -> float:

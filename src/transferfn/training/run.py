@@ -13,6 +13,35 @@ from typing import Any
 from transferfn.training.config import RunOptions, TrainConfig, differences, from_dict, to_dict
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a finished run came to."""
+
+    test_accuracy: float
+    """Share of the test samples that the best checkpoint classifies right."""
+
+    test_loss: float
+    """Its mean cross entropy on them."""
+
+    test_samples: int
+    """How many there are."""
+
+    validation_accuracy: float | None
+    """Accuracy by which the best epoch was chosen; None if nothing was held out."""
+
+    best_epoch: int
+    """Number of that epoch, from 1."""
+
+    steps: int
+    """Steps of the optimiser."""
+
+    parameters: int
+    """Numbers that were learned."""
+
+    seconds: float
+    """Time of training and validation, over all starts."""
+
+
 class RunError(Exception):
     """Raised when a run cannot be started or continued: says why and what to do, in one line."""
 
@@ -80,10 +109,10 @@ class RunFolder:
                 "or start anew with --overwrite"
             ) from None
 
-    def read_result(self) -> dict[str, Any] | None:
-        """Return what the run came to, or None if it is not finished."""
+    def read_result(self) -> Result | None:
+        """Return what the run came to, or None if it is not finished or the file is damaged: it can be made again."""
         try:
-            return json.loads(self.result.read_text())
+            return from_dict(Result, json.loads(self.result.read_text()))
         except (OSError, ValueError):
             return None
 
@@ -96,7 +125,7 @@ class RunFolder:
 
 
 def open_run(config: TrainConfig, options: RunOptions) -> RunFolder:
-    """Look whether a run may be started or continued in its folder; nothing is written.
+    """Look whether a run may be started, continued or read in its folder; nothing is written.
 
     Args:
         config: What the run computes.
@@ -106,12 +135,12 @@ def open_run(config: TrainConfig, options: RunOptions) -> RunFolder:
         RunError: if the folder holds a run with another configuration.
     """
     folder = RunFolder(path=options.out)
-    if options.overwrite or not folder.last.exists():
+    if options.overwrite or not (folder.last.exists() or folder.result.exists()):
         return folder
     if not folder.config.exists():
         raise RunError(
-            f"{folder.path} holds checkpoints but no {folder.config.name}, so they cannot be trusted: choose another "
-            "folder with --out, or delete them with --overwrite"
+            f"{folder.path} holds a run but no {folder.config.name}, so it cannot be told which: choose another "
+            "folder with --out, or delete that run with --overwrite"
         )
     if differing := differences(config, folder.read_config()):
         raise RunError(
@@ -121,19 +150,26 @@ def open_run(config: TrainConfig, options: RunOptions) -> RunFolder:
     return folder
 
 
-def begin_run(folder: RunFolder, config: TrainConfig, options: RunOptions) -> Path | None:
-    """Return the checkpoint to continue from, or clear the folder for a new run and return None.
+def resume_path(folder: RunFolder, options: RunOptions) -> Path | None:
+    """Return the checkpoint to continue from, or None for a new run.
+
+    Args:
+        folder: What ``open_run`` returned.
+        options: How it is carried out.
+    """
+    return folder.last if folder.last.exists() and not options.overwrite else None
+
+
+def begin_run(folder: RunFolder, config: TrainConfig) -> None:
+    """Clear the folder for a new run.
 
     Args:
         folder: What ``open_run`` returned.
         config: What the run computes.
-        options: How it is carried out.
 
     Raises:
         RunError: if the folder cannot be written.
     """
-    if folder.last.exists() and not options.overwrite:
-        return folder.last
     if process_rank() == 0:
         try:
             folder.clear()
@@ -141,7 +177,6 @@ def begin_run(folder: RunFolder, config: TrainConfig, options: RunOptions) -> Pa
             write_json(folder.config, {"config": to_dict(config)})
         except OSError as error:
             raise RunError(f"the run's folder cannot be written ({error}): choose another with --out") from None
-    return None
 
 
 def process_rank() -> int:
