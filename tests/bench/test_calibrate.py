@@ -76,7 +76,7 @@ def test_both_ways_are_measured() -> None:
 def test_auto_goes_by_the_costs(file, monkeypatch) -> None:
     layer = RTF(6, 5, horizon=300)
     seen = []
-    monkeypatch.setattr("transferfn.ops.filter.is_scan_cheaper", lambda job: seen.append(job) or True)
+    monkeypatch.setattr("transferfn.ops.choice.is_scan_cheaper", lambda job: seen.append(job) or True)
     with torch.no_grad():
         layer(torch.randn(4, 200, 6))
     layer(torch.randn(4, 200, 6))

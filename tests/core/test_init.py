@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.banks import F64
 from transferfn.core import aliased_kernel, impulse_response, init, stability
@@ -31,6 +33,24 @@ def test_shapes_types_and_seeds(function, channels: int, groups: int, order: int
     assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
     if function is not init.zeros and channels > 1:  # one number of norm one is +-1
         assert not torch.equal(b, draw(function, channels=channels, groups=groups, order=order, seed=1)[0])
+
+
+@given(
+    function=st.sampled_from(EVERY),
+    groups=st.integers(1, 5),
+    members=st.integers(1, 3),
+    order=st.integers(1, 70),
+    longer=st.integers(1, 300),
+    exact=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_any_size_gives_finite_coefficients(function, groups, members, order, longer, exact, seed) -> None:
+    sizes = {"channels": groups * members, "groups": groups, "order": order, "horizon": order + longer}
+    b, a, h0 = draw(function, **sizes, exact=exact, seed=seed)
+    assert (b.shape, a.shape, h0.shape) == ((groups * members, order), (groups, order), (groups * members,))
+    assert all(x.isfinite().all() for x in (b, a, h0))
+    if function is not init.xavier:
+        assert (a.abs().sum(-1) < 1).all()  # which is sufficient for stability
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from scipy import signal
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
 from core.banks import F32, F64, GRID, bank, banks, coefficients, denominator, over_each_argument, system
 from laws.tolerance import C, relative_error
 from transferfn.core import IllConditionedWarning, TransferFunction, TruncatedTransferFunction, aliased_kernel
+from transferfn.core.polynomial import roots
 from transferfn.core.system import _check_bank
 
 EPS = torch.finfo(F64).eps
@@ -171,6 +172,7 @@ def test_the_frequency_response_is_the_kernels_spectrum_and_differentiable() -> 
     assert_close(h.frequency_response(omega), spectrum, rtol=1e-12, atol=1e-12)
     inputs = [x.requires_grad_() for x in bank(2)]
     assert gradcheck(lambda b, a, h0: TransferFunction(b, a, h0).frequency_response(OMEGA[:4]), inputs)
+    assert gradgradcheck(lambda b, a, h0: TransferFunction(b, a, h0).frequency_response(OMEGA[:4]), inputs)
     over_each_argument(lambda b, a, h0: TransferFunction(b, a, h0).frequency_response(OMEGA[:4]).abs(), bank(2))
 
 
@@ -184,6 +186,40 @@ def test_poles_and_zeros_are_scipys(order: int) -> None:
         assert_same_set(h.poles()[d * 2 // 4], poles, 1e4 * EPS)
         assert_same_set(h.poles()[d * 2 // 4], np.roots(a), 1e4 * EPS)
         assert_same_set(h.zeros()[d], zeros, 1e4 * EPS * (1 + np.abs(zeros).max()))
+
+
+def test_derivatives_of_poles_and_zeros() -> None:
+    """In polar coordinates, sorted, so that eigenvalues may come in any order."""
+
+    def polar(z):
+        order = (z.detach().imag + 1e-3 * z.detach().real).argsort(-1)
+        z = z.gather(-1, order)
+        return z.abs(), z.angle()
+
+    b, a, h0 = (x.requires_grad_() for x in bank(4))
+    assert gradcheck(lambda a: polar(TransferFunction(b, a, h0).poles()), a)
+    assert gradgradcheck(lambda a: polar(TransferFunction(b, a, h0).poles()), a)
+    assert gradcheck(lambda *x: polar(TransferFunction(*x).zeros()), (b, a, h0))
+    assert gradgradcheck(lambda *x: polar(TransferFunction(*x).zeros()), (b, a, h0))
+    zero = torch.zeros_like(h0)  # one zero of each channel is infinite; the others have derivatives all the same
+    assert gradcheck(lambda b, a: polar(TransferFunction(b, a, zero).zeros()[..., :-1]), (b, a))
+    over_each_argument(lambda *x: TransferFunction(*x).poles().abs().sort().values, bank(4))
+    over_each_argument(lambda *x: TransferFunction(*x).zeros().abs().sort().values, bank(4))
+
+    def radii(a):
+        return torch.view_as_real(TransferFunction(torch.zeros_like(a), a, a[..., 0]).poles()).square().sum()
+
+    a = torch.cat((bank(3, groups=4)[1], torch.zeros(4, 1, dtype=F64)), -1)  # a pole at 0 and three others
+    assert gradgradcheck(radii, a.requires_grad_())
+    assert_close(torch.vmap(torch.func.grad(radii))(a[:, None])[:, 0], torch.func.grad(radii)(a))
+
+
+def test_a_huge_pole_has_finite_derivatives() -> None:
+    a = denominator([1e100, -1e70, 0.5]).requires_grad_()
+    poles, _ = roots(a)
+    largest = poles.abs().amax()
+    (gradient,) = torch.autograd.grad(largest, a)
+    assert_close(gradient[0, 0].abs(), torch.tensor(1.0, dtype=F64))  # the largest pole is about -a_1
 
 
 def test_poles_of_banks_with_leading_axes() -> None:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from transferfn.core import lattice
+from transferfn.core.kernel import recursive_response
+from transferfn.kernels.lattice import noise_gain
 
 ROUNDING = 8  # a rounding error of each stage is carried to the next, so times the order; 1.8 was measured
 
@@ -34,3 +36,19 @@ def test_nothing_of_nothing() -> None:
         a = lattice.lattice_denominator(raw)
         assert a.shape == shape
         assert torch.autograd.grad(a.sum(), raw)[0].shape == shape
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 5, 33])
+def test_the_noise_gain_is_the_energy_of_the_response(order: int, generator: torch.Generator) -> None:
+    raw = 0.4 * torch.randn(3, order, dtype=torch.float64, generator=generator)
+    a = lattice.lattice_denominator(raw) if order else raw
+    energy = recursive_response(a, 30_000).square().sum(-1)
+    expected = float(((1 + a.abs().sum(-1)) * energy.sqrt()).max())
+    assert noise_gain(a) == pytest.approx(expected, rel=1e-9)
+    assert noise_gain(a.float()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_noise_gain_is_that_of_the_worst_stable_denominator() -> None:
+    a = torch.tensor([[-0.6], [-0.8], [-1.0], [1.5], [float("nan")]], dtype=torch.float64)
+    assert noise_gain(a) == pytest.approx(1.8 / 0.6)
+    assert noise_gain(a[2:]) == noise_gain(a[:0]) == 0

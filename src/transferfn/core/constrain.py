@@ -16,16 +16,21 @@ resonances and slow decays it leaves only those of combs, whose one coefficient 
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transferfn.core.doubt import LARGEST_ERROR, IllConditionedWarning
+from transferfn.core.kernel import conditioning
 from transferfn.core.lattice import Rows, lattice_denominator
 from transferfn.core.lattice import step_down as step_down
 from transferfn.core.lattice import step_up as step_up
 from transferfn.core.stability import stability
+from transferfn.kernels.tracing import values_are_hidden
 
-LARGEST_ERROR = 1e-10  # relative, of coefficients rebuilt from their parameters; beyond it these are noise
+CIRCLE = 4096  # points of the unit circle at which the smallest |A| is looked for
 SLACK = 1e-6  # the paper's
 SHOWN = 5  # rows named in an error
 
@@ -57,9 +62,12 @@ def reflection(raw: Rows) -> Rows:
 def reflection_parameters(a: Rows) -> Rows:
     """Find the free parameters of stable denominators, the inverse of :func:`reflection`.
 
-    Computed in float64. Rounding of the coefficients is amplified by the product of 1 / (1 - k_j^2); the result is
-    checked, and rebuilds a to a relative error of 1e-10 or better, for combs to rounding. Filters with clustered poles
-    have very large parameters: 2e3 for a Butterworth low-pass of order 8 at 0.2 of the Nyquist frequency, 2e10 at 0.05.
+    Computed in float64. Rounding of the coefficients is amplified by the product of 1 / (1 - k_j^2), and again by the
+    conditioning kappa of the filter. So the result is checked: the responses of a and of what the parameters rebuild
+    are within a thousandth of each other, for combs equal to rounding. Filters with clustered poles have very large
+    parameters: 2e3 for a Butterworth low-pass of order 8 at 0.2 of the Nyquist frequency, 2e10 at 0.05; at 0.02 they
+    are refused. Where float32 parameters are asked for and do not hold that thousandth, an
+    :class:`~transferfn.IllConditionedWarning` says so. Inside function transforms nothing is looked at.
 
     Args:
         a: Denominator a_1..a_n, (*rows, n).
@@ -79,11 +87,31 @@ def reflection_parameters(a: Rows) -> Rows:
     scale = (1 - k * k).flip(-1).cumprod(-1).flip(-1)
     scale = torch.cat((scale[..., 1:], torch.ones_like(scale[..., :1])), -1)
     raw = k.atanh() / scale
-    error = (reflection(raw) - wide).abs().sum(-1) / (1 + wide.abs().sum(-1))
-    wrong = ~(error <= LARGEST_ERROR)  # NaN where some |k| > 1
-    if bool(wrong.any()):
-        _refuse(wide, wrong)
+    if not values_are_hidden():
+        _check_rebuilt(raw, wide, a.dtype)
     return raw.to(a.dtype)
+
+
+@torch.no_grad()
+def _check_rebuilt(raw: Tensor, a: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless the parameters stand for these denominators, and warn if they do not once they are rounded."""
+    kappa = conditioning(a[..., None, :], period=max(CIRCLE, 2 * a.shape[-1]))[..., 0]
+
+    def change_of_response(parameters: Tensor) -> Tensor:
+        return kappa * (reflection(parameters) - a).abs().sum(-1) / (1 + a.abs().sum(-1))
+
+    wrong = ~(change_of_response(raw) <= LARGEST_ERROR)  # NaN where some |k| > 1
+    if bool(wrong.any()):
+        _refuse(a, wrong)
+    worst = float(change_of_response(raw.to(dtype).to(raw.dtype)).amax()) if a.numel() else 0.0
+    if worst > LARGEST_ERROR:
+        warnings.warn(
+            f"reflection parameters in {str(dtype).removeprefix('torch.')} change the response of some denominator by "
+            f"up to {worst:.1g} of its largest value: its poles are clustered. Use float64, a lower order or "
+            "constraint=None.",
+            IllConditionedWarning,
+            stacklevel=3,
+        )
 
 
 def l1(raw: Rows, slack: Float[Tensor, "*rows"]) -> Rows:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transferfn.core.convert import last_recursions
 from transferfn.core.kernel import conditioning
+from transferfn.kernels.tracing import values_are_hidden
 from transferfn.typing import Denominator
 
 LARGEST_ERROR = 1e-3  # beyond this a result is called undetermined
@@ -19,7 +20,7 @@ class IllConditionedWarning(UserWarning):
 
 
 def warn_of_uncertain(what: str, found: Tensor, error: Tensor, *, dtype: torch.dtype) -> None:
-    """Warn where rounding moves roots by more than a thousandth.
+    """Warn where rounding moves roots by more than a thousandth; say nothing where values cannot be looked at.
 
     Args:
         what: What the roots are called.
@@ -27,7 +28,9 @@ def warn_of_uncertain(what: str, found: Tensor, error: Tensor, *, dtype: torch.d
         error: How far each may be off, as many.
         dtype: Type of the coefficients.
     """
-    relative = error / found.abs().clamp_min(1)
+    if values_are_hidden():
+        return
+    relative = torch.where(found.isfinite(), error / found.detach().abs().clamp_min(1), 0)
     if relative.numel() and float(relative.max()) > LARGEST_ERROR:
         warnings.warn(
             f"the coefficients do not determine the {what}: rounding them in {_short(dtype)} moves some by "
@@ -47,7 +50,7 @@ def warn_of_lost(a: Denominator, *, horizon: int) -> None:
         a: Denominator a_1..a_n, (*bank, G, n).
         horizon: Period P in samples.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or a.is_meta or not a.numel():
+    if values_are_hidden() or a.is_meta or not a.numel():
         return
     with torch.no_grad():
         eps = torch.finfo(a.dtype).eps

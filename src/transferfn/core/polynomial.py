@@ -107,9 +107,10 @@ def roots(a: Tensor, *, rounding: float = 0.0) -> tuple[Tensor, Tensor]:
         rounding: Relative error the coefficients already have, beside that of finding the roots.
 
     Returns:
-        Roots, complex, (*bank, n), and for each, real, (*bank, n), the radius r within which the true one is: |A| is at
-        most what is left of it at the root found, with every coefficient off by 2 n eps of itself and by ``rounding``;
-        and it is r for a simple root, r^k for a cluster of k, times the product of the distances to the others.
+        Roots, complex, (*bank, n), differentiable where they are simple; and for each, real, (*bank, n), without
+        derivatives, the radius r within which the true one is: |A| is at most what is left of it at the root found,
+        with every coefficient off by 2 n eps of itself and by ``rounding``; and it is r for a simple root, r^k for a
+        cluster of k, times the product of the distances to the others.
 
     Example:
         >>> z, radius = roots(torch.tensor([0.0, -0.25], dtype=torch.float64))
@@ -118,13 +119,85 @@ def roots(a: Tensor, *, rounding: float = 0.0) -> tuple[Tensor, Tensor]:
         >>> bool(radius.max() < 1e-15)
         True
     """
+    return _Roots.apply(monic(a), rounding, False)
+
+
+def finite_roots(c: Tensor, *, rounding: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Roots of polynomials whose leading coefficients may be zero, if only to rounding.
+
+    Args:
+        c: Coefficients, highest power first, (*bank, n + 1), float64.
+        rounding: As for :func:`roots`.
+
+    Returns:
+        As :func:`roots`: first the finite roots, then a complex infinity for each leading zero, with a radius of 0.
+
+    Example:
+        >>> finite_roots(torch.tensor([0.0, 2.0, 1.0], dtype=torch.float64))[0]
+        tensor([-0.5000+0.j,     inf+0.j], dtype=torch.complex128)
+    """
+    return _Roots.apply(c, rounding, True)
+
+
+class _Roots(torch.autograd.Function):
+    """Roots of c_0 z^n + ... + c_n: dz / dc_i = -z^(n-i) / C'(z)."""
+
+    @staticmethod
+    def forward(c, rounding, deflates):
+        if not deflates:
+            return _roots_of_monic(c[..., 1:], rounding)
+        n = c.shape[-1] - 1
+        rows = [_deflated(row, rounding) for row in c.reshape(-1, n + 1)]
+        z, radius = (torch.cat(parts).reshape(*c.shape[:-1], n) for parts in zip(*rows, strict=True))
+        return z, radius
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], output[0])
+
+    @staticmethod
+    def vmap(info, in_dims, c, rounding, deflates):
+        return _Roots.apply(c.movedim(in_dims[0], 0), rounding, deflates), (0, 0)
+
+    @staticmethod
+    def backward(ctx, gz, _):
+        c, z = ctx.saved_tensors
+        n = c.shape[-1] - 1
+        is_finite = z.detach().isfinite()
+        z = torch.where(is_finite, z, 0)
+        k = torch.arange(n, -1, -1, device=c.device, dtype=c.dtype)
+        # z^k over the n-th power of a large root, so that none overflows; it cancels.
+        scale = z.detach().abs().clamp_min(1)[..., None]
+        powers = _powers(z / scale[..., 0]) * scale ** (k - n)
+        slope = (powers[..., 1:] * (k[:-1] * c[..., :-1])[..., None, :]).sum(-1)
+        slope = torch.where(is_finite, slope, 1)
+        towards = -powers / slope[..., None]
+        gc = (towards.conj() * torch.where(is_finite, gz, 0)[..., None]).real.sum(-2)
+        return gc, None, None
+
+
+def _powers(z: Tensor) -> Tensor:
+    """z^n, ..., z, 1 of n numbers, (*bank, n, n + 1)."""
+    n = z.shape[-1]
+    return pad(z[..., None].expand(*z.shape, n).cumprod(-1), (1, 0), value=1.0).flip(-1)
+
+
+def _deflated(c: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
+    """Roots of one polynomial, (n + 1); infinities, in last place, for leading coefficients that are zero."""
+    present = (c.abs() > torch.finfo(c.dtype).eps * c.abs().sum()).nonzero()[:, 0]
+    first = int(present[0]) if len(present) else len(c) - 1
+    z, radius = _roots_of_monic(c[first + 1 :] / c[first], rounding)
+    return pad(z, (0, first), value=torch.inf), pad(radius, (0, first))
+
+
+def _roots_of_monic(a: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
     n = a.shape[-1]
     if n == 0:
-        return a.to(torch.complex128), a
+        return a.to(torch.complex128), a.clone()
     z = torch.linalg.eigvals(companion(a))
     scale = z.abs().clamp_min(1)  # relative to it, so that no power of a large root overflows
-    highest_last = pad((z / scale)[..., None].expand(*z.shape, n).cumprod(-1), (1, 0), value=1.0)
-    terms = highest_last.flip(-1) * scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a)[..., None, :]
+    terms = _powers(z / scale) * scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a)[..., None, :]
     # What is left of A(z), for the eigenvalues of a sparse companion matrix are less exact than its coefficients, and
     # the rounding of evaluating it.
     residual = terms.sum(-1).abs() + (2 * n * torch.finfo(a.dtype).eps + rounding) * terms.abs().sum(-1)

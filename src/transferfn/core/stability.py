@@ -55,7 +55,7 @@ class Stability:
 
 
 def stability(a: Denominator) -> Stability:
-    """Judge each denominator in float64: by the Schur-Cohn test, and by the poles up to order 256.
+    """Judge each denominator in float64: by the Schur-Cohn test, and by the poles up to order 256. No derivatives.
 
     Args:
         a: Denominator a_1..a_n, (*bank, G, n).
@@ -119,7 +119,8 @@ def spectral_radius(a: Denominator) -> Tensor:
         a: Denominator a_1..a_n, (*bank, G, n).
 
     Returns:
-        Radius, (*bank, G), float64; :func:`stability` also tells how certain it is.
+        Radius, (*bank, G), float64, without derivatives: those of the poles have some. :func:`stability` also tells how
+        certain it is.
 
     Example:
         >>> spectral_radius(torch.tensor([[0.0, -0.25]]))

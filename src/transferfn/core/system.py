@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Real
+from typing import SupportsFloat
 
 import torch
 from torch import Tensor
@@ -11,10 +13,13 @@ from torch.utils import _pytree as pytree
 
 from transferfn.core import algebra, convert, kernel
 from transferfn.core.doubt import warn_of_lost, warn_of_uncertain
-from transferfn.core.polynomial import companion, monic, roots
+from transferfn.core.polynomial import companion, finite_roots, monic, roots
 from transferfn.core.stability import Stability, stability
 from transferfn.core.stabilize import stabilize
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
+
+Gain = SupportsFloat
+"""A number of any kind, or a tensor without axes, which may have derivatives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,8 @@ class TransferFunction:
     a: Denominator
     h0: Feedthrough
     dt: float | None = None
+
+    __array_ufunc__ = None  # a number of NumPy's leaves its products with a bank to the bank
 
     def __post_init__(self) -> None:
         _check_bank(self.b, self.a, self.h0)
@@ -115,20 +122,21 @@ class TransferFunction:
         return h0[..., None] + (b.to(basis.dtype) @ basis[1:]) / denominator
 
     def poles(self) -> Tensor:
-        """Poles of each denominator: the eigenvalues of its companion matrix in double precision.
+        """Poles of each denominator: the eigenvalues of its companion matrix in double precision; differentiable.
 
         Warns (:class:`~transferfn.IllConditionedWarning`) where rounding of the coefficients, to the type they are in,
-        moves a pole by more than a thousandth: the coefficients of clustered poles do not determine them.
+        moves a pole by more than a thousandth: the coefficients of clustered poles do not determine them. The
+        derivatives of a multiple pole are infinite.
 
         Returns:
             Poles, complex128, (*bank, G, n).
         """
-        poles, error = roots(self.a.detach().to(torch.float64), rounding=torch.finfo(self.a.dtype).eps / 2)
+        poles, error = roots(self.a.to(torch.float64), rounding=torch.finfo(self.a.dtype).eps / 2)
         warn_of_uncertain("poles", poles, error, dtype=self.a.dtype)
         return poles
 
     def zeros(self) -> Tensor:
-        """Zeros of each channel: the roots of h0 A(z) + B(z) in double precision.
+        """Zeros of each channel: the roots of h0 A(z) + B(z) in double precision; differentiable.
 
         A channel whose leading numerator coefficients are zero, or no more than rounding of the others, has fewer than
         n zeros; the rest are complex infinities, in last place. Warns like :meth:`poles`.
@@ -136,11 +144,10 @@ class TransferFunction:
         Returns:
             Zeros, complex128, (*bank, D, n).
         """
-        whole = algebra.numerator(self.b, self.a, self.h0).detach().to(torch.float64)
-        rows = [_finite_roots(row, torch.finfo(self.b.dtype).eps / 2) for row in whole.reshape(-1, self.order + 1)]
-        warn_of_uncertain("zeros", *(torch.cat(parts) for parts in zip(*rows, strict=True)), dtype=self.b.dtype)
-        padded = [torch.nn.functional.pad(z, (0, self.order - len(z)), value=torch.inf) for z, _ in rows]
-        return torch.stack(padded).reshape(*self.b.shape)
+        whole = algebra.numerator(self.b, self.a, self.h0).to(torch.float64)
+        zeros, error = finite_roots(whole, rounding=torch.finfo(self.b.dtype).eps / 2)
+        warn_of_uncertain("zeros", zeros, error, dtype=self.b.dtype)
+        return zeros
 
     def stability(self) -> Stability:
         """Verdict on each denominator: stable, unstable or undecided, with the largest pole radius."""
@@ -197,7 +204,7 @@ class TransferFunction:
         warn_of_lost(self.a, horizon=horizon)
         return TruncatedTransferFunction(b_tilde, self.a, h0_tilde, horizon, self.dt)
 
-    def feedback(self, other: TransferFunction | float = 1.0, *, sign: int = -1) -> TransferFunction:
+    def feedback(self, other: TransferFunction | Gain = 1.0, *, sign: int = -1) -> TransferFunction:
         """Close a loop around these filters: H / (1 - sign H G).
 
         Args:
@@ -212,41 +219,47 @@ class TransferFunction:
         """
         if sign not in (-1, 1):
             raise ValueError(f"sign is -1 (negative feedback) or +1 (positive feedback), got {sign}")
-        path = self._gain(other) if isinstance(other, (int, float)) else other
+        path = other if isinstance(other, TransferFunction) else self._constant(other)
         dt = self._common_dt(path)
         return TransferFunction(*algebra.feedback(self._coefficients, path._coefficients, sign=sign), dt)
 
-    def __mul__(self, other: TransferFunction | float) -> TransferFunction:
-        if isinstance(other, (int, float)):
-            return replace(self, b=self.b * other, h0=self.h0 * other)
-        dt = self._common_dt(other)
-        return TransferFunction(*algebra.series(self._coefficients, other._coefficients), dt)
+    def __mul__(self, other: TransferFunction | Gain) -> TransferFunction:
+        if isinstance(other, TransferFunction):
+            dt = self._common_dt(other)
+            return TransferFunction(*algebra.series(self._coefficients, other._coefficients), dt)
+        gain = _number(other)
+        return NotImplemented if gain is None else replace(self, b=self.b * gain, h0=self.h0 * gain)
 
     __rmul__ = __mul__
 
-    def __add__(self, other: TransferFunction | float) -> TransferFunction:
-        if isinstance(other, (int, float)):
-            return replace(self, h0=self.h0 + other)
-        dt = self._common_dt(other)
-        return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), dt)
+    def __add__(self, other: TransferFunction | Gain) -> TransferFunction:
+        if isinstance(other, TransferFunction):
+            dt = self._common_dt(other)
+            return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), dt)
+        gain = _number(other)
+        return NotImplemented if gain is None else replace(self, h0=self.h0 + gain)
 
     __radd__ = __add__
 
     def __neg__(self) -> TransferFunction:
         return self * -1.0
 
-    def __sub__(self, other: TransferFunction | float) -> TransferFunction:
-        return self + (-other)
+    def __sub__(self, other: TransferFunction | Gain) -> TransferFunction:
+        term = other if isinstance(other, TransferFunction) else _number(other)
+        return NotImplemented if term is None else self + (-term)
 
-    def __rsub__(self, other: float) -> TransferFunction:
+    def __rsub__(self, other: Gain) -> TransferFunction:
         return -self + other
 
     @property
     def _coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.b, self.a, self.h0
 
-    def _gain(self, value: float) -> TransferFunction:
-        return TransferFunction(self.b[..., :0], self.a[..., :1, :0], torch.full_like(self.h0, value), self.dt)
+    def _constant(self, value: Gain) -> TransferFunction:
+        gain = _number(value)
+        if gain is None:
+            raise TypeError(f"expected a bank or a number in the feedback path, got {type(value).__name__}")
+        return TransferFunction(self.b[..., :0], self.a[..., :1, :0], torch.ones_like(self.h0) * gain, self.dt)
 
     def _common_dt(self, other: TransferFunction) -> float | None:
         if self.channels != other.channels:
@@ -315,6 +328,13 @@ class TruncatedTransferFunction:
         return kernel.conditioning(self.a.to(torch.float64), period=self.horizon)
 
 
+def _number(value: object) -> float | Tensor | None:
+    """A number of any kind as PyTorch takes it, or None if it is something else."""
+    if isinstance(value, Tensor):
+        return value if value.dim() == 0 else None
+    return float(value) if isinstance(value, Real) else None
+
+
 def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
     if b.dim() < 2 or a.dim() < 2 or b.shape[-1] != a.shape[-1] or h0.shape != b.shape[:-1]:
         raise ValueError(
@@ -336,15 +356,6 @@ def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
         raise ValueError(f"coefficients must share one real floating-point type, got {b.dtype}, {a.dtype}, {h0.dtype}")
     if not b.device == a.device == h0.device:
         raise ValueError(f"coefficients must be on one device, got {b.device}, {a.device}, {h0.device}")
-
-
-def _finite_roots(c: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
-    """Roots of one polynomial, highest power first, whose leading coefficients may be zero, if only to rounding."""
-    present = (c.abs() > torch.finfo(c.dtype).eps * c.abs().sum()).nonzero()[:, 0]
-    first = int(present[0]) if len(present) else len(c) - 1
-    if first == len(c) - 1:
-        return torch.empty(0, dtype=torch.complex128, device=c.device), c[:0]
-    return roots(c[first + 1 :] / c[first], rounding=rounding)
 
 
 def _register(cls: type, tensors: tuple[str, ...], rest: tuple[str, ...]) -> None:

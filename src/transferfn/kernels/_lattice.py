@@ -65,6 +65,32 @@ def denominators(x, largest, a, first, last):
 
 @native
 @no_type_check
+def noise_gain(a):
+    """The largest (1 + sum|a_i|) / (prod 1 - k_j^2)^(1/2) of the stable rows of a, (rows, n); 0 if there is none."""
+    rows, n = a.shape
+    head, lower = np.empty(n), np.empty(n)
+    worst = 0.0
+    for row in range(rows):
+        total, power = 1.0, 1.0
+        for i in range(n):
+            head[i] = a[row, i]
+            total += abs(head[i])
+        for m in range(n - 1, -1, -1):
+            k = head[m]
+            if not abs(k) < 1:
+                power = 0.0
+                break
+            scale = 1 / (1 - k * k)
+            power *= scale
+            for i in range(m):
+                lower[i] = (head[i] - k * head[m - 1 - i]) * scale
+            head, lower = lower, head
+        worst = max(worst, total * np.sqrt(power))
+    return worst
+
+
+@native
+@no_type_check
 def gradients(x, ga, largest, gx, first, last):
     """The adjoint of ``denominators``: from ga to gx, all (n, rows).
 

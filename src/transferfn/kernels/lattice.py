@@ -48,6 +48,27 @@ def gradients(x: OrderFirst, ga: OrderFirst, *, largest: float) -> OrderFirst:
     return gx
 
 
+def noise_gain(a: Float[Tensor, "rows n"]) -> float:
+    """How much a recurrence amplifies the rounding of its own samples: (1 + sum|a_i|) |1/A|, of the worst denominator.
+
+    |1/A| is the root of the response's energy, by the reflection coefficients: its square is prod 1 / (1 - k_j^2). Each
+    sample w_t is rounded by up to eps (1 + sum|a_i|) of the largest; these errors are as good as independent.
+
+    Args:
+        a: Denominators a_1..a_n, (rows, n), on the CPU.
+
+    Returns:
+        The gain; unstable denominators, whose response has no energy, do not count.
+
+    Example:
+        >>> noise_gain(torch.tensor([[-0.6]]))
+        2.0
+    """
+    from transferfn.kernels import _lattice as loops
+
+    return float(loops.noise_gain(a.detach().to(torch.float64).contiguous().numpy()))
+
+
 def _over_tiles(work, x: Tensor, tile: int) -> None:
     order, rows = x.shape
     if order and rows:

@@ -8,6 +8,11 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
+def values_are_hidden() -> bool:
+    """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def is_plain(*tensors: Tensor) -> bool:
     """Whether nobody watches what is done with tensors: no derivative, no transform, no compiler.
 
@@ -23,9 +28,4 @@ def is_plain(*tensors: Tensor) -> bool:
 
 def is_eager() -> bool:
     """Whether operations run as they are called: outside of compiled graphs, transforms and dispatch modes."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or _get_current_dispatch_mode() is not None
-    )
+    return not (values_are_hidden() or forward_ad._current_level >= 0 or _get_current_dispatch_mode() is not None)

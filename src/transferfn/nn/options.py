@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from transferfn.ops.filter import Method
+from transferfn.ops.choice import Method
 
 Constraint = Literal["l1", "reflection"]
 NumeratorKind = Literal["truncated", "exact"]

@@ -13,7 +13,8 @@ from transferfn.kernels.step import step
 from transferfn.kernels.tracing import is_plain
 from transferfn.nn.guard import check_finite, keep_wide, warn_if_unstable
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
-from transferfn.ops.filter import Method, System, linear_filter, signal_dtype
+from transferfn.ops.choice import Method, System
+from transferfn.ops.filter import linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
 

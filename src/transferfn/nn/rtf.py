@@ -20,7 +20,8 @@ from transferfn.nn.options import Initializer as Initializer
 from transferfn.nn.options import NumeratorKind as NumeratorKind
 from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options
 from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
-from transferfn.ops.filter import Method, filter_both_ways, linear_filter, signal_dtype
+from transferfn.ops.choice import Method
+from transferfn.ops.filter import filter_both_ways, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
 
@@ -359,20 +360,27 @@ class RTF(SequenceMixer):
                 f"{self.kernel_dropout}: dropped taps are not those of a transfer function. Call eval() first."
             )
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if hasattr(destination, "_metadata"):
-            destination._metadata[prefix[:-1]]["horizon"] = self.horizon  # pyright: ignore[reportAttributeAccessIssue]
+    def get_extra_state(self) -> Tensor:
+        """The horizon, int64: without it a saved truncated numerator is not a filter."""
+        return torch.tensor(self.horizon, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Do nothing: a layer keeps its horizon, and has refused a numerator relative to another one before.
+
+        Args:
+            state: What ``get_extra_state`` returned.
+        """
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
         """Refuse a numerator that is relative to another horizon: its shape would fit, its filters would be others."""
-        horizon = local_metadata.get("horizon", self.horizon)
+        horizon = int(state_dict.get(prefix + "_extra_state", self.horizon))
         if horizon != self.horizon and prefix + "truncated_numerator" in state_dict:
             errors.append(
                 f"the numerator {prefix + 'truncated_numerator'!r} is relative to a horizon of {horizon} samples, that "
                 f"of this layer to {self.horizon}: load it into a layer of that horizon, then call "
                 f"with_horizon({self.horizon})."
             )
+            return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     @staticmethod

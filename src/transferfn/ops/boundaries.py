@@ -7,12 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from transferfn.kernels.tracing import values_are_hidden as values_are_hidden
 from transferfn.typing import FilterState, Lengths, Resets, Signal
-
-
-def values_are_hidden() -> bool:
-    """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def check_tensor(name: str, value: object) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
@@ -23,16 +21,11 @@ from transferfn.ops.boundaries import (
     valid_samples,
     values_are_hidden,
 )
-from transferfn.ops.cost import Job, is_scan_cheaper
+from transferfn.ops.choice import GROWTH_LIMIT, Method, System, choose, is_well_conditioned, largest_growth
 from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing, has_native_loop
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
-Method = Literal["auto", "fft", "scan"]
-System = TransferFunction | TruncatedTransferFunction
-
-GROWTH_LIMIT = 1e3  # how much larger than the output the terms of its sum may be before the FFT does better
 LARGEST_GROWTH_OF_DAMPED = 3.0  # of a response in half its length more, up to which damping it loses nothing
-LOST_DIGITS = 16.0  # rounding errors of the signal's type that a conversion may cost before the FFT does better
 
 
 def linear_filter(
@@ -58,7 +51,8 @@ def linear_filter(
             None means rest.
         lengths: Number of valid samples of each row, (B,); None means all.
         resets: True where the state is cleared before the sample, (B, L); None means nowhere.
-        method: ``"fft"``, ``"scan"`` (the recurrence; CPU only), or ``"auto"``, which goes by shapes and device.
+        method: ``"fft"``, ``"scan"`` (the recurrence; CPU only), or ``"auto"``: what costs less on this machine for
+            these shapes, types and derivatives, but the FFT where a recurrence would lose digits that a kernel keeps.
         return_state: Whether the final state is wanted; it costs the FFT path another transform.
         kernel_dropout: Probability of dropping a tap of the impulse response; not zero implies the FFT.
 
@@ -167,7 +161,7 @@ def _filter(
     return_state: bool,
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
-    method, may_look = _chosen(
+    method, may_look = choose(
         method, u, system, resets, starts=state is None, has_state=return_state or state is not None
     )
     if method == "scan":
@@ -177,9 +171,9 @@ def _filter(
         # rows that are cut it is not seen at the end.
         doubtful = not grown <= GROWTH_LIMIT
         whole = lengths is None and resets is None
-        if not doubtful or (whole and grown <= _largest_growth(u.dtype)):
+        if not doubtful or (whole and grown <= largest_growth(u.dtype)):
             y, after = recurrence(u, b, a, h0, state, resets, lengths)
-            if not doubtful or _is_well_conditioned(y, after, b):
+            if not doubtful or is_well_conditioned(y, after, b):
                 return y, after if return_state else None
     return _by_fft(u, _widened(system), state, lengths, resets, return_state, kernel_dropout)
 
@@ -285,7 +279,7 @@ def _filter_both_ways(
     method: Method,
     kernel_dropout: float,
 ) -> Signal:
-    method, may_look = _chosen(method, u, system, resets, has_state=False)
+    method, may_look = choose(method, u, system, resets, has_state=False)
     if method == "scan":
         b, a, h0, growth = _for_recurrence(system)
         if not may_look or growth is None or float(growth.max()) <= GROWTH_LIMIT:
@@ -345,59 +339,6 @@ def _true(system: System) -> TransferFunction:
     # Not system.transfer_function(), which would warn of losses that the kernel, up to the horizon, does not suffer.
     b, h0 = untruncate(system.b_tilde, system.a, system.h0_tilde, horizon=system.horizon)
     return TransferFunction(b, system.a, h0, system.dt)
-
-
-def _chosen(
-    method: Method, u: Tensor, system: System, resets: Resets | None, *, has_state: bool, starts: bool = True
-) -> tuple[Method, bool]:
-    """The way to filter, by shapes, type and device; and whether to look if a recurrence loses what a kernel keeps.
-
-    Up to its horizon a truncated system has a kernel, finite even where its recurrence outgrows what is read off it.
-    """
-    has_kernel = isinstance(system, TruncatedTransferFunction) and starts and u.shape[1] <= system.horizon
-    if method != "auto":
-        return method, False
-    if u.device.type != "cpu":
-        return "fft", False
-    if values_are_hidden():
-        # Nobody can look where the FFT path would have to cut rows, nor whether a recurrence blew up.
-        by_kernel = has_kernel or system.order > LARGEST_SOLVE
-        return ("fft" if by_kernel and resets is None else "scan"), False
-    return _cheaper(u, system, has_kernel, has_state), has_kernel
-
-
-def _cheaper(u: Tensor, system: System, has_kernel: bool, has_state: bool) -> Method:
-    if has_kernel and system.order > LARGEST_SOLVE:
-        return "fft"
-    coefficients = (system.b, system.h0) if isinstance(system, TransferFunction) else (system.b_tilde, system.h0_tilde)
-    job = Job(
-        *u.shape,
-        groups=system.a.shape[-2],
-        order=system.order,
-        banks=system.a.shape[:-2].numel(),
-        horizon=system.horizon if isinstance(system, TruncatedTransferFunction) else None,
-        has_kernel=has_kernel,
-        state=has_state,
-        itemsize=u.element_size(),
-        training=torch.is_grad_enabled() and any(x.requires_grad for x in (u, system.a, *coefficients)),
-        threads=torch.get_num_threads(),
-    )
-    return "scan" if is_scan_cheaper(job) else "fft"
-
-
-def _is_well_conditioned(y: Tensor, after: Tensor, b: Tensor) -> bool:
-    """Whether the output survived the readout y = b . w: an unstable recurrence outgrows what is read off it.
-
-    Growth shows in the state after the signal.
-    """
-    with torch.no_grad():
-        terms = after.abs().amax((0, 2)) * b.abs().sum(-1).to(after.dtype)
-        return bool((terms <= GROWTH_LIMIT * y.abs().amax((0, 1))).all())
-
-
-def _largest_growth(dtype: torch.dtype) -> float:
-    """How much a response may grow before the digits of its beginning, in float64, are too few for a type."""
-    return LOST_DIGITS * torch.finfo(dtype).eps / torch.finfo(torch.float64).eps
 
 
 def _autocast_device(u: Tensor) -> str:

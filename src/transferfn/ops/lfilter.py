@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic, multiply
 from transferfn.core.system import TransferFunction
-from transferfn.ops.boundaries import check_tensor
+from transferfn.ops.boundaries import check_tensor, values_are_hidden
 from transferfn.ops.filter import linear_filter
 from transferfn.typing import FilterState
 
@@ -137,7 +137,8 @@ def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
     """
     b, a = _normalised(b, a)
     total = a.sum(-1, keepdim=True)
-    if bool((total.detach().abs() <= torch.finfo(a.dtype).eps * a.detach().abs().sum(-1, keepdim=True)).any()):
+    lost = total.detach().abs() <= torch.finfo(a.dtype).eps * a.detach().abs().sum(-1, keepdim=True)
+    if not values_are_hidden() and bool(lost.any()):
         raise ValueError("the filter has a pole at z = 1, so its step response never settles and there is no zi")
     gain = b.sum(-1, keepdim=True) / total
     return (b - gain * a)[..., 1:].flip(-1).cumsum(-1).flip(-1)
@@ -185,7 +186,8 @@ def zi_to_state(zi: FilterState, system: TransferFunction) -> FilterState:
     n = zi.shape[-1]
     units = torch.eye(n, dtype=zi.dtype, device=zi.device)[:, None].expand(n, system.channels, n)
     rows = state_to_zi(units, system).movedim(0, 1)  # row j of a channel: what its unit state j gives
-    if not bool((torch.linalg.cond(rows.detach()) < 0.1 / torch.finfo(zi.dtype).eps).all()):  # NaN for zeros alone
+    well = torch.linalg.cond(rows.detach()) < 0.1 / torch.finfo(zi.dtype).eps  # false where it is NaN: zeros alone
+    if not values_are_hidden() and not bool(well.all()):
         raise ArithmeticError(
             "some filter has a common pole and zero (to rounding), so that not every zi belongs to a state. Cancel the "
             "pair, or stay with lfilter(..., zi=zi), which needs no state."
@@ -236,7 +238,7 @@ def _normalised(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"b and a need a coefficient at least, got shapes {tuple(b.shape)} and {tuple(a.shape)}")
     a = a.to(torch.promote_types(b.dtype, a.dtype))
     lead = a[..., :1]
-    if bool((lead.detach() == 0).any()):
+    if not values_are_hidden() and bool((lead.detach() == 0).any()):
         raise ValueError("a[0] must not be zero: the filter would not be causal")
     size = max(a.shape[-1], b.shape[-1])
     return pad(b / lead, (0, size - b.shape[-1])), pad(a / lead, (0, size - a.shape[-1]))
