@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test laws lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,11 @@ demo: $(STAMP) ## Train a small model on sequential MNIST and stream it (about 5
 	OMP_WAIT_POLICY=passive $(BIN)/transferfn demo # spinning threads would stall it on a busy machine
 
 test: lint ## Lint, check types and layers, run all tests
-	$(PYTEST) -n $(JOBS) -m "not compile" --jaxtyping-packages=transferfn,beartype.beartype
+	$(PYTEST) -n $(JOBS) -m "not compile and not exhaustive" --jaxtyping-packages=transferfn,beartype.beartype
 	$(PYTEST) -m compile || [ $$? -eq 5 ] # 5: there is no such test
+
+laws: $(STAMP) ## Try the laws on every combination of options (about 15 minutes)
+	$(PYTEST) -n $(JOBS) -m exhaustive tests/laws
 
 lint: $(STAMP) ## Check style, types and the layering of imports
 	$(BIN)/ruff check

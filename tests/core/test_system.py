@@ -176,6 +176,16 @@ def test_the_frequency_response_is_the_kernels_spectrum_and_differentiable() -> 
     over_each_argument(lambda b, a, h0: TransferFunction(b, a, h0).frequency_response(OMEGA[:4]).abs(), bank(2))
 
 
+def test_the_frequency_response_at_a_pole_is_infinite() -> None:
+    a = torch.tensor([[-1.0]], dtype=F64, requires_grad=True)
+    h = TransferFunction(torch.tensor([[1.0]], dtype=F64), a, torch.tensor([0.5], dtype=F64))
+    at = h.frequency_response(torch.tensor([0.0, 1.0], dtype=F64))
+    assert at.abs().isinf().tolist() == [[True, False]]
+    assert not at.real.isnan().any()
+    (gradient,) = torch.autograd.grad(at[:, 1].abs().sum(), a)
+    assert gradient.isfinite().all()  # that of the other frequency
+
+
 @pytest.mark.parametrize("order", [1, 2, 5, 8])
 def test_poles_and_zeros_are_scipys(order: int) -> None:
     h = system(order)

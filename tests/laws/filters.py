@@ -113,11 +113,13 @@ def _butterworth_numerators(order: int, cutoff: float, groups: int) -> tuple[Ten
 
 
 def _butter(order: int, cutoff: float) -> Filter:
+    is_refused = order == 8 and cutoff <= 0.02  # by reflection_parameters: rounding makes another filter of them
     return Filter(
         f"butter{order}@{cutoff}",
         order,
         partial(_butterworth_denominators, order, cutoff),
         partial(_butterworth_numerators, order, cutoff),
+        constraints=(None,) if is_refused else (None, "reflection"),
     )
 
 

@@ -104,6 +104,27 @@ def test_a_state_that_overflows_is_an_error(kind: str) -> None:
     assert issubclass(StateOverflowError, ArithmeticError)
 
 
+@pytest.mark.parametrize("method", ["auto", "fft", "scan"])
+@pytest.mark.parametrize("kind", ["layer", "exact", "both ways", "realization"])
+def test_a_whole_output_that_overflows_is_warned_of(kind: str, method: str) -> None:
+    numerator = "exact" if kind == "exact" else "truncated"
+    layer = growing(method=method, bidirectional=kind == "both ways", numerator=numerator)
+    layer = layer.realize() if kind == "realization" else layer
+    length = LONG + 50  # a numerator may be small
+    u = torch.ones(2, length, D)
+    told = rf"output is no longer finite after {length} samples: the largest pole radius is 1\.5.*stabilize"
+    with pytest.warns(UnstableFilterWarning, match=told):
+        layer(u)
+    with pytest.warns(UnstableFilterWarning, match=told):
+        layer(u, lengths=torch.tensor([length - 1, 3]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(u[:, :10])
+        if method == "scan":  # what comes after a row's end is not looked at
+            layer(u, lengths=torch.tensor([5, 0]))
+        layer(u * torch.nan)  # the input is to blame
+
+
 def test_the_error_comes_with_the_state_not_before() -> None:
     decoder = growing().realize()
     u = torch.ones(1, LONG // 2, D)

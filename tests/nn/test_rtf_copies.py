@@ -113,6 +113,14 @@ def test_a_checkpoint_of_another_horizon_is_refused() -> None:
         RuntimeError, match=r"'0\.truncated_numerator' is relative to a horizon of 20.*with_horizon\(40\)"
     ):
         nn.Sequential(make(horizon=40)).load_state_dict(stored)
+    plain = dict(stored)  # what safetensors and hand-made checkpoints are: without the metadata of a state dict
+    with pytest.raises(RuntimeError, match="relative to a horizon of 20"):
+        nn.Sequential(make(horizon=40)).load_state_dict(plain)
+    other = nn.Sequential(make(horizon=40))
+    before = {name: x.clone() for name, x in other.state_dict().items()}
+    with pytest.raises(RuntimeError, match="relative to a horizon of 20"):
+        other.load_state_dict({name.replace("m.", "0."): x for name, x in plain.items()})
+    assert all(torch.equal(x, before[name]) for name, x in other.state_dict().items())
     u = signal(2, 50, D)
     loaded = nn.Sequential(make(init="comb"))
     loaded.load_state_dict(stored)

@@ -107,7 +107,7 @@ class TransferFunction:
             omega: Angular frequencies in rad/sample, (F).
 
         Returns:
-            Values, complex128, (*bank, D, F).
+            Values, complex128, (*bank, D, F); infinite where the filter has a pole.
 
         Example:
             >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
@@ -119,7 +119,9 @@ class TransferFunction:
         basis = torch.exp(-1j * i[:, None] * omega.to(torch.float64))
         b, a, h0 = (x.to(torch.float64) for x in (self.b, self.a, self.h0))
         denominator = kernel.spread(monic(a).to(basis.dtype) @ basis, self.channels)
-        return h0[..., None] + (b.to(basis.dtype) @ basis[1:]) / denominator
+        at_a_pole = denominator == 0
+        proper = (b.to(basis.dtype) @ basis[1:]) / torch.where(at_a_pole, 1, denominator)
+        return h0[..., None] + torch.where(at_a_pole, torch.inf, proper)
 
     def poles(self) -> Tensor:
         """Poles of each denominator: the eigenvalues of its companion matrix in double precision; differentiable.

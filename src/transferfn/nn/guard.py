@@ -64,6 +64,32 @@ def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
     raise StateOverflowError(f"the state is no longer finite after {more}: {cause}")
 
 
+def warn_if_overflowed(y: Tensor, a: Tensor, u: Tensor, lengths: Tensor | None, *, stacklevel: int = 3) -> None:
+    """Name the pole radius where a whole signal's output is no longer finite at its ends, though the signal is.
+
+    On other devices than the CPU looking would wait; nothing is said there.
+
+    Args:
+        y: Output, (B, L, D).
+        a: Denominators a_1..a_n, (*bank, G, n).
+        u: Input, (B, L, D).
+        lengths: Number of valid samples of each row, (B,); None means all.
+        stacklevel: Whose line the warning names; 3 is that of the caller's caller.
+    """
+    if values_are_hidden() or y.device.type != "cpu" or not y.numel():
+        return
+    ends = y[:, -1] if lengths is None else y[torch.arange(len(y)), (lengths - 1).clamp_min(0)]
+    if (_is_finite(ends) and _is_finite(y[:, 0])) or not _is_finite(u):
+        return
+    warnings.warn(
+        f"the output is no longer finite after {y.shape[1]} samples: the largest pole radius is "
+        f"{float(stability(a.detach()).radius.max()):.6g}. The parallel form is finite only up to the horizon of a "
+        f"truncated numerator: repair the layer with stabilize(), or train it with constraint='reflection' or 'l1'.",
+        UnstableFilterWarning,
+        stacklevel=stacklevel,
+    )
+
+
 def keep_wide(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Wrap what ``Module.to`` and its kin apply to tensors, so that coefficients stay in float32 or wider.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.step import step
 from transferfn.kernels.tracing import is_plain
-from transferfn.nn.guard import check_finite, keep_wide, warn_if_unstable
+from transferfn.nn.guard import check_finite, keep_wide, warn_if_overflowed, warn_if_unstable
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.ops.choice import Method, System
 from transferfn.ops.filter import linear_filter, signal_dtype
@@ -58,6 +58,7 @@ class Realization(SequenceMixer):
         y, _ = linear_filter(
             u, self.transfer_function(), lengths=lengths, resets=resets, method=self.method, return_state=False
         )
+        warn_if_overflowed(y, self.a, u, lengths)
         return y
 
     def extend(  # noqa: D102

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transferfn.core import constrain
 from transferfn.core import init as inits
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
-from transferfn.nn.guard import keep_wide, warn_if_unstable
+from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.nn.options import Constraint as Constraint
 from transferfn.nn.options import Init as Init
@@ -173,20 +173,22 @@ class RTF(SequenceMixer):
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
+        system = self.system()
         dropout = self.kernel_dropout if self.training else 0.0
         if self.bidirectional:
-            return filter_both_ways(
-                u, self.system(), lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout
+            y = filter_both_ways(u, system, lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout)
+        else:
+            y, _ = linear_filter(
+                u,
+                system,
+                lengths=lengths,
+                resets=resets,
+                method=self.method,
+                return_state=False,
+                kernel_dropout=dropout,
             )
-        y, _ = linear_filter(
-            u,
-            self.system(),
-            lengths=lengths,
-            resets=resets,
-            method=self.method,
-            return_state=False,
-            kernel_dropout=dropout,
-        )
+        if self.numerator_kind == "exact" or u.shape[1] > self.horizon:
+            warn_if_overflowed(y, system.a, u, lengths)
         return y
 
     def extend(  # noqa: D102
