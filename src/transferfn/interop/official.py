@@ -79,7 +79,7 @@ def load_state_dict(
         constraint=constraint,
         dtype=ab.dtype,
     )
-    layer.load_state_dict(values)
+    layer.load_state_dict(layer.state_dict() | values)
     return layer
 
 
