@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from transferfn.bench.constraints import MAPS, at_combs, filters_of, spread
+from transferfn.bench.constraints import Spread, at_combs, filters_of, spread, worst_of
 from transferfn.bench.filters import comb
+from transferfn.bench.maps import MAPS
 
 EVERY_MAP = pytest.mark.parametrize("kind", MAPS, ids=lambda kind: kind.name)
 
@@ -35,6 +36,15 @@ def test_condition_and_stiffness_of_a_comb_are_those_of_the_closed_forms() -> No
     assert found["tanh reflection"]["stiffness, tau 512"] == pytest.approx(((1 + k) / (1 - k)) ** 0.5, rel=1e-6)
     for name in ("reflection", "tanh reflection"):
         assert found[name]["condition, tau 512"] == pytest.approx((1 + k) / (1 - k), rel=1e-6)
+    # d a_n / d r_n is 1 - k^2, and the others 1 - k^2 times 1 +- k; without the scale, 1 +- k.
+    for name, scale in (("reflection", 1 - k * k), ("tanh reflection", 1.0)):
+        assert found[name]["largest, tau 512"] == pytest.approx(scale * (1 + k), rel=1e-6)
+    assert found["reflection"]["smallest, tau 512"] == pytest.approx((1 - k * k) * (1 - k), rel=1e-6)
+    assert found["none"]["largest, tau 512"] == found["none"]["smallest, tau 512"] == 1
+
+
+def test_the_worst_of_several_are_their_extremes() -> None:
+    assert worst_of([Spread(2, 5, 4, 2), Spread(3, 1, 9, 3)]) == Spread(3, 5, 9, 2)
 
 
 def test_equal_sections_cannot_be_told_apart() -> None:

@@ -13,18 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torch.nn.utils import parametrize
 
 from transferfn.bench import filters
 from transferfn.bench.machine import machine
-from transferfn.core import constrain, stability
-from transferfn.core.lattice import Rows, step_down, step_up
-from transferfn.core.polynomial import monic, on_circle, roots
+from transferfn.bench.maps import MAPS, Map
+from transferfn.core import stability
+from transferfn.core.polynomial import monic, on_circle
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF
 from transferfn.tasks import SmnistConfig, load_smnist
@@ -32,26 +31,10 @@ from transferfn.tasks.smnist import Digits
 
 COMMAND = "transferfn bench constraints"
 MEMORIES = (64, 512, 2048)  # of the combs, in samples
-LARGEST_REFLECTION = 1 - 1e-15
 POINTS = 2**15  # of the unit circle
 REPEATS = 7
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Map:
-    """One way to write a denominator: free parameters, all along the last axis, to coefficients and back.
-
-    Attributes:
-        name: What it is called in the report.
-        denominator: From free parameters to a_1..a_n.
-        parameters: From a_1..a_n to free parameters.
-    """
-
-    name: str
-    denominator: Callable[[Tensor], Rows]
-    parameters: Callable[[Rows], Tensor]
 
 
 @dataclass(frozen=True)
@@ -84,85 +67,6 @@ class Plan:
 
 
 QUICK = Plan(orders=(8,), filter_rates=(2e-2,), seeds=(0,), layers=1, side=7, epochs=1, images=800)
-
-
-def l1(raw: Tensor) -> Rows:
-    """The library's l1 constraint, its slack the last parameter.
-
-    Args:
-        raw: Free parameters, (*rows, n + 1).
-    """
-    return constrain.l1(raw[..., :-1], raw[..., -1])
-
-
-def l1_parameters(a: Rows) -> Tensor:
-    """Parameters of :func:`l1`.
-
-    Args:
-        a: Rows, (*rows, n).
-    """
-    raw, slack = constrain.l1_parameters(a)
-    return torch.cat((raw, slack[..., None]), -1)
-
-
-def plain_reflection(raw: Tensor) -> Rows:
-    """Reflection coefficients k = tanh(raw), not scaled.
-
-    Args:
-        raw: Free parameters, (*rows, n).
-    """
-    return step_up(raw.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION))
-
-
-def plain_reflection_parameters(a: Rows) -> Tensor:
-    """Parameters of :func:`plain_reflection`.
-
-    Args:
-        a: Rows, (*rows, n).
-    """
-    return step_down(a).atanh()
-
-
-def sections(raw: Tensor) -> Rows:
-    """Product of n / 2 second-order sections, the two coefficients of each mapped onto the triangle of stability.
-
-    A section is 1 + (1 + q) tanh(u) z^-1 + q z^-2 with q = tanh(v).
-
-    Args:
-        raw: All u, then all v, (*rows, n), n even.
-    """
-    u, v = raw.unflatten(-1, (2, -1)).unbind(-2)
-    q = v.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION)
-    p = (1 + q) * u.tanh().clamp(-LARGEST_REFLECTION, LARGEST_REFLECTION)
-    whole = torch.ones_like(raw[..., :1])
-    for p_i, q_i in zip(p.split(1, -1), q.split(1, -1), strict=True):
-        whole = pad(whole, (0, 2)) + p_i * pad(whole, (1, 1)) + q_i * pad(whole, (2, 0))
-    return whole[..., 1:]
-
-
-def section_parameters(a: Rows) -> Tensor:
-    """Parameters of :func:`sections`: conjugate poles are paired, and of real ones the largest with the smallest.
-
-    Args:
-        a: Rows, (*rows, n), n even.
-    """
-    rows = []
-    for poles in roots(a.flatten(0, -2))[0]:
-        pairs = [(-2 * float(z.real), float(z.abs()) ** 2) for z in poles if z.imag > 0]
-        real = poles.real[poles.imag == 0].sort().values.tolist()
-        pairs += [(-(low + high), low * high) for low, high in zip(real, reversed(real), strict=True)][: len(real) // 2]
-        p, q = torch.tensor(pairs, dtype=torch.float64).unbind(-1)
-        rows.append(torch.cat(((p / (1 + q)).atanh(), q.atanh())))
-    return torch.stack(rows).reshape(a.shape)
-
-
-MAPS = (
-    Map("none", lambda raw: raw.clone(), lambda a: a),
-    Map("l1", l1, l1_parameters),
-    Map("reflection", constrain.reflection, constrain.reflection_parameters),
-    Map("tanh reflection", plain_reflection, plain_reflection_parameters),
-    Map("second-order sections", sections, section_parameters),
-)
 
 
 class Parametrized(nn.Module):
@@ -207,18 +111,33 @@ def filters_of(kind: Map, channels: int, order: int, horizon: int) -> RTF:
     return layer
 
 
-def spread(kind: Map, raw: Tensor) -> tuple[float, float]:
-    """How unevenly and how strongly parameters act, each the largest over denominators.
+class Spread(NamedTuple):
+    """How unevenly and how strongly parameters act: extremes over denominators."""
+
+    condition: float
+    """Largest condition of a Jacobian, the ratio of its extreme singular values."""
+
+    stiffness: float
+    """Largest relative change of a filter for a change of its parameters by 1."""
+
+    largest: float
+    """Largest singular value of a Jacobian."""
+
+    smallest: float
+    """Smallest."""
+
+
+def spread(kind: Map, raw: Tensor) -> Spread:
+    """Measure how unevenly and how strongly parameters act.
 
     Args:
         kind: The map.
         raw: Free parameters, (G, n).
 
     Returns:
-        Condition of the Jacobian J = d a / d raw, the ratio of its extreme singular values; and its stiffness: the
-        largest change of the filter 1/A, relative and in the mean square over the unit circle, |dA / A|, for a
-        change of the parameters by 1. Its square is the largest eigenvalue of J^T R J, with R the autocorrelation of
-        the impulse response of 1/A.
+        Extremes of the Jacobian J = d a / d raw. The change of a filter 1/A is taken in the mean square over the unit
+        circle, |dA / A|; its square is at most the largest eigenvalue of J^T R J, with R the autocorrelation of the
+        impulse response of 1/A.
     """
     raw = raw.detach().to(torch.float64)
     jacobians = torch.func.vmap(torch.func.jacrev(kind.denominator))(raw)
@@ -228,11 +147,26 @@ def spread(kind: Map, raw: Tensor) -> tuple[float, float]:
     lags = torch.arange(a.shape[-1])
     correlations = correlation[..., (lags[:, None] - lags).abs()]
     largest = torch.linalg.eigvalsh(jacobians.mT @ correlations @ jacobians)[..., -1]
-    return float((values[..., 0] / values[..., -1]).max()), math.sqrt(float(largest.max()))
+    return Spread(
+        condition=float((values[..., 0] / values[..., -1]).max()),
+        stiffness=math.sqrt(float(largest.max())),
+        largest=float(values[..., 0].max()),
+        smallest=float(values[..., -1].min()),
+    )
+
+
+def worst_of(found: Iterable[Spread]) -> Spread:
+    """The extremes of several.
+
+    Args:
+        found: What was measured.
+    """
+    conditions, stiffnesses, largest, smallest = zip(*found, strict=True)
+    return Spread(max(conditions), max(stiffnesses), max(largest), min(smallest))
 
 
 def at_combs(kind: Map, order: int) -> Row:
-    """Condition and stiffness at combs of either sign, the worse of the two, for each memory.
+    """Extremes at combs of either sign, for each memory.
 
     Args:
         kind: The map.
@@ -240,8 +174,9 @@ def at_combs(kind: Map, order: int) -> Row:
     """
     found: Row = {"map": kind.name, "order": order}
     for tau in MEMORIES:
-        both = [spread(kind, kind.parameters(filters.comb(order, float(tau), sign=sign).a)) for sign in (1, -1)]
-        found[f"condition, tau {tau}"], found[f"stiffness, tau {tau}"] = map(max, *both)
+        combs = (filters.comb(order, float(tau), sign=sign).a for sign in (1, -1))
+        worst = worst_of(spread(kind, kind.parameters(a)) for a in combs)
+        found |= {f"{name}, tau {tau}": value for name, value in worst._asdict().items()}
     return found
 
 
@@ -256,8 +191,8 @@ def train(kind: Map, order: int, filter_rate: float, plan: Plan, seed: int) -> R
         seed: Seed of the weights and of the order of the images.
 
     Returns:
-        Test accuracy in percent, the largest condition and stiffness along training, and of the filters at the end
-        the share that is not certainly stable and the largest pole radius.
+        Test accuracy in percent, the extremes of the Jacobian along training, and of the filters at the end the share
+        that is not certainly stable and the largest pole radius.
     """
     torch.manual_seed(seed)
     config = SmnistConfig(side=plan.side, validation=0)
@@ -280,7 +215,7 @@ def train(kind: Map, order: int, filter_rate: float, plan: Plan, seed: int) -> R
         cycle_momentum=False,
     )
 
-    def spreads() -> list[tuple[float, float]]:
+    def spreads() -> list[Spread]:
         return [spread(kind, layer.parametrizations.denominator.original) for layer in _filters(model)]
 
     seen, loss = spreads(), math.nan
@@ -305,15 +240,14 @@ def train(kind: Map, order: int, filter_rate: float, plan: Plan, seed: int) -> R
         "filter lr": filter_rate,
         "accuracy %": _accuracy(model.eval(), data.test),
         "loss": loss,
-        "condition": max(condition for condition, _ in seen),
-        "stiffness": max(stiffness for _, stiffness in seen),
+        **worst_of(seen)._asdict(),
         "not stable %": 100 * (1 - float(stable)),
         "largest radius": max(float(verdict.radius.max()) for verdict in verdicts),
     }
 
 
 def train_seeds(kind: Map, order: int, filter_rate: float, plan: Plan) -> Row:
-    """Train with each seed: the mean of accuracy, loss and share, the largest of the rest.
+    """Train with each seed: the mean of accuracy, loss and share, the extremes of the rest.
 
     Args:
         kind: How the denominators of its filters are written.
@@ -323,8 +257,8 @@ def train_seeds(kind: Map, order: int, filter_rate: float, plan: Plan) -> Row:
     """
     runs = [train(kind, order, filter_rate, plan, seed) for seed in plan.seeds]
     means = {key: sum(run[key] for run in runs) / len(runs) for key in ("accuracy %", "loss", "not stable %")}
-    largest = {key: max(run[key] for run in runs) for key in ("condition", "stiffness", "largest radius")}
-    return {**runs[0], **means, **largest}
+    extremes = {key: max(run[key] for run in runs) for key in ("condition", "stiffness", "largest", "largest radius")}
+    return {**runs[0], **means, **extremes, "smallest": min(run["smallest"] for run in runs)}
 
 
 def costs(order: int) -> Iterator[Row]:
@@ -357,7 +291,7 @@ def report(*, quick: bool = False, out: Path = Path("results/constraints.json"))
     command = COMMAND + " --quick" * quick
     found: Row = {"command": command, "machine": machine("torch"), "plan": asdict(plan)}
     print(f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}, 1 thread\n")
-    print("Condition of the Jacobian d a / d parameters, and stiffness, at combs:\n")
+    print("Condition of the Jacobian d a / d parameters, stiffness, largest and smallest singular value, at combs:\n")
     found["combs"] = _table(at_combs(kind, order) for order in plan.orders for kind in MAPS)
     print("\nForward and backward pass, batch 16, length 784, width 64:\n")
     found["costs"] = _table(row for order in plan.orders for row in costs(order))
