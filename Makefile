@@ -23,7 +23,7 @@ test: lint ## Lint, check types and layers, run all tests
 	$(PYTEST) -n $(JOBS) -m "not compile and not exhaustive" --jaxtyping-packages=transferfn,beartype.beartype
 	$(PYTEST) -m compile || [ $$? -eq 5 ] # 5: there is no such test
 
-laws: $(STAMP) ## Try the laws on every combination of options (about 15 minutes)
+laws: $(STAMP) ## Try the laws on every combination of options (about 5 minutes)
 	$(PYTEST) -n $(JOBS) -m exhaustive tests/laws
 
 lint: $(STAMP) ## Check style, types and the layering of imports

@@ -47,6 +47,48 @@ def _step(u, x, b, a, h0, y, after, overflow, channels, groups, n, W, first, las
             overflow[0] = 1
 
 
+@part
+@no_type_check
+def _ring_step(u, x, b, a, h0, y, overflow, channels, groups, n, capacity, head, W, first, last):
+    """The same where the states are entries head..head+n-1 of rows of x (B, D, capacity): w goes before them."""
+    members = channels // groups
+    whole = n // W * W
+    for job in range(first, last):
+        d = job % channels
+        at, at_b, at_a = job * capacity + head, d * n, d // members * n
+        back, out = splat(u.dtype.type(0)), splat(u.dtype.type(0))
+        for i in range(0, whole, W):
+            value = load(x, at + i)
+            back, out = back + load(a, at_a + i) * value, out + load(b, at_b + i) * value
+        if whole < n:
+            value = load_part(x, at + whole, n - whole)
+            back = back + load_part(a, at_a + whole, n - whole) * value
+            out = out + load_part(b, at_b + whole, n - whole) * value
+        w = u[job] - total(back)
+        y[job] = h0[d] * u[job] + total(out)
+        x[at - 1] = w
+        if not np.isfinite(w):
+            overflow[0] = 1
+
+
+def ring_step_entry(kind: type) -> Any:
+    """``_ring_step`` as C threads enter it.
+
+    Args:
+        kind: float32 or float64, of everything.
+    """
+
+    @no_type_check
+    def run(block):
+        p = carray(block, (64,))[HEAD:]
+        first, last, _ = share(carray(block, (HEAD,)))
+        u, x, b, a = array(p[0], 1, kind), array(p[1], 1, kind), array(p[2], 1, kind), array(p[3], 1, kind)
+        h0, y, overflow = array(p[4], 1, kind), array(p[5], 1, kind), array(p[6], 1, np.int64)
+        _ring_step(u, x, b, a, h0, y, overflow, p[7], p[8], p[9], p[10], p[11], p[12], first, last)
+
+    return entry(run)
+
+
 def step_entry(kind: type) -> Any:
     """``_step`` as C threads enter it.
 

@@ -45,8 +45,48 @@ def step(
     return y, after, not overflow.value
 
 
+def ring_step(
+    u: Sample,
+    ring: Float[Tensor, "B D capacity"],
+    head: int,
+    b: Float[Tensor, "D n"],
+    a: Float[Tensor, "G n"],
+    h0: Float[Tensor, " D"],
+) -> tuple[Sample, bool]:
+    """Do what :func:`step` does to a state that lies in a longer row, in place: w is written before it.
+
+    Args:
+        u: Sample, (B, D), float32 or float64 like all others.
+        ring: Rows whose entries head..head+n-1 are the state, newest first; contiguous. Entry head - 1 becomes w.
+        head: Where the state begins, at least 1.
+        b: Numerator, (D, n), contiguous.
+        a: Denominator, (G, n), contiguous.
+        h0: Feedthrough, (D), contiguous.
+
+    Returns:
+        y, (B, D), and whether every w is finite.
+    """
+    u = u if u.is_contiguous() else u.contiguous()
+    y = torch.empty_like(u)
+    overflow = ctypes.c_int64(0)
+    values = (
+        u.data_ptr(), ring.data_ptr(), b.data_ptr(), a.data_ptr(), h0.data_ptr(), y.data_ptr(),
+        ctypes.addressof(overflow), u.shape[1], a.shape[0], b.shape[1], ring.shape[2], head, lanes(u),
+    )  # fmt: skip
+    jobs = u.numel()
+    threads.launch(_ring_entry(u.dtype), jobs, threads.team(jobs, cost=jobs * b.shape[1] // 2), values)
+    return y, not overflow.value
+
+
 @cache
 def _entry(dtype: torch.dtype) -> int:
     from transferfn.kernels import _step as loops
 
     return loops.step_entry(numpy_type(dtype)).address
+
+
+@cache
+def _ring_entry(dtype: torch.dtype) -> int:
+    from transferfn.kernels import _step as loops
+
+    return loops.ring_step_entry(numpy_type(dtype)).address

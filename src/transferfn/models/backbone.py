@@ -182,6 +182,12 @@ class Backbone(SequenceMixer):
         self._require_causal("init_state")
         return tuple(block.init_state(batch_size, device=device, dtype=dtype) for block in self._blocks())
 
+    def init_stream(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        self._require_causal("init_stream")
+        return tuple(block.init_stream(batch_size, device=device, dtype=dtype) for block in self._blocks())
+
     def decoder(self) -> Backbone:
         """Return a copy for decoding: in eval mode, without gradients, its mixers realized where they can be.
 

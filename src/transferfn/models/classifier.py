@@ -130,16 +130,14 @@ class Classifier(nn.Module):
             NotCausalError: if the backbone looks ahead.
         """
         self._require_causal("init_state")
-        pooled = ()
-        if self.pool is not None:
-            weight = self.readout.weight
-            pooled = self.pool.init_state(
-                batch_size,
-                self.backbone.channels,
-                device=weight.device if device is None else torch.device(device),
-                dtype=weight.dtype if dtype is None else dtype,
-            )
-        return self.backbone.init_state(batch_size, device=device, dtype=dtype), pooled
+        return self.backbone.init_state(batch_size, device=device, dtype=dtype), self._pooled(batch_size, device, dtype)
+
+    def init_stream(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        self._require_causal("init_stream")
+        state = self.backbone.init_stream(batch_size, device=device, dtype=dtype)
+        return state, self._pooled(batch_size, device, dtype)
 
     def decoder(self) -> Classifier:
         """Return a copy for decoding: in eval mode, without gradients, its mixers realized where they can be.
@@ -182,6 +180,19 @@ class Classifier(nn.Module):
     def _require_causal(self, verb: str) -> None:
         if not self.is_causal:
             raise NotCausalError(type(self).__name__, verb)
+
+    def _pooled(
+        self, batch_size: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> tuple[Tensor, ...]:
+        if self.pool is None:
+            return ()
+        weight = self.readout.weight
+        return self.pool.init_state(
+            batch_size,
+            self.backbone.channels,
+            device=weight.device if device is None else torch.device(device),
+            dtype=weight.dtype if dtype is None else dtype,
+        )
 
     def _rest(self, features: Tensor) -> tuple[Tensor, ...]:
         if self.pool is None:

@@ -153,6 +153,12 @@ class Block(SequenceMixer):
         self._require_causal("init_state")
         return self.mixer.init_state(batch_size, device=device, dtype=dtype)
 
+    def init_stream(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        self._require_causal("init_stream")
+        return self.mixer.init_stream(batch_size, device=device, dtype=dtype)
+
     def realize(self) -> Block:
         """Return a copy for decoding: in eval mode, without gradients, its mixer realized if it can be."""
         block = deepcopy(self).eval().requires_grad_(False)

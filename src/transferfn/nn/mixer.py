@@ -96,6 +96,21 @@ class SequenceMixer(nn.Module, ABC):
         """
         raise NotCausalError(type(self).__name__, "init_state")
 
+    def init_stream(
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """Return the state at rest in the form that a stream keeps: ``extend`` and ``step`` may change that in place.
+
+        Args:
+            batch_size: Number of rows B.
+            device: Where the state lives; None means where the parameters are.
+            dtype: Type of the signals to come; None means that of the parameters.
+
+        Raises:
+            NotCausalError: if the mixer looks ahead.
+        """
+        return self.init_state(batch_size, device=device, dtype=dtype)
+
 
 class NotCausalError(RuntimeError):
     """Raised when a recurrent verb is asked of a layer that looks ahead."""

@@ -13,9 +13,10 @@ from transferfn.kernels.step import step
 from transferfn.kernels.tracing import is_plain
 from transferfn.nn.guard import check_finite, keep_wide, warn_if_overflowed, warn_if_unstable
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.nn.ring import Ring
 from transferfn.ops.choice import Method, System
 from transferfn.ops.filter import linear_filter, signal_dtype
-from transferfn.typing import FilterState, Sample, Signal
+from transferfn.typing import FilterState, Sample, Signal, State
 
 
 class Realization(SequenceMixer):
@@ -64,19 +65,31 @@ class Realization(SequenceMixer):
     def extend(  # noqa: D102
         self,
         u: Signal,
-        state: FilterState | None = None,
+        state: State = None,
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
-    ) -> tuple[Signal, FilterState]:
+    ) -> tuple[Signal, State]:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return extend_filter(u, self.transfer_function(), state, lengths, resets, self.method)
+        before = state.state if isinstance(state, Ring) else state
+        y, after = extend_filter(u, self.transfer_function(), before, lengths, resets, self.method)
+        return y, _kept(state, after)
 
-    def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:  # noqa: D102
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:  # noqa: D102
         check_sample(u_t, self.channels)
         held: dict[str, Any] = self._buffers  # attributes take a module half a microsecond each
-        return step_filter(u_t, held["b"], held["a"], held["h0"], state)
+        b, a, h0 = held["b"], held["a"], held["h0"]
+        if not isinstance(state, Ring):
+            return step_filter(u_t, b, a, h0, state)
+        found = state.step(u_t, b, a, h0)
+        if found is None:
+            y, after = step_filter(u_t, b, a, h0, state.state)
+            return y, _kept(state, after)
+        y, is_finite = found
+        if not is_finite:
+            check_finite(state.newest(), a, u_t)
+        return y, state
 
     def init_state(  # noqa: D102
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -84,12 +97,25 @@ class Realization(SequenceMixer):
         warn_if_unstable(self.a, None)
         return filter_state(batch_size, self.a, self.channels, device=device, dtype=dtype)
 
+    def init_stream(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Ring:
+        return Ring(self.init_state(batch_size, device=device, dtype=dtype))
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Realization:
         return super()._apply(keep_wide(fn), recurse)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""
         return f"channels={self.channels}, order={self.order}, dtype={self.b.dtype}"
+
+
+def _kept(state: FilterState | Ring | None, after: FilterState) -> FilterState | Ring:
+    """The state after a call, in the form that the one before it had."""
+    if not isinstance(state, Ring):
+        return after
+    state.state = after
+    return state
 
 
 def filter_state(

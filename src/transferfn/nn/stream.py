@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from transferfn.nn.mixer import check_tensor
+from transferfn.nn.ring import Ring
 from transferfn.typing import State
 
 
@@ -56,7 +57,7 @@ class Decoder(Protocol):
 
 
 class Stream:
-    """Feeds a decoder sample by sample or block by block and keeps its state.
+    """Feeds a decoder sample by sample or block by block and keeps its state, where it can in rings that move in place.
 
     Args:
         decoder: Any causal mixer or model with the verbs of one, e.g. ``layer.realize()`` or ``model.decoder()``. It is
@@ -103,20 +104,21 @@ class Stream:
     @property
     def state(self) -> State:
         """The state after everything seen so far, as ``extend`` and ``step`` of the decoder know it."""
-        return self._state
+        return tree_map(lambda x: x.state if isinstance(x, Ring) else x, self._state)
 
     @state.setter
     def state(self, state: State) -> None:
-        fits = tree_structure(state) == tree_structure(self._state) and all(
+        mine = self.state
+        fits = tree_structure(state) == tree_structure(mine) and all(
             isinstance(new, Tensor) and new.dim() == old.dim() and len(new) == self.batch_size
-            for new, old in zip(tree_leaves(state), tree_leaves(self._state), strict=True)
+            for new, old in zip(tree_leaves(state), tree_leaves(mine), strict=True)
         )
         if not fits:
             raise ValueError(
-                f"expected a state such as this stream has, {_shapes(self._state)}, got {_shapes(state)}. "
+                f"expected a state such as this stream has, {_shapes(mine)}, got {_shapes(state)}. "
                 f"Use one of the same decoder and batch size, and reset() to return to rest."
             )
-        self._state = state
+        self._state = tree_map(_put, self._state, state)
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Return to rest.
@@ -124,9 +126,8 @@ class Stream:
         Args:
             rows: True for the rows to reset, (B,), bool; None means all.
         """
-        fresh = self._at_rest()
         if rows is None:
-            self._state = fresh
+            self._state = self._at_rest()
             return
         check_tensor("rows", rows)
         if rows.shape != (self.batch_size,) or rows.dtype != torch.bool:
@@ -137,7 +138,8 @@ class Stream:
         def pick(new: Tensor, old: Tensor) -> Tensor:
             return torch.where(rows.to(old.device).reshape(-1, *[1] * (old.dim() - 1)), new, old)
 
-        self._state = tree_map(pick, fresh, self._state)
+        fresh = self.decoder.init_state(self.batch_size, device=self._device, dtype=self._dtype)
+        self.state = tree_map(pick, fresh, self.state)
 
     @torch.no_grad()
     def __call__(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
@@ -167,7 +169,17 @@ class Stream:
         return f"Stream({self.decoder!r}, batch_size={self.batch_size})"
 
     def _at_rest(self) -> State:
-        return self.decoder.init_state(self.batch_size, device=self._device, dtype=self._dtype)
+        begin = getattr(self.decoder, "init_stream", self.decoder.init_state)
+        return begin(self.batch_size, device=self._device, dtype=self._dtype)
+
+
+def _put(kept: Tensor | Ring, state: Tensor) -> Tensor | Ring:
+    """A given part of a state in the form that the stream keeps it in."""
+    if not isinstance(kept, Ring):
+        return state
+    if state.shape != kept.state.shape:
+        raise ValueError(f"expected a state of shape {tuple(kept.state.shape)}, got {tuple(state.shape)}")
+    return Ring(state)
 
 
 def _shapes(state: State) -> State:
