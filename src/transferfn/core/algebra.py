@@ -38,6 +38,13 @@ def series(first: Coefficients, second: Coefficients) -> Coefficients:
 
     Returns:
         Coefficients of order n_1 + n_2.
+
+    Example:
+        Two delays of one sample make one of two:
+
+        >>> delay = torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([0.0])
+        >>> series(delay, delay)[0]
+        tensor([[0., 1.]])
     """
     return _proper(multiply(numerator(*first), numerator(*second)), _common_denominator(first, second))
 
@@ -51,6 +58,13 @@ def parallel(first: Coefficients, second: Coefficients) -> Coefficients:
 
     Returns:
         Coefficients of order n_1 + n_2.
+
+    Example:
+        A delay of one sample, twice:
+
+        >>> delay = torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([0.0])
+        >>> parallel(delay, delay)[0]
+        tensor([[2., 0.]])
     """
     channels = first[0].shape[-2]
     left = multiply(numerator(*first), spread(monic(second[1]), channels))
@@ -72,6 +86,14 @@ def feedback(forward: Coefficients, backward: Coefficients, *, sign: int) -> Coe
     Raises:
         ValueError: if 1 - sign h0 g0 vanishes for some channel, so that the loop has no solution at t = 0; inside
             compiled graphs and function transforms, where nobody can look, the result is not finite instead.
+
+    Example:
+        A delay with its output subtracted from its input has the pole -1:
+
+        >>> delay = torch.tensor([[1.0]]), torch.tensor([[0.0]]), torch.tensor([0.0])
+        >>> one = torch.zeros(1, 0), torch.zeros(1, 0), torch.tensor([1.0])
+        >>> feedback(delay, one, sign=-1)[1]
+        tensor([[1.]])
     """
     channels = forward[0].shape[-2]
     open_loop = multiply(numerator(*forward), numerator(*backward))

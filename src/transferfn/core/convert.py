@@ -76,6 +76,11 @@ def untruncate(
 
     Raises:
         ValueError: if ``horizon`` does not exceed n.
+
+    Example:
+        >>> half = torch.tensor([[0.5]])
+        >>> untruncate(15 / 16 * half, -half, torch.tensor([15 / 16]), horizon=4)
+        (tensor([[0.5000]]), tensor([1.]))
     """
     _check_horizon(horizon, b_tilde.shape[-1])
     if b_tilde.shape[-1] == 0:

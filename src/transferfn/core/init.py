@@ -37,6 +37,11 @@ def comb(
 
     Returns:
         b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> b, a, h0 = comb(2, 3, horizon=100, denominator_groups=1)
+        >>> a.shape, bool((a[:, :-1] == 0).all())
+        (torch.Size([1, 3]), True)
     """
     quantiles = (torch.arange(denominator_groups, dtype=torch.float64) + 0.5) / denominator_groups
     low, high = math.log(order), math.log(2 * max(horizon, order))
@@ -71,6 +76,10 @@ def zeros(
 
     Returns:
         b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> zeros(1, 2, horizon=100, denominator_groups=1)[2]
+        tensor([1.], dtype=torch.float64)
     """
     b = torch.zeros(channels, order, dtype=torch.float64)
     return b, torch.zeros(denominator_groups, order, dtype=torch.float64), torch.ones(channels, dtype=torch.float64)
@@ -97,6 +106,10 @@ def xavier(
 
     Returns:
         b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> bool(xavier(2, 4, horizon=100, denominator_groups=1)[1].abs().max() <= 0.5)
+        True
     """
     bound = order**-0.5
     b = _uniform(channels, order, bound=bound, generator=generator)
@@ -125,6 +138,10 @@ def montel(
 
     Returns:
         b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> bool(montel(2, 4, horizon=100, denominator_groups=1)[1].abs().sum() < 1)
+        True
     """
     b = _uniform(channels, order, bound=1 / order, generator=generator)
     a = _uniform(denominator_groups, order, bound=1 / order, generator=generator)

@@ -286,6 +286,11 @@ class TruncatedTransferFunction:
 
     Raises:
         ValueError: as for :class:`TransferFunction`, or if the horizon does not exceed the order.
+
+    Example:
+        >>> half = torch.tensor([[0.5]])
+        >>> TruncatedTransferFunction(15 / 16 * half, -half, torch.tensor([15 / 16]), horizon=4).kernel()
+        tensor([[1.0000, 0.5000, 0.2500, 0.1250]])
     """
 
     b_tilde: Numerator

@@ -53,6 +53,13 @@ class Block(SequenceMixer):
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147, experiments; the block is that of S4.
+
+    Example:
+        >>> from transferfn.nn import RTF
+        >>> block = Block(4, RTF(4, 2, horizon=16), norm="layer")
+        >>> u = torch.randn(2, 10, 4)
+        >>> torch.allclose(block.extend(u)[0], block(u), atol=1e-5)
+        True
     """
 
     def __init__(

@@ -128,6 +128,10 @@ def check_signal(u: Tensor, channels: int) -> None:
     Args:
         u: What the caller passed.
         channels: Number of channels D the layer was built for.
+
+    Raises:
+        TypeError: if it is no tensor, or not of a real floating-point type.
+        ValueError: if its shape is another.
     """
     check_tensor("u", u)
     if u.dim() != 3 or u.shape[-1] != channels:
@@ -144,6 +148,10 @@ def check_sample(u_t: Tensor, channels: int) -> None:
     Args:
         u_t: What the caller passed.
         channels: Number of channels D the layer was built for.
+
+    Raises:
+        TypeError: if it is no tensor, or not of a real floating-point type.
+        ValueError: if its shape is another.
     """
     check_tensor("u_t", u_t)
     if u_t.dim() != 2 or u_t.shape[-1] != channels:

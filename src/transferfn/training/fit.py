@@ -50,7 +50,8 @@ def fit(
         callbacks: Further Lightning callbacks.
 
     Returns:
-        What the run came to; a run that was finished before is not touched.
+        What the run came to; a run that was finished before is not touched. Continued after an interruption it is the
+        same bit for bit on the same machine with as many threads; with others sums may be rounded in another order.
 
     Raises:
         RunError: if the folder holds another run or a broken checkpoint, or the configuration makes no model.

@@ -39,6 +39,12 @@ class Loader:
 
     Raises:
         ValueError: if the numbers do not fit together.
+
+    Example:
+        >>> from transferfn.tasks import SmnistConfig, load_smnist
+        >>> loader = Loader(load_smnist(SmnistConfig(side=7)).train, batch_size=100, seed=0)
+        >>> len(loader), next(iter(loader)).inputs.shape
+        (36, torch.Size([100, 49, 1]))
     """
 
     def __init__(
