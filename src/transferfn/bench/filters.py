@@ -101,7 +101,7 @@ STABLE: Mapping[str, Build] = {
 } | {
     f"butterworth-n{order}-{cutoff}": partial(butterworth, order, cutoff)
     for order in (2, 4, 8)
-    for cutoff in (0.01, 0.05, 0.2)
+    for cutoff in (0.01, 0.02, 0.05, 0.1, 0.2)
 }
 """Filters by a readable name, each one channel, float64."""
 
