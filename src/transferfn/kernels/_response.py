@@ -19,7 +19,7 @@ from numba.np.numpy_support import carray
 from transferfn.kernels._compile import clear, part
 from transferfn.kernels._entry import HEAD, array, entry, share
 from transferfn.kernels._scan import CHUNK, _recur
-from transferfn.kernels._simd import load, store
+from transferfn.kernels._simd import load, splat, store, total
 from transferfn.kernels._tiles import move
 
 LOOSE = frozenset({"contract", "reassoc", "nsz"})  # sums may be taken in any order
@@ -70,68 +70,83 @@ def _dot(x, y):
 
 @part
 @no_type_check
-def _matrix(a, samples, order, m):
+def _rows(a, r, order, stride, rows, W):
+    """R U, a row after the other from the last: as -A^P, whose row m is row m + 1 times the companion matrix.
+
+    Rows are ``stride`` apart, at least W more than the order, and zero from the order on; so is ``a``, (stride).
+    """
+    rows[: order * stride + W] = 0
+    last = (order - 1) * stride
+    for i in range(order):
+        _add(rows[last : last + order], r[order - 1 + i], a[i:order])
+    for at in range(last - stride, -1, -stride):
+        factor = splat(-rows[at + stride])
+        for j in range(0, order, W):
+            store(rows, at + j, load(rows, at + stride + j + 1) + factor * load(a, j))
+
+
+@part
+@no_type_check
+def _matrix(rows, order, stride, m, W):
     """M, with one rounding error added to its diagonal.
 
     A pole on a P-th root of unity, or growth beside which I is rounded away, must give a finite numerator and not a
     singular matrix.
     """
     largest = 1.0
-    for i in range(order):
-        row = m[i * order : (i + 1) * order]
-        row[:] = 0
-        for k in range(order):
-            _add(row, samples[i + k], a[k:order])
-        for j in range(order):
-            largest = max(largest, abs(row[j]))
+    for i in range(order * stride):
+        m[i] = rows[i]
+        largest = max(largest, abs(rows[i]))
     one = 1 + np.finfo(np.float64).eps * largest
     for i in range(order):
-        m[i * order + i] += one
+        m[i * stride + i] += one
 
 
 @part
 @no_type_check
-def _factorise(m, order, pivots):
+def _factorise(m, order, stride, pivots, W):
     """M P = L U in place, with ones on the diagonal of U: columns are exchanged for the largest pivot."""
     for k in range(order):
+        at = k * stride
         p = k
         for j in range(k + 1, order):
-            if abs(m[k * order + j]) > abs(m[k * order + p]):
+            if abs(m[at + j]) > abs(m[at + p]):
                 p = j
         pivots[k] = p
         if p != k:
-            for i in range(order):
-                m[i * order + k], m[i * order + p] = m[i * order + p], m[i * order + k]
-        scale = 1 / m[k * order + k]
-        for j in range(k + 1, order):
-            m[k * order + j] *= scale
-        chosen = m[k * order + k + 1 : (k + 1) * order]
-        for i in range(k + 1, order):
-            _add(m[i * order + k + 1 : (i + 1) * order], -m[i * order + k], chosen)
+            for i in range(0, order * stride, stride):
+                m[i + k], m[i + p] = m[i + p], m[i + k]
+        scale = splat(1 / m[at + k])
+        for j in range(k + 1, order, W):
+            store(m, at + j, load(m, at + j) * scale)
+        for i in range(at + stride, order * stride, stride):
+            factor = splat(-m[i + k])
+            for j in range(k + 1, order, W):
+                store(m, i + j, load(m, i + j) + factor * load(m, at + j))
 
 
 @part
 @no_type_check
-def _solve(m, order, pivots, x):
+def _solve(m, order, stride, pivots, x):
     """X <- x M^-1."""
     for k in range(order):
         p = pivots[k]
         x[k], x[p] = x[p], x[k]
     for k in range(order):
-        _add(x[k + 1 : order], -x[k], m[k * order + k + 1 : (k + 1) * order])
+        _add(x[k + 1 : order], -x[k], m[k * stride + k + 1 : k * stride + order])
     for k in range(order - 1, -1, -1):
-        x[k] /= m[k * order + k]
-        _add(x[:k], -x[k], m[k * order : k * order + k])
+        x[k] /= m[k * stride + k]
+        _add(x[:k], -x[k], m[k * stride : k * stride + k])
 
 
 @part
 @no_type_check
-def _solve_transposed(m, order, pivots, x):
+def _solve_transposed(m, order, stride, pivots, x):
     """X <- x M^-T."""
     for k in range(order):
-        x[k] = (x[k] - _dot(x[:k], m[k * order : k * order + k])) / m[k * order + k]
+        x[k] = (x[k] - _dot(x[:k], m[k * stride : k * stride + k])) / m[k * stride + k]
     for k in range(order - 1, -1, -1):
-        x[k] -= _dot(x[k + 1 : order], m[k * order + k + 1 : (k + 1) * order])
+        x[k] -= _dot(x[k + 1 : order], m[k * stride + k + 1 : k * stride + order])
     for k in range(order - 1, -1, -1):
         p = pivots[k]
         x[k], x[p] = x[p], x[k]
@@ -164,6 +179,15 @@ def _take_lane(samples, lane, count, to, W):
         to[k] = samples[k * W + lane]
 
 
+@part
+@no_type_check
+def _take_denominator(a, group, order, to):
+    """Coefficients of one denominator, zero from the order on."""
+    to[:] = 0
+    for i in range(order):
+        to[i] = a[group * order + i]
+
+
 def untruncate_entry() -> Any:
     """B = b~ M^-1 and h0 = h0~ + sum_i b_i r_(i-1), and the largest |r| of each denominator."""
 
@@ -175,8 +199,10 @@ def untruncate_entry() -> Any:
         h0, growth = array(p[4], 1, np.float64), array(p[5], 1, np.float64)
         size, groups, channels, order, lags, length, W = p[7], p[8], p[9], p[10], p[11], p[12], p[13]
         work = array(p[6] + thread * size * 8, size, np.float64)
-        count, members = 2 * order - 1, channels // groups
-        m, r, samples = work, work[order * order :], work[order * order + count :]
+        count, members, stride = 2 * order - 1, channels // groups, order + W
+        square = order * stride + W
+        m, rows, own = work, work[square:], work[2 * square : 2 * square + stride]
+        r, samples = work[2 * square + stride :], work[2 * square + stride + count :]
         rest, pivots = samples[count * W :], np.empty(order, np.int64)
         for job in range(first, last):
             _newest(a, groups, order, lags, job * W, length, count, 1, samples, rest, W)
@@ -187,29 +213,39 @@ def untruncate_entry() -> Any:
                 for k in range(count):
                     largest = max(largest, abs(r[k])) if r[k] == r[k] else np.inf
                 growth[group] = largest
-                _matrix(array(p[1] + group * order * 8, order, np.float64), r, order, m)
-                _factorise(m, order, pivots)
+                _take_denominator(a, group, order, own)
+                _rows(own, r, order, stride, rows, W)
+                _matrix(rows, order, stride, m, W)
+                _factorise(m, order, stride, pivots, W)
                 for c in range(group * members, (group + 1) * members):
                     x = array(p[3] + c * order * 8, order, np.float64)
                     x[:] = array(p[0] + c * order * 8, order, np.float64)
-                    _solve(m, order, pivots, x)
-                    total = h0_tilde[c]
+                    _solve(m, order, stride, pivots, x)
+                    constant = h0_tilde[c]
                     for i in range(order):
-                        total += x[i] * r[i]
-                    h0[c] = total
+                        constant += x[i] * r[i]
+                    h0[c] = constant
 
     return entry(run)
 
 
 @part
 @no_type_check
-def _through_matrix(gm, a, r, order, gr, ga):
-    """Gradients at M to those at r and a."""
+def _through_rows(g, rows, a, r, order, stride, gr, ga, W):
+    """Gradients at R U to those at r and a: the adjoint of ``_rows``; ``g`` is lost."""
+    last = (order - 1) * stride
+    for at in range(0, last, stride):
+        of_row = splat(rows[at + stride])
+        back = splat(0.0)
+        for j in range(0, order, W):
+            value = load(g, at + j)
+            store(ga, j, load(ga, j) - of_row * value)
+            store(g, at + stride + j + 1, load(g, at + stride + j + 1) + value)
+            back = back + value * load(a, j)
+        g[at + stride] -= total(back)
     for i in range(order):
-        row = gm[i * order : (i + 1) * order]
-        for k in range(order):
-            gr[i + k] += _dot(row[: order - k], a[k:order])
-            _add(ga[k:order], r[i + k], row)
+        gr[order - 1 + i] += _dot(g[last : last + order - i], a[i:order])
+        _add(ga[i:order], r[order - 1 + i], g[last : last + order])
 
 
 def untruncate_gradients_entry() -> Any:
@@ -220,40 +256,41 @@ def untruncate_gradients_entry() -> Any:
         p = carray(block, (64,))[HEAD:]
         first, last, thread = share(carray(block, (HEAD,)))
         gb, gh, b = array(p[0], 1, np.float64), array(p[1], 1, np.float64), array(p[2], 1, np.float64)
-        all_a = array(p[3], 1, np.float64)
+        a, all_ga = array(p[3], 1, np.float64), array(p[5], 1, np.float64)
         size, groups, channels, order, lags, length, W = p[7], p[8], p[9], p[10], p[11], p[12], p[13]
         work = array(p[6] + thread * size * 8, size, np.float64)
-        count, members, square = 2 * order - 1, channels // groups, order * order
-        m, gm, r, gr = work, work[square:], work[2 * square :], work[2 * square + count :]
-        samples = work[2 * square + 2 * count :]
-        twice = samples[count * W :]
+        count, members, stride = 2 * order - 1, channels // groups, order + W
+        square = order * stride + W
+        m, rows, gm = work, work[square:], work[2 * square :]
+        own, ga = work[3 * square : 3 * square + stride], work[3 * square + stride : 3 * square + 2 * stride]
+        rest = work[3 * square + 2 * stride :]
+        r, gr, again, rest = rest, rest[count:], rest[2 * count :], rest[3 * count + order :]
+        samples, twice = rest, rest[count * W :]
         rest, pivots = twice[(count + order) * W :], np.empty(order, np.int64)
         for job in range(first, last):
-            _newest(all_a, groups, order, lags, job * W, length, count, 1, samples, rest, W)
-            _newest(all_a, groups, order, lags, job * W, length, count + order, 2, twice, rest, W)
+            _newest(a, groups, order, lags, job * W, length, count, 1, samples, rest, W)
+            _newest(a, groups, order, lags, job * W, length, count + order, 2, twice, rest, W)
             for lane in range(min(W, groups - job * W)):
                 group = job * W + lane
-                a = array(p[3] + group * order * 8, order, np.float64)
-                ga = array(p[5] + group * order * 8, order, np.float64)
                 _take_lane(samples, lane, count, r, W)
-                _matrix(a, r, order, m)
-                _factorise(m, order, pivots)
+                _take_lane(twice, lane, count + order, again, W)
+                _take_denominator(a, group, order, own)
+                _rows(own, r, order, stride, rows, W)
+                _matrix(rows, order, stride, m, W)
+                _factorise(m, order, stride, pivots, W)
                 gm[:square] = 0
                 gr[:count] = 0
-                ga[:] = 0
+                ga[:stride] = 0
                 for c in range(group * members, (group + 1) * members):
                     x = array(p[4] + c * order * 8, order, np.float64)
                     for i in range(order):
                         x[i] = gb[c * order + i] + gh[c] * r[i]
                         gr[i] += gh[c] * b[c * order + i]
-                    _solve_transposed(m, order, pivots, x)
+                    _solve_transposed(m, order, stride, pivots, x)
                     for i in range(order):
-                        _add(gm[i * order : (i + 1) * order], -b[c * order + i], x)
-                _through_matrix(gm, a, r, order, gr, ga)
+                        _add(gm[i * stride : i * stride + order], -b[c * order + i], x)
+                _through_rows(gm, rows, own, r, order, stride, gr, ga, W)
                 for i in range(order):
-                    total = 0.0
-                    for k in range(count):
-                        total += gr[k] * twice[(k + i + 1) * W + lane]
-                    ga[i] -= total
+                    all_ga[group * order + i] = ga[i] - _dot(gr[:count], again[i + 1 : i + 1 + count])
 
     return entry(run)
