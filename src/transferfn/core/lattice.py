@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.kernels import lattice as kernels
+from transferfn.kernels.tracing import apply
 
 Rows = Float[Tensor, "*rows n"]
 """Denominators a_1..a_n, or the n numbers each stands for, along the last axis."""
@@ -105,7 +106,7 @@ def lattice_denominator(raw: Rows) -> Rows:
     Returns:
         Denominator a_1..a_n, (*rows, n).
     """
-    return _Lattice.apply(raw)
+    return apply(_Lattice, raw)
 
 
 class _Lattice(torch.autograd.Function):
@@ -121,7 +122,7 @@ class _Lattice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, ga):
-        return _LatticeAdjoint.apply(*ctx.saved_tensors, ga)
+        return apply(_LatticeAdjoint, *ctx.saved_tensors, ga)
 
 
 class _LatticeAdjoint(torch.autograd.Function):

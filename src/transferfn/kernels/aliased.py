@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import elements, lanes, numpy, plan, smooth_numbers, workspace
+from transferfn.kernels.tracing import apply
 
 Coefficients = Float[Tensor, "D n"]
 
@@ -32,7 +33,7 @@ def aliased_response(
     Returns:
         Kernels, (D, P).
     """
-    return _Aliased.apply(b, a, h0, period)
+    return apply(_Aliased, b, a, h0, period)
 
 
 def aliased_by_torch(b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
@@ -112,7 +113,7 @@ class _Aliased(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gk):
-        return *_Gradients.apply(gk, *ctx.saved_tensors), None
+        return *apply(_Gradients, gk, *ctx.saved_tensors), None
 
 
 class _Gradients(torch.autograd.Function):

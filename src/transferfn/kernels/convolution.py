@@ -17,6 +17,7 @@ from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
+from transferfn.kernels.tracing import apply
 
 
 def convolution(
@@ -32,7 +33,7 @@ def convolution(
     Returns:
         Output, in the type and layout of ``u``.
     """
-    return _Convolution.apply(u, k, k[:, :0] if ahead is None else ahead)
+    return apply(_Convolution, u, k, k[:, :0] if ahead is None else ahead)
 
 
 @torch.library.custom_op("transferfn::convolution", mutates_args=())
@@ -85,7 +86,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gy):
-        return _Backward.apply(gy, *ctx.saved_tensors)
+        return apply(_Backward, gy, *ctx.saved_tensors)
 
 
 class _Backward(torch.autograd.Function):

@@ -17,6 +17,7 @@ from transferfn.kernels import threads
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
 from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
 from transferfn.kernels.convolution import convolution, fast_points
+from transferfn.kernels.tracing import apply
 
 
 def rational_convolution(
@@ -47,7 +48,7 @@ def rational_convolution(
     banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
     if smooth_numbers(period)[0] != period:
         return _separately(u, *banks, period, 0.0)
-    return _Rational.apply(u, *banks, period, 0.0)[0]
+    return apply(_Rational, u, *banks, period, 0.0)[0]
 
 
 def damped_convolution(
@@ -70,7 +71,7 @@ def damped_convolution(
     period, exponent = circle(u.shape[1], b.shape[-1], torch.float64)
     damping = torch.exp(-exponent * torch.arange(1, b.shape[-1] + 1, dtype=b.dtype, device=b.device))
     banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
-    y, growth = _Rational.apply(u, banks[0] * damping, banks[1] * damping, banks[2], period, exponent)
+    y, growth = apply(_Rational, u, banks[0] * damping, banks[1] * damping, banks[2], period, exponent)
     return y, growth.view_as(h0)
 
 
@@ -148,7 +149,7 @@ class _Rational(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gy, _):
-        return *_Backward.apply(gy, *ctx.saved_tensors, ctx.period, ctx.exponent), None, None
+        return *apply(_Backward, gy, *ctx.saved_tensors, ctx.period, ctx.exponent), None, None
 
 
 class _Backward(torch.autograd.Function):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import into_channels, lanes, numpy_type, scratch
-from transferfn.kernels.tracing import is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Signal = Float[Tensor, "B L D"]
 State = Float[Tensor, "B D n"]
@@ -56,7 +56,7 @@ def recurrence(
     if is_plain(*tensors):
         y, after, _ = _run(u, b, a, h0, state, resets, lengths, reverse, False)
     else:
-        y, after, _ = _Recurrence.apply(u, b, a, h0, state, resets, lengths, reverse)
+        y, after, _ = apply(_Recurrence, u, b, a, h0, state, resets, lengths, reverse)
     return y, after
 
 

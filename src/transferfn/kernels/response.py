@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import lanes, scratch
-from transferfn.kernels.tracing import is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Coefficients = Float[Tensor, "_ n"]
 
@@ -36,7 +36,7 @@ def last_responses(a: Coefficients, length: int, count: int) -> Float[Tensor, "G
         >>> last_responses(torch.tensor([[-0.5]]), 3, 4)
         tensor([[0.0000, 1.0000, 0.5000, 0.2500]])
     """
-    return _Tail.apply(a, length, count, 1)
+    return apply(_Tail, a, length, count, 1)
 
 
 def untruncated(
@@ -53,8 +53,9 @@ def untruncated(
     Returns:
         b, (D, n), and h0, (D), in float64; and how much the response of 1/A(z) grows until P, (G), without derivatives.
     """
-    run = _untruncate if is_plain(b_tilde, a, h0_tilde) else _Untruncated.apply
-    return run(b_tilde, a, h0_tilde, horizon)
+    if is_plain(b_tilde, a, h0_tilde):
+        return _solve(b_tilde, a, h0_tilde, horizon)
+    return apply(_Untruncated, b_tilde, a, h0_tilde, horizon)
 
 
 def untruncated_by_torch(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, recursions: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch.autograd import Function, forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
 def values_are_hidden() -> bool:
     """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def apply(function: type[Function], *arguments: Any) -> Any:
+    """Call ``function.apply``, which looks up its signature each time: 20 microseconds, spared where nobody transforms.
+
+    Args:
+        function: A differentiable function without defaults.
+        arguments: Its arguments, all of them.
+    """
+    if is_eager():
+        return super(Function, function).apply(*arguments)  # pyright: ignore[reportAttributeAccessIssue]
+    return function.apply(*arguments)
 
 
 def is_plain(*tensors: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
@@ -87,7 +89,7 @@ def linear_filter(
         state = state.to(u.dtype)
     if u.numel() == 0:
         return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
-    with torch.autocast(_autocast_device(u), enabled=False):
+    with _without_autocast(u):
         y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
     return y.to(given), state
 
@@ -124,7 +126,7 @@ def filter_both_ways(
     u = u.to(signal_dtype(given))
     if u.numel() == 0:
         return u.to(given)
-    with torch.autocast(_autocast_device(u), enabled=False):
+    with _without_autocast(u):
         y = _filter_both_ways(u, system, lengths, resets, method, kernel_dropout)
     return y.to(given)
 
@@ -341,9 +343,10 @@ def _true(system: System) -> TransferFunction:
     return TransferFunction(b, system.a, h0, system.dt)
 
 
-def _autocast_device(u: Tensor) -> str:
-    """The device type whose autocast would narrow a computation; the meta device has none that could be disabled."""
-    return "cpu" if u.is_meta else u.device.type
+def _without_autocast(u: Tensor) -> AbstractContextManager[object]:
+    """Keep a computation from being narrowed; the meta device has no autocast that could be."""
+    kind = "cpu" if u.is_meta else u.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _widened(system: System) -> System:
