@@ -15,6 +15,7 @@ import numpy as np
 from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._fft import far_down, far_up, near_down, near_up, transform, transform_back
 from transferfn.kernels._simd import load, splat, spread, store, width
+from transferfn.kernels._tiles import read, write
 
 BLOCK = 16  # taps for which a tile is read channel by channel
 
@@ -46,7 +47,7 @@ def _imaginary(z, at, weights, t):
 def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
     """Weighted samples of a tile into a few columns, zero past ``length``."""
     groups, near, pitch, _, _ = layout
-    row, rows, c0, channels = tile
+    row, _, c0, channels = tile
     W = width(z)
     batch_step, step, lane_step = strides
     base = row * batch_step + c0 * lane_step
@@ -66,12 +67,7 @@ def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
             continue
         for j0 in range(0, count, BLOCK):
             some = min(BLOCK, count - j0)
-            for i in range(rows):
-                for c in range(channels):
-                    at = base + i * batch_step + c * lane_step + (t0 + j0) * step
-                    lane = i * channels + c
-                    for j in range(some):
-                        block[j * W + lane] = x[at + j * step]
+            read(x, (*strides, 0), tile, t0 + j0, some, block, 0, W)
             for j in range(some):
                 _put(z, to + 2 * W * (j0 + j), load(block, j * W), weights, t0 + j0 + j)
 
@@ -81,7 +77,7 @@ def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
 def _write(y, strides, tile, length, column, columns, weights, z, layout, block):
     """The real parts of a few columns, their weights taken off, as samples of a tile."""
     groups, near, pitch, _, _ = layout
-    row, rows, c0, channels = tile
+    row, _, c0, channels = tile
     W = width(z)
     batch_step, step, lane_step = strides
     base = row * batch_step + c0 * lane_step
@@ -99,12 +95,7 @@ def _write(y, strides, tile, length, column, columns, weights, z, layout, block)
             some = min(BLOCK, count - j0)
             for j in range(some):
                 store(block, j * W, scale * _real(z, to + 2 * W * (j0 + j), weights, t0 + j0 + j))
-            for i in range(rows):
-                for c in range(channels):
-                    at = base + i * batch_step + c * lane_step + (t0 + j0) * step
-                    lane = i * channels + c
-                    for j in range(some):
-                        y[at + j * step] = block[j * W + lane]
+            write(y, (*strides, 0), tile, t0 + j0, some, block, 0, W)
 
 
 @part

@@ -17,7 +17,7 @@ from transferfn.kernels._aliased import far_kernels, kernel_gradients, unit_of
 from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._convolve import BLOCK, correlate_rows, filter_rows, tile_of
 from transferfn.kernels._fft import far_down, far_up, transform, transform_back
-from transferfn.kernels._simd import halves, join, load, splat, spread, store, where_less, width
+from transferfn.kernels._simd import halves, join, load, load_part, splat, spread, store, where_less, width
 
 
 @part
@@ -57,11 +57,11 @@ def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal
                 if t == 0:
                     low, high = low + load(constant, 0), high + load(constant, lanes)
                 tap = join(k, low, high)
-                if rows > 1:
-                    store(block, 0, tap)
-                    for c in range(channels, rows * channels):
-                        block[c] = block[c - channels]
-                    tap = load(block, 0)
+                if rows > 1:  # in turns at several places, so that no tap waits for the one before it
+                    slot = t % BLOCK * W
+                    for c in range(slot, slot + rows * channels, channels):
+                        store(block, c, tap)
+                    tap = load(block, slot)
                 place = points - 1 - t if ahead else t
                 to = 2 * W * (place // signal_near * signal_pitch + place % signal_near)
                 re, im = spread(weights, 2 * place), spread(weights, 2 * place + 1)
@@ -152,11 +152,11 @@ def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, plan, signal
             for t in range(t0, end):
                 value = scale * _gradient_of_tap(s, t, ahead, weights, points, signal_near, signal_pitch)
                 if rows > 1:
-                    store(block, 0, value)
-                    for c in range(rows * channels - 1, channels - 1, -1):
-                        block[c - channels] += block[c]
-                        block[c] = 0
-                    value = load(block, 0)
+                    slot = t % BLOCK * width(s)
+                    store(block, slot, value)
+                    value = nought
+                    for c in range(slot, slot + rows * channels, channels):
+                        value = value + load_part(block, c, channels)
                 low, high = halves(value)
                 growth = spread(growing, t)
                 low, high = low * growth, high * growth
@@ -181,7 +181,7 @@ def convolve(u, u_strides, b, a, h0, growing, peaks, y, y_strides, sizes, plans,
     z = x.view(u.dtype)
     W = width(k)
     floors, units = np.zeros(4 * lanes, work.dtype), np.ones(2 * lanes, work.dtype)
-    block = np.empty(BLOCK * W, u.dtype)
+    block = np.empty((BLOCK + 1) * W, u.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
         _spectrum(b, a, h0, tile, length, growing, peaks, x, y64, k, floors, units, plan, partners, signal_plan, block)
@@ -209,7 +209,7 @@ def backward(
         np.ones(2 * lanes, work.dtype),
         np.ones(2 * lanes, work.dtype),
     )
-    block = np.empty(BLOCK * W, u.dtype)
+    block = np.empty((BLOCK + 1) * W, u.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
         part = job % parts
