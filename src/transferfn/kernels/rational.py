@@ -6,6 +6,7 @@ float64 take twice the memory of one row of the signal, and samples them anew fo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, no_type_check
 
 import numpy as np
@@ -84,6 +85,7 @@ def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, expone
     return convolution(u, *(kernel * _growing(period, exponent) for kernel in kernels) if exponent else kernels)
 
 
+@lru_cache(maxsize=16)
 def _growing(period: int, exponent: float) -> Tensor:
     """What undoes the damping of a kernel's samples."""
     return torch.exp(exponent * torch.arange(period, dtype=torch.float64))
