@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from transferfn.bench import decoding, memory, pictures, sides
 from transferfn.bench.machine import machine
-from transferfn.bench.sides import Shape
+from transferfn.bench.sides import Shape, Side
 from transferfn.bench.targets import verdicts
 from transferfn.bench.timing import alternate, spread
 from transferfn.nn.options import NumeratorKind
@@ -52,12 +51,8 @@ def cell(shape: Shape, order: int, numerator: NumeratorKind, *, seconds: float =
     mine, layer = sides.ours(shape, order, numerator)
     others = {"published": sides.published(shape, layer), "floor": sides.floor(shape, layer)}
     row: Row = {"B, L, D": ", ".join(map(str, shape)), "n": order, "numerator": numerator}
-    found = mine.inference()
     for name, other in others.items():
-        _put_input(other, mine.leaves[0].detach())
-        error = float((other.inference() - found).abs().max() / found.abs().max())
-        if not error <= SAME:
-            raise ArithmeticError(f"{name} and ours differ by {error:.1e} at {row}: no ratio of them means anything")
+        check_same(mine, other, name)
     everyone = {"ours": mine, **others}
     for what in ("forward", "training"):
         calls = {name: side.inference if what == "forward" else side.training for name, side in everyone.items()}
@@ -70,6 +65,26 @@ def cell(shape: Shape, order: int, numerator: NumeratorKind, *, seconds: float =
             f"{what}, floor / ours": median["floor"] / median["ours"],
         }
     return row
+
+
+def check_same(mine: Side, other: Side, name: str) -> None:
+    """Give another side our input and raise unless it computes the same.
+
+    Args:
+        mine: Our side.
+        other: One that holds the same filters.
+        name: What it is called.
+
+    Raises:
+        ArithmeticError: if it does not.
+    """
+    u = mine.leaves[0].detach()
+    with torch.no_grad():
+        other.leaves[0].copy_(u if other.time_axis == 1 else u.mT)
+    found = mine.inference()
+    error = float((other.inference() - found).abs().max() / found.abs().max())
+    if not error <= SAME:
+        raise ArithmeticError(f"{name} and ours differ by {error:.1e}: no ratio of them means anything")
 
 
 def memory_of(shape: Shape, orders: tuple[int, ...], *, retain: bool) -> Iterator[Row]:
@@ -146,8 +161,3 @@ def table(rows: list[Row]) -> list[str]:
 
 def _short(x: object) -> str:
     return f"{x:.3g}" if isinstance(x, float) else str(x)
-
-
-def _put_input(side: sides.Side, u: Tensor) -> None:
-    with torch.no_grad():
-        side.leaves[0].copy_(u if side.time_axis == 1 else u.mT)

@@ -7,7 +7,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-COLORS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00")  # told apart by everyone
+COLORS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # told apart by everyone
 
 
 def draw(found: Row, out: Path) -> None:
@@ -25,6 +25,43 @@ def draw(found: Row, out: Path) -> None:
         _over_order(found, "training", out.with_name(out.name + "-training.png"))
     if found["memory"]:
         _memory(found, out.with_name(out.name + "-memory.png"))
+
+
+def draw_peers(found: Row, out: Path) -> None:
+    """Draw forward and training over the order beside other layers, and time and memory over the length.
+
+    Args:
+        found: What was measured.
+        out: Where, without ending.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    where = f"{found['machine']['processor']}, {found['threads']} threads"
+    figure, axes = _panels(2, f"B, L, D = 4, 4096, 64 on {where}")
+    for axis, what in zip(axes, ("forward", "training"), strict=True):
+        _lines(axis, [row for row in found["order"] if row[f"{what}, ms"] == row[f"{what}, ms"]], "n", f"{what}, ms")
+        axis.set_title("forward pass" if what == "forward" else "training step", fontsize=10)
+    _finish(figure, axes, out.with_name(out.name + "-order.png"), x="order n", y="milliseconds")
+    measured = [("forward, ms", "forward pass, milliseconds")]
+    if all("training, MiB" in row for row in found["length"]):
+        measured.append(("training, MiB", "training step, peak MiB"))
+    figure, axes = _panels(len(measured), f"B, D = 1, 64, truncated numerators, on {where}")
+    for axis, (column, title) in zip(axes, measured, strict=True):
+        _lines(axis, found["length"], "L", column)
+        axis.set_title(title, fontsize=10)
+    _finish(figure, axes, out.with_name(out.name + "-length.png"), x="length L", y="")
+
+
+def _lines(axis: Any, rows: list[Row], x: str, y: str) -> None:
+    """A line for each layer: ours whole, the others broken."""
+    names = list(dict.fromkeys(row["layer"] for row in rows))
+    colors = iter(COLORS)
+    for name in names:
+        some = [row for row in rows if row["layer"] == name]
+        color = "0.5" if name == "free kernel" else next(colors)
+        style = "o-" if name.startswith("ours") else "s--"
+        axis.plot([row[x] for row in some], [row[y] for row in some], style, color=color, label=name, markersize=4)
 
 
 def _shapes(rows: list[Row]) -> list[str]:
@@ -45,7 +82,7 @@ def _panels(count: int, title: str) -> tuple[Any, list[Any]]:
     return figure, list(axes.flat[:count])
 
 
-def _finish(figure: Any, axes: list[Any], file: Path, *, y: str) -> None:
+def _finish(figure: Any, axes: list[Any], file: Path, *, y: str, x: str = "order n") -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -59,7 +96,7 @@ def _finish(figure: Any, axes: list[Any], file: Path, *, y: str) -> None:
         axis.yaxis.set_major_formatter(plain)
         axis.grid(alpha=0.25, which="major")
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set_xlabel("order n")
+        axis.set_xlabel(x)
         axis.set_ylabel(y)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

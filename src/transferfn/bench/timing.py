@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-FEWEST = 3  # calls of each side
+FEWEST = 7  # calls of each side
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:

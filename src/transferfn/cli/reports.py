@@ -57,21 +57,33 @@ class Calibrate:
     """Whether all programs to come use what was measured; else it is only shown."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peers:
+    """Time of a layer beside S4D, S5 and attention over the order, time and memory over the length; 5 minutes."""
+
+    out: Path = Path("results") / "peers"
+    """Where the figures go: with .json, .md and, of the pictures, -*.png at its end."""
+
+    seconds: float = 1.0
+    """How long to measure each order and each length."""
+
+
 Report = (
     Annotated[Layer, tyro.conf.subcommand("layer")]
+    | Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Numerics, tyro.conf.subcommand("numerics")]
     | Annotated[Constraints, tyro.conf.subcommand("constraints")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
-REPORTS = ("layer", "numerics", "constraints", "calibrate")
+REPORTS = ("layer", "peers", "numerics", "constraints", "calibrate")
 
 
 class MissingPackageError(Exception):
     """A report needs a package that is not installed."""
 
 
-def bench(report: Layer | Numerics | Constraints | Calibrate) -> None:
+def bench(report: Layer | Peers | Numerics | Constraints | Calibrate) -> None:
     """Measure and print.
 
     Args:
@@ -86,6 +98,11 @@ def bench(report: Layer | Numerics | Constraints | Calibrate) -> None:
             from transferfn.bench import layer
 
             layer.report(out=report.out, quick=report.quick, seconds=report.seconds, retain=report.retain)
+        case Peers():
+            _require("matplotlib", "plots")
+            from transferfn.bench import peers
+
+            peers.report(out=report.out, seconds=report.seconds)
         case Numerics():
             _require("mpmath", "dev")
             from transferfn.bench import numerics

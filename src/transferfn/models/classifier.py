@@ -132,9 +132,19 @@ class Classifier(nn.Module):
         self._require_causal("init_state")
         return self.backbone.init_state(batch_size, device=device, dtype=dtype), self._pooled(batch_size, device, dtype)
 
-    def init_stream(  # noqa: D102
+    def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
+        """Return the state at rest in the form that a stream keeps: ``extend`` and ``step`` may change it in place.
+
+        Args:
+            batch_size: Number of rows B.
+            device: Where the state lives; None means where the parameters are.
+            dtype: Type of the features inside the model; None means that of the parameters.
+
+        Raises:
+            NotCausalError: if the backbone looks ahead.
+        """
         self._require_causal("init_stream")
         state = self.backbone.init_stream(batch_size, device=device, dtype=dtype)
         return state, self._pooled(batch_size, device, dtype)
