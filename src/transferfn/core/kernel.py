@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from transferfn.core.polynomial import monic, multiply, on_circle, toeplitz
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle
-from transferfn.kernels.arrays import smooth_numbers
+from transferfn.kernels.arrays import has_plan
 from transferfn.kernels.recurrence import recurrence
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
 
@@ -69,7 +69,7 @@ def aliased_kernel(b: Numerator, a: Denominator, h0: Feedthrough, *, period: int
             f"expected b (*bank, D, n), a (*bank, G, n) and h0 (*bank, D) with G a divisor of D, got "
             f"{tuple(b.shape)}, {tuple(a.shape)} and {tuple(h0.shape)}"
         )
-    if b.device.type == "cpu" and smooth_numbers(period)[0] == period:
+    if b.device.type == "cpu" and has_plan(period):
         lanes = aliased_response(b.flatten(0, -2), a.flatten(0, -2), h0.flatten(), period)
         return lanes.unflatten(0, b.shape[:-1])
     return aliased_by_torch(b, a, h0, period)

@@ -9,7 +9,7 @@ coefficients as real and the others as imaginary parts, so that nothing is padde
 looks ahead has coefficients at negative powers, z^-s = -i z^(M-s), which land in the imaginary part, too.
 
 The forward transform decimates in frequency and the inverse in time, so that spectra stay in permuted order and nothing
-is ever reordered. M is a product of 2, 3 and 5.
+is ever reordered. M is a product of 2, 3, 5 and 7.
 
 The M elements are a matrix of ``groups`` times ``near``, element g * near + j in row g * pitch + j: an odd pitch keeps
 the elements of a column out of each other's way in the cache. The far passes mix the groups and run over a few columns
@@ -64,7 +64,7 @@ def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _radices(points: int) -> list[int]:
     """Passes with a single radix 2 or 4 first: the last one needs no twiddle factors, best in the largest."""
     odd = []
-    for radix in (3, 5):
+    for radix in (3, 5, 7):
         while points % radix == 0:
             odd.append(radix)
             points //= radix
@@ -154,6 +154,29 @@ def _dft5(a, b, c, d, e, c1, c2, s1, s2):
 
 @inline
 @no_type_check
+def _dft7(a, b, c, d, e, f, g, c1, c2, c3, s1, s2, s3):
+    (ar, ai), (br, bi), (cr, ci), (dr, di), (er, ei), (fr, fi), (gr, gi) = a, b, c, d, e, f, g
+    pr, pi, qr, qi, rr, ri = br + gr, bi + gi, cr + fr, ci + fi, dr + er, di + ei
+    lr, li, mr, mi, nr, ni = br - gr, bi - gi, cr - fr, ci - fi, dr - er, di - ei
+    xr, xi = ar + c1 * pr + c2 * qr + c3 * rr, ai + c1 * pi + c2 * qi + c3 * ri
+    yr, yi = ar + c2 * pr + c3 * qr + c1 * rr, ai + c2 * pi + c3 * qi + c1 * ri
+    zr, zi = ar + c3 * pr + c1 * qr + c2 * rr, ai + c3 * pi + c1 * qi + c2 * ri
+    ur, ui = s1 * lr + s2 * mr + s3 * nr, s1 * li + s2 * mi + s3 * ni
+    vr, vi = s2 * lr - s3 * mr - s1 * nr, s2 * li - s3 * mi - s1 * ni
+    wr, wi = s3 * lr - s1 * mr + s2 * nr, s3 * li - s1 * mi + s2 * ni
+    return (
+        (ar + pr + qr + rr, ai + pi + qi + ri),
+        (xr + ui, xi - ur),
+        (yr + vi, yi - vr),
+        (zr + wi, zi - wr),
+        (zr - wi, zi + wr),
+        (yr - vi, yi + vr),
+        (xr - ui, xi + ur),
+    )
+
+
+@inline
+@no_type_check
 def _thirds(z):
     kind = z.dtype.type
     return splat(kind(0.5)), splat(kind(np.sqrt(0.75)))
@@ -166,6 +189,16 @@ def _fifths(z):
     return (
         splat(kind(np.cos(0.4 * np.pi))), splat(kind(np.cos(0.8 * np.pi))),
         splat(kind(np.sin(0.4 * np.pi))), splat(kind(np.sin(0.8 * np.pi))),
+    )  # fmt: skip
+
+
+@inline
+@no_type_check
+def _sevenths(z):
+    kind = z.dtype.type
+    return (
+        splat(kind(np.cos(2 * np.pi / 7))), splat(kind(np.cos(4 * np.pi / 7))), splat(kind(np.cos(6 * np.pi / 7))),
+        splat(kind(np.sin(2 * np.pi / 7))), splat(kind(np.sin(4 * np.pi / 7))), splat(kind(np.sin(6 * np.pi / 7))),
     )  # fmt: skip
 
 
@@ -202,7 +235,7 @@ def _down(z, row, blocks, hop, count, step, radix, factors, at):
                 k = at + 4 * j
                 a, b, c = _dft3(_get(z, i0), _get(z, i1), _get(z, i2), half, sine)
                 _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
-        else:
+        elif radix == 5:
             c1, c2, s1, s2 = _fifths(z)
             for j in range(count):
                 i0 = begin + j
@@ -211,6 +244,20 @@ def _down(z, row, blocks, hop, count, step, radix, factors, at):
                 a, b, c, d, e = _dft5(_get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), c1, c2, s1, s2)
                 _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
                 _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
+        else:
+            c1, c2, c3, s1, s2, s3 = _sevenths(z)
+            for j in range(count):
+                i0 = begin + j
+                i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
+                i4, i5, i6 = i3 + step, i3 + 2 * step, i3 + 3 * step
+                k = at + 12 * j
+                a, b, c, d, e, f, g = _dft7(
+                    _get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), _get(z, i5), _get(z, i6),
+                    c1, c2, c3, s1, s2, s3,
+                )  # fmt: skip
+                _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
+                _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
+                _put(z, i5, *_times(f, factors, k + 8)), _put(z, i6, *_times(g, factors, k + 10))
 
 
 @part
@@ -249,7 +296,7 @@ def _up(z, row, blocks, hop, count, step, radix, factors, at):
                     half, sine,
                 )  # fmt: skip
                 _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
-        else:
+        elif radix == 5:
             c1, c2, s1, s2 = _fifths(z)
             for j in range(count):
                 i0 = begin + j
@@ -261,6 +308,21 @@ def _up(z, row, blocks, hop, count, step, radix, factors, at):
                 )  # fmt: skip
                 _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
                 _put_turned(z, i3, *d), _put_turned(z, i4, *e)
+        else:
+            c1, c2, c3, s1, s2, s3 = _sevenths(z)
+            for j in range(count):
+                i0 = begin + j
+                i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
+                i4, i5, i6 = i3 + step, i3 + 2 * step, i3 + 3 * step
+                k = at + 12 * j
+                a, b, c, d, e, f, g = _dft7(
+                    _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
+                    _times(_turned(z, i3), factors, k + 4), _times(_turned(z, i4), factors, k + 6),
+                    _times(_turned(z, i5), factors, k + 8), _times(_turned(z, i6), factors, k + 10),
+                    c1, c2, c3, s1, s2, s3,
+                )  # fmt: skip
+                _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c), _put_turned(z, i3, *d)
+                _put_turned(z, i4, *e), _put_turned(z, i5, *f), _put_turned(z, i6, *g)
 
 
 @part

@@ -79,6 +79,7 @@ def workspace(size: int, dtype: torch.dtype) -> Any:
     count = size * np.dtype(kind).itemsize
     kept = getattr(_kept, "memory", None)
     if kept is None or kept.nbytes < count:
+        kept = _kept.memory = None  # what is too small goes before more is asked for
         kept = np.empty(count + LINE, np.uint8)
         kept = kept[-kept.ctypes.data % LINE :][:count]
         if count <= KEPT:
@@ -102,6 +103,7 @@ def scratch(size: int, threads: int, dtype: torch.dtype, *, purpose: str = "sign
     blocks = _kept.__dict__.setdefault("blocks", {})
     block = blocks.get((dtype, purpose))
     if block is None or block.numel() < size * threads:
+        block = blocks[dtype, purpose] = None
         block = torch.empty(size * threads, dtype=dtype)
         if block.nbytes <= KEPT:
             blocks[dtype, purpose] = block
@@ -124,12 +126,29 @@ def smooth_numbers(least: int) -> list[int]:
     return sorted(x << i for x in odd for i in bits if least <= x << i <= most)
 
 
+@lru_cache(maxsize=1024)
+def has_plan(points: int) -> bool:
+    """Whether there is a transform of so many points: products of 2, 3, 5 and 7.
+
+    Args:
+        points: Number of points, at least 1.
+
+    Example:
+        >>> has_plan(784), has_plan(1025)
+        (True, False)
+    """
+    for radix in (2, 3, 5, 7):
+        while points % radix == 0:
+            points //= radix
+    return points == 1
+
+
 @lru_cache(maxsize=8)  # up to 32 MB each, at a million points
 def plan(points: int, dtype: torch.dtype) -> tuple[Any, ...]:
     """Weights, twiddle factors, passes and layout of a transform.
 
     Args:
-        points: Number of points, a product of 2, 3 and 5.
+        points: Number of points, a product of 2, 3, 5 and 7.
         dtype: float32 or float64.
     """
     from transferfn.kernels._fft import tables

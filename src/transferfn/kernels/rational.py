@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
-from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
+from transferfn.kernels.arrays import elements, flat, has_plan, into_channels, lanes, numpy, plan, workspace
 from transferfn.kernels.convolution import convolution, fast_points
 from transferfn.kernels.tracing import apply
 
@@ -47,7 +47,7 @@ def rational_convolution(
             f"order, got {period}"
         )
     banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
-    if smooth_numbers(period)[0] != period:
+    if not has_plan(period):
         return _separately(u, *banks, period, 0.0)
     return apply(_Rational, u, *banks, period, 0.0)[0]
 
@@ -78,7 +78,7 @@ def damped_convolution(
 
 def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> Tensor:
     """The same from operators that are differentiable any number of times."""
-    if smooth_numbers(period)[0] == period:
+    if has_plan(period):
         kernels = [aliased_response(*coefficients, period) for coefficients in zip(b, a, h0, strict=True)]
     else:
         kernels = list(aliased_by_torch(b, a, h0, period))
