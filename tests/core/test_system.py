@@ -176,6 +176,23 @@ def test_the_frequency_response_is_the_kernels_spectrum_and_differentiable() -> 
     over_each_argument(lambda b, a, h0: TransferFunction(b, a, h0).frequency_response(OMEGA[:4]).abs(), bank(2))
 
 
+def test_frequencies_come_as_lists_arrays_and_tensors() -> None:
+    h = system(3)
+    expected = h.frequency_response(OMEGA)
+    assert torch.equal(h.frequency_response(OMEGA.numpy()), expected)
+    assert torch.equal(h.frequency_response(OMEGA.tolist()), expected)
+    assert torch.equal(h.frequency_response([0, 1]), h.frequency_response(torch.tensor([0.0, 1.0])))
+
+
+@pytest.mark.compile  # without the type-checking hook, which would speak first
+def test_samples_come_in_whole_numbers() -> None:
+    h = system(3)
+    for use in (h.impulse_response, h.truncate):
+        with pytest.raises(TypeError, match=r"is a number of samples, a whole number; got 7\.5"):
+            use(7.5)  # pyright: ignore[reportArgumentType]
+    assert h.impulse_response(np.int64(5)).shape == (4, 5)
+
+
 def test_the_frequency_response_at_a_pole_is_infinite() -> None:
     a = torch.tensor([[-1.0]], dtype=F64, requires_grad=True)
     h = TransferFunction(torch.tensor([[1.0]], dtype=F64), a, torch.tensor([0.5], dtype=F64))

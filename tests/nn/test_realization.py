@@ -14,6 +14,7 @@ from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, N, make, untyped
 from transferfn.core import TransferFunction
 from transferfn.nn import RTF, Realization
+from transferfn.ops import linear_filter
 
 
 def coefficients(decoder: Realization) -> list[torch.Tensor]:
@@ -126,3 +127,15 @@ def test_a_step_has_forward_derivatives() -> None:
         found = [forward_ad.unpack_dual(x).tangent for x in layer.step(*duals)]
     expected = layer.step(*tangents)  # a step is linear
     assert all(torch.allclose(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+
+
+@untyped
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64], ids=str)
+def test_a_state_is_real(dtype: torch.dtype) -> None:
+    decoder, u = make().realize(), torch.randn(2, 5, D, dtype=F64)
+    state = torch.zeros(2, D, N, dtype=dtype)
+    for use in (lambda: decoder.extend(u, state), lambda: decoder.step(u[:, 0], state)):
+        with pytest.raises(TypeError, match=rf"expected a real floating-point state, got {dtype}"):
+            use()
+    with pytest.raises(TypeError, match="expected a real floating-point state"):
+        linear_filter(u, decoder.transfer_function(), state)

@@ -44,6 +44,7 @@ def draw(out: Path, result: Result) -> list[tuple[Path, str]]:
     return [(folder.pictures / name, what) for name, what, _ in pictures]
 
 
+@torch.no_grad()
 def choose(model: nn.Module, count: int = 4) -> tuple[TransferFunction, list[str]]:
     """Choose filters that show the range of what was learned, from the shortest memory to the longest.
 
@@ -66,7 +67,7 @@ def choose(model: nn.Module, count: int = 4) -> tuple[TransferFunction, list[str
     found.sort(key=lambda item: item[:2])
     last = len(found) - 1
     picked = [found[round(last * (0.02 + 0.96 * place / max(1, count - 1)))] for place in range(count)]
-    b, a, h0 = (torch.stack([row[2][part].detach() for row in picked]) for part in range(3))
+    b, a, h0 = (torch.stack([row[2][part] for row in picked]) for part in range(3))
     return TransferFunction(b, a, h0), [f"{name}\nlargest pole radius {radius:.4f}" for radius, name, _ in picked]
 
 

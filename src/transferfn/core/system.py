@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import SupportsFloat
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -95,16 +96,21 @@ class TransferFunction:
 
         Returns:
             h_0..h_(length-1), (*bank, D, length).
+
+        Raises:
+            TypeError: if the length is no whole number.
+            ValueError: if it is less than 1.
         """
+        check_whole("length", length)
         if length < 1:
             raise ValueError(f"an impulse response has at least 1 sample, got length={length}")
         return kernel.impulse_response(self.b, self.a, self.h0, length=length)
 
-    def frequency_response(self, omega: Tensor) -> Tensor:
+    def frequency_response(self, omega: ArrayLike | Tensor) -> Tensor:
         """Complex response H(exp(i omega)).
 
         Args:
-            omega: Angular frequencies in rad/sample, (F).
+            omega: Angular frequencies in rad/sample, (F); a tensor, an array or a list.
 
         Returns:
             Values, complex128, (*bank, D, F); infinite where the filter has a pole.
@@ -116,7 +122,7 @@ class TransferFunction:
         """
         # z^-i = exp(-i omega) for i = 0..n; near a pole A(z) cancels, so all of it happens in double precision.
         i = torch.arange(self.order + 1, dtype=torch.float64, device=self.a.device)
-        basis = torch.exp(-1j * i[:, None] * omega.to(torch.float64))
+        basis = torch.exp(-1j * i[:, None] * torch.as_tensor(omega, dtype=torch.float64, device=self.a.device))
         b, a, h0 = (x.to(torch.float64) for x in (self.b, self.a, self.h0))
         denominator = kernel.spread(monic(a).to(basis.dtype) @ basis, self.channels)
         at_a_pole = denominator == 0
@@ -201,7 +207,12 @@ class TransferFunction:
 
         Args:
             horizon: Period P in samples; must exceed the order.
+
+        Raises:
+            TypeError: if the horizon is no whole number.
+            ValueError: if it does not exceed the order.
         """
+        check_whole("horizon", horizon)
         b_tilde, h0_tilde = convert.truncate(self.b, self.a, self.h0, horizon=horizon)
         warn_of_lost(self.a, horizon=horizon)
         return TruncatedTransferFunction(b_tilde, self.a, h0_tilde, horizon, self.dt)
@@ -333,6 +344,20 @@ class TruncatedTransferFunction:
     def conditioning(self) -> Tensor:
         """How strongly rounding is amplified, kappa of each denominator at the horizon, (*bank, G)."""
         return kernel.conditioning(self.a.to(torch.float64), period=self.horizon)
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise unless a number of samples is a whole number.
+
+    Args:
+        name: What the caller calls it.
+        value: What the caller passed.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(value, (Integral, torch.SymInt)):
+        raise TypeError(f"{name} is a number of samples, a whole number; got {value!r}")
 
 
 def _number(value: object) -> float | Tensor | None:

@@ -208,8 +208,10 @@ def check_state(state: object, u: Tensor, order: int) -> None:
     """
     expected = (u.shape[0], u.shape[-1], order)
     found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-    if found != expected:
+    if found != expected or not isinstance(state, Tensor):
         raise ValueError(
             f"expected a state of shape (batch, channels, order) = {expected}, got {found}. "
             f"Begin with init_state({u.shape[0]}), and use the state of the same layer and batch."
         )
+    if not state.is_floating_point():
+        raise TypeError(f"expected a real floating-point state, got {state.dtype}")

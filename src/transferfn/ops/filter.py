@@ -81,6 +81,8 @@ def linear_filter(
             f"expected a state of shape (batch={u.shape[0]}, channels={system.channels}, order={system.order}), "
             f"got {tuple(state.shape)}"
         )
+    if state is not None and not state.is_floating_point():
+        raise TypeError(f"expected a real floating-point state, got {state.dtype}")
     if kernel_dropout:
         method = "fft"
     given = u.dtype
