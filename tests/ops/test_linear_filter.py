@@ -183,6 +183,24 @@ def test_gradients_of_each_row_by_function_transforms(method: str, bounded: bool
 
 
 @paths
+@pytest.mark.parametrize("truncated", [False, True])
+def test_batches_of_gradients(method: str, truncated: bool) -> None:
+    """``torch.autograd.grad(..., is_grads_batched=True)`` is a transform that only tensors tell of."""
+    h = bank(2, 3)
+    leaves = [x.detach().clone().requires_grad_() for x in (h.b, h.a, h.h0)]
+    u = torch.randn(2, 9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    system = TruncatedTransferFunction(*leaves, 12) if truncated else TransferFunction(*leaves)
+    y, _ = linear_filter(u, system, return_state=False, method=method)
+    directions = torch.randn(3, *y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    together = torch.autograd.grad(y, [u, *leaves], directions, retain_graph=True, is_grads_batched=True)
+    for k, direction in enumerate(directions):
+        for found, expected in zip(
+            together, torch.autograd.grad(y, [u, *leaves], direction, retain_graph=True), strict=True
+        ):
+            assert error(found[k], expected) <= 1
+
+
+@paths
 def test_vmap_over_banks(method: str) -> None:
     """An ensemble: one signal through many banks."""
     u = torch.randn(2, 9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.kernels import lattice as kernels
-from transferfn.kernels.tracing import apply
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Rows = Float[Tensor, "*rows n"]
 """Denominators a_1..a_n, or the n numbers each stands for, along the last axis."""
@@ -106,7 +106,7 @@ def lattice_denominator(raw: Rows) -> Rows:
     Returns:
         Denominator a_1..a_n, (*rows, n).
     """
-    return apply(_Lattice, raw)
+    return _run(raw) if is_plain(raw) else apply(_Lattice, raw)
 
 
 class _Lattice(torch.autograd.Function):
@@ -114,7 +114,7 @@ class _Lattice(torch.autograd.Function):
 
     @staticmethod
     def forward(raw):
-        return _lattice(raw)
+        return (_run if is_eager(raw) else _lattice)(raw)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -122,7 +122,8 @@ class _Lattice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, ga):
-        return apply(_LatticeAdjoint, *ctx.saved_tensors, ga)
+        (raw,) = ctx.saved_tensors
+        return _run_back(raw, ga) if is_plain(raw, ga) else _LatticeAdjoint.apply(raw, ga)
 
 
 class _LatticeAdjoint(torch.autograd.Function):
@@ -132,7 +133,7 @@ class _LatticeAdjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(raw, ga):
-        return _lattice_adjoint(raw, ga)
+        return (_run_back if is_eager(raw, ga) else _lattice_adjoint)(raw, ga)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -158,12 +159,16 @@ def _largest(x: Tensor) -> float:
 # Inside the operators the order comes first, so that each stage is a contiguous block: (n, rows).
 
 
-@torch.library.custom_op("transferfn::lattice", mutates_args=())
-@no_type_check
-def _lattice(raw: Tensor) -> Tensor:
+def _run(raw: Tensor) -> Tensor:
     if raw.device.type == "cpu":
         return _order_last(kernels.denominators(_order_first(raw), largest=_largest(raw)), raw)
     return _lattice_by_torch(raw)
+
+
+@torch.library.custom_op("transferfn::lattice", mutates_args=())
+@no_type_check
+def _lattice(raw: Tensor) -> Tensor:
+    return _run(raw)
 
 
 def _lattice_by_torch(raw: Tensor) -> Tensor:
@@ -174,12 +179,16 @@ def _lattice_by_torch(raw: Tensor) -> Tensor:
     return _order_last(a[1:], raw)
 
 
-@torch.library.custom_op("transferfn::lattice_adjoint", mutates_args=())
-@no_type_check
-def _lattice_adjoint(raw: Tensor, ga: Tensor) -> Tensor:
+def _run_back(raw: Tensor, ga: Tensor) -> Tensor:
     if raw.device.type == "cpu":
         return _order_last(kernels.gradients(_order_first(raw), _order_first(ga), largest=_largest(raw)), raw)
     return _lattice_adjoint_by_torch(raw, ga)
+
+
+@torch.library.custom_op("transferfn::lattice_adjoint", mutates_args=())
+@no_type_check
+def _lattice_adjoint(raw: Tensor, ga: Tensor) -> Tensor:
+    return _run_back(raw, ga)
 
 
 def _lattice_adjoint_by_torch(raw: Tensor, ga: Tensor) -> Tensor:

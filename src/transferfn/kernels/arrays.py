@@ -126,7 +126,6 @@ def smooth_numbers(least: int) -> list[int]:
     return sorted(x << i for x in odd for i in bits if least <= x << i <= most)
 
 
-@lru_cache(maxsize=1024)
 def has_plan(points: int) -> bool:
     """Whether there is a transform of so many points: products of 2, 3, 5 and 7.
 

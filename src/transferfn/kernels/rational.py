@@ -18,7 +18,7 @@ from transferfn.kernels import threads
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
 from transferfn.kernels.arrays import elements, flat, has_plan, into_channels, lanes, numpy, plan, workspace
 from transferfn.kernels.convolution import convolution, fast_points
-from transferfn.kernels.tracing import apply
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 
 def rational_convolution(
@@ -49,7 +49,7 @@ def rational_convolution(
     banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
     if not has_plan(period):
         return _separately(u, *banks, period, 0.0)
-    return apply(_Rational, u, *banks, period, 0.0)[0]
+    return _filtered(u, *banks, period, 0.0)[0]
 
 
 def damped_convolution(
@@ -72,8 +72,12 @@ def damped_convolution(
     period, exponent = circle(u.shape[1], b.shape[-1], torch.float64)
     damping = torch.exp(-exponent * torch.arange(1, b.shape[-1] + 1, dtype=b.dtype, device=b.device))
     banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
-    y, growth = apply(_Rational, u, banks[0] * damping, banks[1] * damping, banks[2], period, exponent)
+    y, growth = _filtered(u, banks[0] * damping, banks[1] * damping, banks[2], period, exponent)
     return y, growth.view_as(h0)
+
+
+def _filtered(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return _run(*arguments) if is_plain(*arguments[:4]) else apply(_Rational, *arguments)
 
 
 def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> Tensor:
@@ -91,9 +95,7 @@ def _growing(period: int, exponent: float) -> Tensor:
     return torch.exp(exponent * torch.arange(period, dtype=torch.float64))
 
 
-@torch.library.custom_op("transferfn::rational", mutates_args=())
-@no_type_check
-def _rational(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
+def _run(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
     from transferfn.kernels import _rational as loops
 
     y = torch.empty_like(u)
@@ -107,14 +109,18 @@ def _rational(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent
     return y, growth.nan_to_num(nan=torch.inf)
 
 
+@torch.library.custom_op("transferfn::rational", mutates_args=())
+@no_type_check
+def _rational(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
+    return _run(u, b, a, h0, period, exponent)
+
+
 @_rational.register_fake
 def _(u, b, a, h0, period, exponent):
     return torch.empty_like(u), h0.new_empty(h0.shape)
 
 
-@torch.library.custom_op("transferfn::rational_backward", mutates_args=())
-@no_type_check
-def _backward(
+def _run_back(
     gy: Tensor, u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     from transferfn.kernels import _rational as loops
@@ -131,6 +137,14 @@ def _backward(
     return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], shared)).sum((0, 3)), gh0.sum(0)
 
 
+@torch.library.custom_op("transferfn::rational_backward", mutates_args=())
+@no_type_check
+def _backward(
+    gy: Tensor, u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _run_back(gy, u, b, a, h0, period, exponent)
+
+
 @_backward.register_fake
 def _(gy, u, b, a, h0, period, exponent):
     return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), h0.new_empty(h0.shape)
@@ -141,7 +155,7 @@ class _Rational(torch.autograd.Function):
 
     @staticmethod
     def forward(u, b, a, h0, period, exponent):
-        return _rational(u, b, a, h0, period, exponent)
+        return (_run if is_eager(u, b, a, h0) else _rational)(u, b, a, h0, period, exponent)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -151,7 +165,9 @@ class _Rational(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gy, _):
-        return *apply(_Backward, gy, *ctx.saved_tensors, ctx.period, ctx.exponent), None, None
+        arguments: Any = (gy, *ctx.saved_tensors, ctx.period, ctx.exponent)
+        gradients = _run_back(*arguments) if is_plain(*arguments[:5]) else apply(_Backward, *arguments)
+        return *gradients, None, None
 
 
 class _Backward(torch.autograd.Function):
@@ -159,7 +175,7 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def forward(gy, u, b, a, h0, period, exponent):
-        return _backward(gy, u, b, a, h0, period, exponent)
+        return (_run_back if is_eager(gy, u, b, a, h0) else _backward)(gy, u, b, a, h0, period, exponent)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

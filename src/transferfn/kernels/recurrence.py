@@ -244,7 +244,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(u, b, a, h0, state, resets, lengths, reverse):
-        run = _run if is_eager() else _recurrence
+        run = _run if is_eager(u, b, a, h0) else _recurrence
         return run(u, b, a, h0, state, resets, lengths, reverse, True)
 
     @staticmethod
@@ -276,7 +276,7 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(gy, gafter, u, b, a, h0, state, resets, lengths, reverse, kept):
-        run = _run_back if is_eager() else _gradients
+        run = _run_back if is_eager(gy, u, b, a, h0) else _gradients
         return run(gy, gafter, u, b, a, h0, state, resets, lengths, reverse, kept)
 
     @staticmethod

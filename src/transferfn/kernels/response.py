@@ -212,7 +212,7 @@ class _Untruncated(torch.autograd.Function):
 
     @staticmethod
     def forward(b_tilde, a, h0_tilde, horizon):
-        return (_solve if is_eager() else _untruncate)(b_tilde, a, h0_tilde, horizon)
+        return (_solve if is_eager(b_tilde, a, h0_tilde) else _untruncate)(b_tilde, a, h0_tilde, horizon)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -234,7 +234,7 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(gb, gh, b, a, horizon):
-        return (_solve_back if is_eager() else _gradients)(gb, gh, b, a, horizon)
+        return (_solve_back if is_eager(gb, gh, b, a) else _gradients)(gb, gh, b, a, horizon)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_legacy_batchedtensor  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
 from torch.autograd import Function, forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
@@ -37,9 +38,18 @@ def is_plain(*tensors: Tensor) -> bool:
     """
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         return False
-    return is_eager() and all(type(x) in (Tensor, nn.Parameter) for x in tensors)
+    return is_eager(*tensors) and all(type(x) in (Tensor, nn.Parameter) for x in tensors)
 
 
-def is_eager() -> bool:
-    """Whether operations run as they are called: outside of compiled graphs, transforms and dispatch modes."""
-    return not (values_are_hidden() or forward_ad._current_level >= 0 or _get_current_dispatch_mode() is not None)
+def is_eager(*tensors: Tensor) -> bool:
+    """Whether operations run as they are called: outside of compiled graphs, transforms and dispatch modes.
+
+    Args:
+        tensors: What may be a batch of gradients, of which ``torch.autograd.grad`` tells nobody else.
+    """
+    return not (
+        values_are_hidden()
+        or forward_ad._current_level >= 0
+        or _get_current_dispatch_mode() is not None
+        or any(is_legacy_batchedtensor(x) for x in tensors)
+    )
