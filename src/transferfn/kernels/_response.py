@@ -18,7 +18,7 @@ from numba.np.numpy_support import carray
 
 from transferfn.kernels._compile import clear, part
 from transferfn.kernels._entry import HEAD, array, entry, share
-from transferfn.kernels._scan import CHUNK, _recur
+from transferfn.kernels._pieces import CHUNK, recur_piece
 from transferfn.kernels._simd import load, splat, store, total
 from transferfn.kernels._tiles import move
 
@@ -43,7 +43,7 @@ def _newest(a, groups, order, lags, group, length, count, power, samples, work, 
                 signal[lane] = 1
         for factor in range(power):
             window = windows[factor * rows * W :]
-            _recur(signal, window, lags, back, lags, size, W)
+            recur_piece(signal, window, lags, back, lags, size, W)
             for t in range(size):
                 store(signal, t * W, load(window, (lags + t) * W))
             move(window, size, 0, lags, W)

@@ -84,7 +84,7 @@ def _padded(order: int) -> int:
 
 
 def _window(lags: int) -> int:
-    from transferfn.kernels._scan import CHUNK
+    from transferfn.kernels._pieces import CHUNK
 
     return lags + CHUNK + 4
 
