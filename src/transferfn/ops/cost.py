@@ -74,10 +74,10 @@ class Costs:
 
 # Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
 MEASURED = Costs(
-    scan=(4.6e4, 4.9, 0.3, 3.25e4, 0.9, 0.27, 0.157),
-    scan_training=(2.05e5, 29.1, 1.16, 6e4, 1.38, 1.04, 0.508),
-    fft=(1.4e5, 0.878, 0.0994, 2.49, 75.6, 1.22),
-    fft_training=(4.2e5, 2.77, 0.668, 6.39, 356.0, 2.69),
+    scan=(6.26e4, 5.26, 0.307, 0.0, 0.0, 0.231, 0.068),
+    scan_training=(1.98e5, 31.4, 1.18, 0.0, 1.58, 0.804, 0.146),
+    fft=(8.09e4, 0.689, 0.407, 1.0, 93.4, 1.29),
+    fft_training=(2.78e5, 2.26, 1.52, 3.81, 385.0, 3.22),
 )
 
 
