@@ -24,7 +24,16 @@ from transferfn.nn.options import NumeratorKind
 from transferfn.ops.cost import Costs, Job, Terms, current, fft_cost, fft_terms, scan_cost, scan_terms
 from transferfn.ops.cost import save as keep
 
-SHAPES = ((4, 1024, 64), (1, 4096, 64), (4, 4096, 64), (1, 16384, 64), (16, 784, 128), (4, 4096, 6), (2, 300, 16))
+SHAPES = (
+    (4, 1024, 64),
+    (1, 4096, 64),
+    (4, 4096, 64),
+    (1, 16384, 64),
+    (1, 65536, 64),
+    (16, 784, 128),
+    (4, 4096, 6),
+    (2, 300, 16),
+)
 ORDERS = (4, 8, 16, 32, 64, 128, 256)
 LARGEST_SCAN = 2**29  # samples times order, beyond which nobody would run a recurrence
 

@@ -20,6 +20,8 @@ from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.kernels.arrays import lanes_of
 from transferfn.kernels.convolution import fast_points
 
+NEAR = 4096  # points up to which a transform stays in the cache
+
 Terms = tuple[float, ...]
 
 
@@ -74,10 +76,10 @@ class Costs:
 
 # Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
 MEASURED = Costs(
-    scan=(6.26e4, 5.26, 0.307, 0.0, 0.0, 0.231, 0.068),
-    scan_training=(1.98e5, 31.4, 1.18, 0.0, 1.58, 0.804, 0.146),
-    fft=(8.09e4, 0.689, 0.407, 1.0, 93.4, 1.29),
-    fft_training=(2.78e5, 2.26, 1.52, 3.81, 385.0, 3.22),
+    scan=(5.92e4, 5.34, 0.318, 0.0, 1.05, 0.241, 0.0664),
+    scan_training=(1.85e5, 31.8, 1.17, 0.0, 4.91, 0.732, 0.144),
+    fft=(8.22e4, 0.751, 0.141, 0.659, 92.8, 1.38),
+    fft_training=(2.78e5, 2.51, 0.336, 2.1, 396.0, 2.84),
 )
 
 
@@ -112,22 +114,26 @@ def fft_terms(job: Job) -> Terms:
     Returns:
         Calls; points of transforms of the signal times log2 of their number; the same of kernels that are sampled from
         truncated numerators, and from true ones; samples of responses by recurrence, and the same times the order. All
-        but the calls are a thread's share.
+        but the calls are a thread's share. Points of long transforms count for more: they have left the cache.
     """
     tiles, rows = _tiles(job)
     threads = min(job.threads, tiles * rows)
     points, doubles = fast_points(job.length), -(-job.channels // lanes_of(8))
-    transforms = tiles * (2 * rows + job.banks) * points * log2(2 * points) / threads
+    transforms = tiles * (2 * rows + job.banks) * _passes(points) / threads
     calls = 1.0
     if job.state:  # the response of 1/A takes a convolution of its own
         transforms, calls = 2 * transforms, 2.0
     if job.horizon is not None and job.has_kernel:
-        return calls, transforms, job.banks * doubles * job.horizon * log2(2 * job.horizon) / threads, 0.0, 0.0, 0.0
+        return calls, transforms, job.banks * doubles * _passes(job.horizon) / threads, 0.0, 0.0, 0.0
     if job.order > LARGEST_SOLVE and job.itemsize == 4:
-        period = 1.5 * job.length
-        return calls, transforms, 0.0, job.banks * doubles * period * log2(2 * period) / threads, 0.0, 0.0
+        return calls, transforms, 0.0, job.banks * doubles * _passes(1.5 * job.length) / threads, 0.0, 0.0
     responses = job.banks * doubles * job.length / min(job.threads, doubles)
     return calls, transforms, 0.0, 0.0, responses, responses * job.order
+
+
+def _passes(points: float) -> float:
+    """Points times log2 of their number, and up to twice as many where they no longer fit the cache."""
+    return points * log2(2 * points) * max(points / NEAR, 1) ** 0.25
 
 
 def _tiles(job: Job) -> tuple[int, int]:
