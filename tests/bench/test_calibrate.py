@@ -32,7 +32,7 @@ def test_a_fit_finds_the_costs_that_times_were_made_of() -> None:
     jobs = [job for job, _ in calibrate.cells(double=False)]
     for terms, way, constants in ((scan_terms, "scan", MEASURED.scan), (fft_terms, "fft", MEASURED.fft)):
         found = [(job, {way: sum(c * t for c, t in zip(constants, terms(job), strict=True))}) for job in jobs]
-        assert calibrate.fitted(terms, way, found) == pytest.approx(constants, rel=1e-6)
+        assert calibrate.fitted(terms, way, found) == pytest.approx(constants, rel=1e-6, abs=1e-9)  # nanoseconds
 
 
 def test_measured_costs_are_kept_and_decide(file) -> None:
