@@ -126,12 +126,12 @@ def fft_terms(job: Job) -> Terms:
     if job.horizon is not None and job.has_kernel:
         return calls, transforms, job.banks * doubles * _passes(job.horizon) / threads, 0.0, 0.0, 0.0
     if job.order > LARGEST_SOLVE and job.itemsize == 4:
-        return calls, transforms, 0.0, job.banks * doubles * _passes(1.5 * job.length) / threads, 0.0, 0.0
+        return calls, transforms, 0.0, job.banks * doubles * _passes(job.length + job.length // 2) / threads, 0.0, 0.0
     responses = job.banks * doubles * job.length / min(job.threads, doubles)
     return calls, transforms, 0.0, 0.0, responses, responses * job.order
 
 
-def _passes(points: float) -> float:
+def _passes(points: int) -> float:
     """Points times log2 of their number, and up to twice as many where they no longer fit the cache."""
     return points * log2(2 * points) * max(points / NEAR, 1) ** 0.25
 
