@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
-from typing import SupportsFloat
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,14 +11,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from transferfn.core import algebra, convert, kernel
+from transferfn.core.checks import Gain, as_number, check_bank, check_whole
 from transferfn.core.doubt import warn_of_lost, warn_of_uncertain
 from transferfn.core.polynomial import companion, finite_roots, monic, roots
 from transferfn.core.stability import Stability, stability
 from transferfn.core.stabilize import stabilize
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
-
-Gain = SupportsFloat
-"""A number of any kind, or a tensor without axes, which may have derivatives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +55,7 @@ class TransferFunction:
     __array_ufunc__ = None  # a number of NumPy's leaves its products with a bank to the bank
 
     def __post_init__(self) -> None:
-        _check_bank(self.b, self.a, self.h0)
+        check_bank(self.b, self.a, self.h0)
         if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
             raise ValueError(f"dt is the sampling interval in seconds and must be positive, got {self.dt}")
 
@@ -240,7 +236,7 @@ class TransferFunction:
         if isinstance(other, TransferFunction):
             dt = self._common_dt(other)
             return TransferFunction(*algebra.series(self._coefficients, other._coefficients), dt)
-        gain = _number(other)
+        gain = as_number(other)
         return NotImplemented if gain is None else replace(self, b=self.b * gain, h0=self.h0 * gain)
 
     __rmul__ = __mul__
@@ -249,7 +245,7 @@ class TransferFunction:
         if isinstance(other, TransferFunction):
             dt = self._common_dt(other)
             return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), dt)
-        gain = _number(other)
+        gain = as_number(other)
         return NotImplemented if gain is None else replace(self, h0=self.h0 + gain)
 
     __radd__ = __add__
@@ -258,7 +254,7 @@ class TransferFunction:
         return self * -1.0
 
     def __sub__(self, other: TransferFunction | Gain) -> TransferFunction:
-        term = other if isinstance(other, TransferFunction) else _number(other)
+        term = other if isinstance(other, TransferFunction) else as_number(other)
         return NotImplemented if term is None else self + (-term)
 
     def __rsub__(self, other: Gain) -> TransferFunction:
@@ -269,7 +265,7 @@ class TransferFunction:
         return self.b, self.a, self.h0
 
     def _constant(self, value: Gain) -> TransferFunction:
-        gain = _number(value)
+        gain = as_number(value)
         if gain is None:
             raise TypeError(f"expected a bank or a number in the feedback path, got {type(value).__name__}")
         return TransferFunction(self.b[..., :0], self.a[..., :1, :0], torch.ones_like(self.h0) * gain, self.dt)
@@ -311,7 +307,7 @@ class TruncatedTransferFunction:
     dt: float | None = None
 
     def __post_init__(self) -> None:
-        _check_bank(self.b_tilde, self.a, self.h0_tilde)
+        check_bank(self.b_tilde, self.a, self.h0_tilde)
         if self.horizon <= self.order:
             raise ValueError(
                 f"the horizon must exceed the order, got horizon={self.horizon} for order {self.order}. "
@@ -344,50 +340,6 @@ class TruncatedTransferFunction:
     def conditioning(self) -> Tensor:
         """How strongly rounding is amplified, kappa of each denominator at the horizon, (*bank, G)."""
         return kernel.conditioning(self.a.to(torch.float64), period=self.horizon)
-
-
-def check_whole(name: str, value: object) -> None:
-    """Raise unless a number of samples is a whole number.
-
-    Args:
-        name: What the caller calls it.
-        value: What the caller passed.
-
-    Raises:
-        TypeError: if it is something else.
-    """
-    if not isinstance(value, (Integral, torch.SymInt)):
-        raise TypeError(f"{name} is a number of samples, a whole number; got {value!r}")
-
-
-def _number(value: object) -> float | Tensor | None:
-    """A number of any kind as PyTorch takes it, or None if it is something else."""
-    if isinstance(value, Tensor):
-        return value if value.dim() == 0 else None
-    return float(value) if isinstance(value, Real) else None
-
-
-def _check_bank(b: Tensor, a: Tensor, h0: Tensor) -> None:
-    if b.dim() < 2 or a.dim() < 2 or b.shape[-1] != a.shape[-1] or h0.shape != b.shape[:-1]:
-        raise ValueError(
-            f"expected a numerator (D, n), a denominator (G, n) and a feedthrough (D), "
-            f"got {tuple(b.shape)}, {tuple(a.shape)} and {tuple(h0.shape)}"
-        )
-    if b.shape[:-2] != a.shape[:-2]:
-        raise ValueError(
-            f"numerator and denominator must have the same leading axes, got {tuple(b.shape)} and {tuple(a.shape)}; "
-            f"expand() repeats one of them"
-        )
-    channels, groups = b.shape[-2], a.shape[-2]
-    if groups < 1 or channels % groups:
-        raise ValueError(
-            f"the number of denominators must divide the number of channels, got {groups} denominators "
-            f"for {channels} channels"
-        )
-    if not b.dtype == a.dtype == h0.dtype or not b.is_floating_point():
-        raise ValueError(f"coefficients must share one real floating-point type, got {b.dtype}, {a.dtype}, {h0.dtype}")
-    if not b.device == a.device == h0.device:
-        raise ValueError(f"coefficients must be on one device, got {b.device}, {a.device}, {h0.device}")
 
 
 def _register(cls: type, tensors: tuple[str, ...], rest: tuple[str, ...]) -> None:

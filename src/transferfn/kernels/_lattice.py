@@ -1,6 +1,6 @@
 """Free parameters to stable denominators by way of reflection coefficients, and back, as Numba loops.
 
-The order comes first in all arrays, (n, rows), and a job takes ``TILE`` of the rows. Imported on first use.
+The order comes first in the arrays of both, (n, rows), and a job takes ``TILE`` of the rows. Imported on first use.
 """
 
 from __future__ import annotations

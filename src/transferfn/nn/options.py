@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from transferfn.core.checks import check_whole
 from transferfn.ops.choice import Method
 
 Constraint = Literal["l1", "reflection"]
@@ -71,8 +71,7 @@ def check_options(
     """
     sizes = {"channels": channels, "order": order, "horizon": horizon, "denominator_groups": denominator_groups}
     for name, size in sizes.items():
-        if not isinstance(size, Integral):
-            raise TypeError(f"{name} is a whole number, got {size!r}")
+        check_whole(name, size)
     if channels < 1 or order < 1:
         raise ValueError(f"channels and order must be at least 1, got channels={channels}, order={order}")
     if denominator_groups < 1 or channels % denominator_groups:

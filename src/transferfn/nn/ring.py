@@ -46,6 +46,11 @@ class Ring:
         self._rows = self._rows.to(state)
         self._window().copy_(state.detach())
 
+    @property
+    def shape(self) -> torch.Size:
+        """(B, D, n)."""
+        return self._window().shape
+
     def step(self, u: Sample, b: Tensor, a: Tensor, h0: Tensor) -> tuple[Sample, bool] | None:
         """Take in a sample by a native loop, or return None if there is none for it.
 
@@ -77,4 +82,4 @@ class Ring:
         return self._rows[..., self._head : self._head + self.order]
 
     def __repr__(self) -> str:
-        return f"Ring(shape={tuple(self._window().shape)}, dtype={self._rows.dtype})"
+        return f"Ring(shape={tuple(self.shape)}, dtype={self._rows.dtype})"

@@ -177,8 +177,8 @@ def _put(kept: Tensor | Ring, state: Tensor) -> Tensor | Ring:
     """A given part of a state in the form that the stream keeps it in."""
     if not isinstance(kept, Ring):
         return state
-    if state.shape != kept.state.shape:
-        raise ValueError(f"expected a state of shape {tuple(kept.state.shape)}, got {tuple(state.shape)}")
+    if state.shape != kept.shape:
+        raise ValueError(f"expected a state of shape {tuple(kept.shape)}, got {tuple(state.shape)}")
     return Ring(state)
 
 
