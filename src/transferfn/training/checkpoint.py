@@ -136,11 +136,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"checkpoint {path} is missing: train first, or name another run with --out") from None
-    except Exception as error:  # noqa: BLE001 (reading a damaged file can raise anything)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception:  # noqa: BLE001 (reading a damaged file can raise anything; what PyTorch advises is to trust it)
         raise RunError(
-            f"checkpoint {path} is broken ({path.stat().st_size} bytes; {reason}): delete it to start from the "
-            "beginning, or start anew with --overwrite"
+            f"checkpoint {path} is broken ({path.stat().st_size} bytes that cannot be read as weights): delete it to "
+            "start from the beginning, or start anew with --overwrite"
         ) from None
     if not isinstance(checkpoint, dict) or not {_KEY, "state_dict", "loops"} <= checkpoint.keys():
         raise RunError(f"{path} is not a checkpoint of transferfn: delete it, or name another run with --out")
