@@ -125,8 +125,8 @@ def damped_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: in
     """True impulse response from H(z) on a circle outside the unit circle: two FFTs a channel, whatever the order.
 
     On the circle of radius r the samples are those of h_t r^-t, which die out before they are folded: with a period Q
-    of 1.5 times the length and r^Q = eps^-0.6, folding costs r^-Q |h_(t+Q)| and rounding eps kappa r^length, 4e-10
-    and 4e-10 kappa of the largest sample in float64, while the response does not grow: enough for float32 signals.
+    of 1.25 times the length and r^Q = eps^-0.56, folding costs r^-Q |h_(t+Q)| and rounding eps kappa r^length, 2e-9
+    and 2e-9 kappa of the largest sample in float64, while the response does not grow: enough for float32 signals.
 
     Args:
         b: Numerator b_1..b_n, (*bank, D, n).
@@ -136,7 +136,7 @@ def damped_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: in
 
     Returns:
         h_0..h_(length-1), (*bank, D, length); and how many times as large as that the response gets until Q,
-        (*bank, D), without derivatives: beyond 3 the filter is unstable, or lost in rounding; do not trust it then.
+        (*bank, D), without derivatives: beyond 1.8 the filter is unstable, or lost in rounding: do not trust it.
 
     Example:
         >>> h, growth = damped_response(torch.tensor([[1.0]]), torch.tensor([[-0.5]]), torch.tensor([0.25]), length=4)

@@ -8,6 +8,10 @@ so numerators are scaled by powers of two to the size of denominators, whose lar
 A pair of tiles is up to 2 W channels, beginning with ``c0``; ``x`` holds the polynomials of the first W and ``y`` those
 of the others, if any. Of each channel in the pair ``units`` holds the power of two; ``floors`` holds of W channels
 after the other the rounding error of A(z) squared, and then its inverse.
+
+A bank of coefficients is (b, a, channels, groups, order, damping): b (D, n) and a (G, n) as pairs of a float32 and a
+float64 array, one of which is empty, so that no wider copy is made of narrow ones; ``damping`` (n), which may be empty,
+is what both are multiplied by.
 """
 
 from __future__ import annotations
@@ -51,30 +55,53 @@ def unit_of(largest, tiny):
     return 1.0
 
 
+@inline
+@no_type_check
+def _coefficient(of, channel, order, i, damping):
+    narrow, wide = of
+    at = channel * order + i
+    value = wide[at] if wide.size else np.float64(narrow[at])
+    return value * damping[i] if damping.size else value
+
+
+@inline
+@no_type_check
+def _put_coefficient(of, channel, order, i, damping, value):
+    narrow, wide = of
+    at = channel * order + i
+    value = value * damping[i] if damping.size else value
+    if wide.size:
+        wide[at] = value
+    else:
+        narrow[at] = value
+
+
 @part
 @no_type_check
-def _far_polynomials(b, a, c0, channels, z, floor, at, unit, plan):
+def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
     """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts, divided by units, and the far passes of both."""
+    b, a, of_all, groups, n, damping = bank
     _, factors, passes, layout = plan
     _, near, pitch, columns, _ = layout
     W = width(z)
-    n = b.shape[1]
     clear(z, 0, z.size // W, W)
     for lane in range(W):
         z[W + lane], floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = 1, 0, 0, 1
     eps = np.finfo(z.dtype).eps
     for lane in range(channels):
-        group = (c0 + lane) * a.shape[0] // b.shape[0]
+        channel = c0 + lane
+        group = channel * groups // of_all
         total, largest = 1.0, 0.0
         for i in range(n):
-            largest = max(largest, abs(b[c0 + lane, i]))
+            largest = max(largest, abs(_coefficient(b, channel, n, i, damping)))
         scale = unit_of(largest, np.finfo(z.dtype).tiny)
+        inverse = 1 / scale if scale != 0 else 0.0
         for i in range(n):
             row = (i + 1) // near * pitch + (i + 1) % near
-            if scale != 0:
-                z[2 * W * row + lane] = b[c0 + lane, i] / scale
-            z[2 * W * row + W + lane] = a[group, i]
-            total += abs(a[group, i])
+            z[2 * W * row + lane] = _coefficient(b, channel, n, i, damping) * inverse
+            value = _coefficient(a, group, n, i, damping)
+            z[2 * W * row + W + lane] = value
+            total += abs(value)
         floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = (eps * total) ** 2, 1 / (eps * total), scale
     for column in range(0, min(near, n + 1), columns):  # further ones are zero in all groups
         far_down(z, column, min(columns, near - column), factors, passes, layout)
@@ -106,15 +133,15 @@ def _both_ways(z, i, j, xr, xi, yr, yi):
 
 @part
 @no_type_check
-def far_kernels(b, a, c0, channels, x, y, floors, units, plan, partners):
+def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
     """Put B/A of a pair of tiles, transformed back but for the far passes, into x, times P and over units."""
     _, factors, passes, layout = plan
     groups, near, pitch, _, _ = layout
     W = width(x)
     more = channels > W
-    _far_polynomials(b, a, c0, min(W, channels), x, floors, 0, units, plan)
+    _far_polynomials(bank, c0, min(W, channels), x, floors, 0, units, plan)
     if more:
-        _far_polynomials(b, a, c0 + W, channels - W, y, floors, 2 * W, units, plan)
+        _far_polynomials(bank, c0 + W, channels - W, y, floors, 2 * W, units, plan)
     zero = splat(x.dtype.type(0))
     for g in range(groups):
         h = partners[g * pitch] // pitch
@@ -152,24 +179,24 @@ def _adjoint(z, i, j, floor, at, gr, gi):
 
 @part
 @no_type_check
-def _write_gradients(z, c0, channels, gb, ga, size, unit, first, plan):
+def _write_gradients(bank, z, c0, channels, gb, ga, size, unit, first, plan):
+    _, _, _, _, n, damping = bank
     _, factors, passes, layout = plan
     groups, near, pitch, columns, _ = layout
     W = width(z)
-    n = gb.shape[1]
     for column in range(0, min(near, n + 1), columns):
         far_up(z, column, min(columns, near - column), factors, passes, layout)
     for i in range(n):
         row = (i + 1) // near * pitch + (i + 1) % near
         for c in range(channels):
             scale = size[first + c] / (groups * near)
-            gb[c0 + c, i] = z[2 * W * row + c] * scale
-            ga[c0 + c, i] = z[2 * W * row + W + c] * scale * unit[first + c]
+            _put_coefficient(gb, c0 + c, n, i, damping, z[2 * W * row + c] * scale)
+            _put_coefficient(ga, c0 + c, n, i, damping, z[2 * W * row + W + c] * scale * unit[first + c])
 
 
 @part
 @no_type_check
-def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, plan, partners):
+def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, plan, partners):
     """Gradients of a pair of tiles' coefficients, from those of their kernels over their ``sizes`` in z.
 
     These are real and imaginary parts of one transform, like the kernels, so ``sizes`` are powers of two near them.
@@ -180,9 +207,9 @@ def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
     groups, near, pitch, _, _ = layout
     W = width(x)
     more = channels > W
-    _far_polynomials(b, a, c0, min(W, channels), x, floors, 0, units, plan)
+    _far_polynomials(bank, c0, min(W, channels), x, floors, 0, units, plan)
     if more:
-        _far_polynomials(b, a, c0 + W, channels - W, y, floors, 2 * W, units, plan)
+        _far_polynomials(bank, c0 + W, channels - W, y, floors, 2 * W, units, plan)
     half = splat(x.dtype.type(0.5))
     for g in range(groups):
         h = partners[g * pitch] // pitch
@@ -204,15 +231,15 @@ def kernel_gradients(b, a, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
             near_up(x, h if second else g, factors, passes, layout)
             if more:
                 near_up(y, h if second else g, factors, passes, layout)
-    _write_gradients(x, c0, min(W, channels), gb, ga, sizes, units, 0, plan)
+    _write_gradients(bank, x, c0, min(W, channels), gb, ga, sizes, units, 0, plan)
     if more:
-        _write_gradients(y, c0 + W, channels - W, gb, ga, sizes, units, W, plan)
+        _write_gradients(bank, y, c0 + W, channels - W, gb, ga, sizes, units, W, plan)
 
 
 @native
 @no_type_check
-def kernels(b, a, h0, k, plan, partners, work, first, last):
-    """Put (1/P) sum_m z_m^t B(z_m)/A(z_m), and h0 at 0, into k (D, P); b (D, n), a (G, n). Jobs are pairs of tiles."""
+def kernels(bank, h0, k, plan, partners, work, first, last):
+    """Put (1/P) sum_m z_m^t B(z_m)/A(z_m), and h0 at 0, into k (D, P). Jobs are pairs of tiles."""
     channels, period = k.shape
     _, factors, passes, layout = plan
     groups, near, pitch, columns, _ = layout
@@ -221,7 +248,7 @@ def kernels(b, a, h0, k, plan, partners, work, first, last):
     floors, units = np.empty(4 * W, work.dtype), np.empty(2 * W, work.dtype)
     for job in range(first, last):
         c0 = 2 * job * W
-        far_kernels(b, a, c0, min(2 * W, channels - c0), x, y, floors, units, plan, partners)
+        far_kernels(bank, c0, min(2 * W, channels - c0), x, y, floors, units, plan, partners)
         for column in range(0, near, columns):
             far_up(x, column, min(columns, near - column), factors, passes, layout)
         for g in range(groups):
@@ -235,8 +262,8 @@ def kernels(b, a, h0, k, plan, partners, work, first, last):
 
 @native
 @no_type_check
-def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
-    """Gradients of ``kernels``: gk (D, P), b, gb and ga (D, n), a (G, n)."""
+def gradients(gk, bank, gb, ga, plan, partners, work, first, last):
+    """Gradients of ``kernels``: gk (D, P), gb and ga (D, n)."""
     channels, period = gk.shape
     _, factors, passes, layout = plan
     groups, near, pitch, columns, _ = layout
@@ -259,4 +286,4 @@ def gradients(gk, b, a, gb, ga, plan, partners, work, first, last):
                             z[2 * W * (g * pitch + j) + c] = gk[c0 + c, g * near + j] / sizes[c]
         for column in range(0, near, columns):
             far_down(z, column, min(columns, near - column), factors, passes, layout)
-        kernel_gradients(b, a, c0, min(2 * W, channels - c0), z, x, y, gb, ga, floors, sizes, units, plan, partners)
+        kernel_gradients(bank, c0, min(2 * W, channels - c0), z, x, y, gb, ga, floors, sizes, units, plan, partners)

@@ -4,28 +4,31 @@ A job samples the kernels of its tile of channels in float64, puts their first t
 convolves all its rows, and forgets them; backwards it samples them anew. Its work space is a few transforms: no kernel
 ever lies in memory as a whole.
 
-Coefficients have an axis of banks in front: the causal one and, if there are two, the one that looks ahead.
+There are one or two banks of coefficients: the causal one, and the one that looks ahead.
 """
 
 from __future__ import annotations
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
+from numba.np.numpy_support import carray
 
 from transferfn.kernels._aliased import far_kernels, kernel_gradients, unit_of
-from transferfn.kernels._compile import clear, inline, native, part
+from transferfn.kernels._compile import clear, inline, part
 from transferfn.kernels._convolve import BLOCK, correlate_rows, filter_rows, tile_of
+from transferfn.kernels._entry import HEAD, array, entry, share
 from transferfn.kernels._fft import far_down, far_up, transform, transform_back
 from transferfn.kernels._simd import halves, join, load, load_part, splat, spread, store, where_less, width
 
 
 @part
 @no_type_check
-def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal_plan, block):
+def _put_taps(x, units, h0, at_h0, k, ahead, tile, length, growing, peaks, plan, signal_plan, block):
     """Finish kernels that lack the far passes, and add their weighted taps to k; those ahead are imaginary.
 
-    ``peaks`` (2, D), if it has any, gets the largest tap, and the largest of those that are not put.
+    ``growing`` is what taps are multiplied by, if there is any. Then ``peaks`` (D, 2) gets the largest tap, and the
+    largest of those that are not put.
     """
     _, factors, passes, (_, near, pitch, columns, _) = plan
     weights, _, _, (_, signal_near, signal_pitch, _, _) = signal_plan
@@ -41,7 +44,7 @@ def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal
     for c in range(2 * lanes):
         units[c] /= period
     for c in range(channels):
-        constant[c] = h0[c0 + c]
+        constant[c] = _value(h0, at_h0 + c0 + c)
     for column in range(0, near, columns):
         some = min(columns, near - column)
         far_up(x, column, some, factors, passes, plan[3])
@@ -49,10 +52,10 @@ def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal
             t0 = g * near + column
             for t in range(t0, min(t0 + some, taps)):
                 at = 2 * lanes * (g * pitch + t - g * near)
-                growth = spread(growing, t)
-                low = load(x, at) * load(units, 0) * growth
-                high = load(x, at + lanes) * load(units, lanes) * growth
-                if peaks.size:
+                low, high = load(x, at) * load(units, 0), load(x, at + lanes) * load(units, lanes)
+                if growing.size:
+                    growth = spread(growing, t)
+                    low, high = low * growth, high * growth
                     low_peak, high_peak = _larger(low_peak, low, zero), _larger(high_peak, high, zero)
                 if t == 0:
                     low, high = low + load(constant, 0), high + load(constant, lanes)
@@ -69,7 +72,7 @@ def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal
                     store(k, to, load(k, to) + tap * im), store(k, to + W, load(k, to + W) - tap * re)
                 else:
                     store(k, to, tap * re), store(k, to + W, tap * im)
-            if peaks.size:
+            if growing.size:
                 for t in range(max(t0, taps), t0 + some):
                     at = 2 * lanes * (g * pitch + t - g * near)
                     growth = spread(growing, t)
@@ -78,10 +81,17 @@ def _put_taps(x, units, h0, k, ahead, tile, length, growing, peaks, plan, signal
     if peaks.size:
         store(constant, 0, low_peak), store(constant, lanes, high_peak)
         for c in range(channels):
-            peaks[0, c0 + c] = max(constant[c], abs(h0[c0 + c]))
+            peaks[2 * (c0 + c)] = max(constant[c], abs(_value(h0, at_h0 + c0 + c)))
         store(constant, 0, low_later), store(constant, lanes, high_later)
         for c in range(channels):
-            peaks[1, c0 + c] = constant[c]
+            peaks[2 * (c0 + c) + 1] = constant[c]
+
+
+@inline
+@no_type_check
+def _value(of, i):
+    narrow, wide = of
+    return wide[i] if wide.size else np.float64(narrow[i])
 
 
 @inline
@@ -92,16 +102,31 @@ def _larger(most, value, zero):
     return where_less(most, value, value, most)
 
 
+@inline
+@no_type_check
+def _bank(banks, bank):
+    """One of the banks, as :mod:`transferfn.kernels._aliased` takes it."""
+    (b_narrow, b_wide), (a_narrow, a_wide), channels, groups, order, damping = banks
+    of_b, of_a = bank * channels * order, bank * groups * order
+    return (b_narrow[of_b:], b_wide[of_b:]), (a_narrow[of_a:], a_wide[of_a:]), channels, groups, order, damping
+
+
 @part
 @no_type_check
-def _spectrum(b, a, h0, tile, length, growing, peaks, x, y, k, floors, units, plan, partners, signal_plan, block):
+def _spectrum(
+    count, banks, h0, tile, length, growing, peaks, x, y, k, floors, units, plan, partners, signal_plan, block
+):
     """The spectrum of a tile's kernels. With one bank, k may be y."""
     _, factors, passes, layout = signal_plan
-    for bank in range(len(b)):
-        far_kernels(b[bank], a[bank], tile[2], tile[3], x, y, floors, units, plan, partners)
+    channels = banks[2]
+    for bank in range(count):
+        far_kernels(_bank(banks, bank), tile[2], tile[3], x, y, floors, units, plan, partners)
         if bank == 0:
             clear(k, 0, k.size // width(k), width(k))
-        _put_taps(x, units, h0[bank], k, bank == 1, tile, length, growing, peaks[bank], plan, signal_plan, block)
+        _put_taps(
+            x, units, h0, bank * channels, k, bank == 1, tile, length, growing,
+            peaks[2 * bank * channels :], plan, signal_plan, block,
+        )  # fmt: skip
     transform(k, factors, passes, layout)
 
 
@@ -118,7 +143,7 @@ def _gradient_of_tap(s, t, ahead, weights, points, near, pitch):
 
 @part
 @no_type_check
-def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, plan, signal_plan, block):
+def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, at_h0, plan, signal_plan, block):
     """Gradients of a tile's taps, summed over rows side by side and over their sizes, and the far passes of them."""
     _, factors, passes, layout = plan
     weights, _, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
@@ -158,20 +183,25 @@ def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, plan, signal
                     for c in range(slot, slot + rows * channels, channels):
                         value = value + load_part(block, c, channels)
                 low, high = halves(value)
-                growth = spread(growing, t)
-                low, high = low * growth, high * growth
+                if growing.size:
+                    growth = spread(growing, t)
+                    low, high = low * growth, high * growth
                 to = at + 2 * lanes * (t - t0)
                 store(z, to, low * load(inverse, 0)), store(z, to + lanes, high * load(inverse, lanes))
                 if t == 0:
                     store(block, 0, value)
+                    narrow, wide = gh0
                     for c in range(channels):
-                        gh0[c0 + c] = block[c]
+                        if wide.size:
+                            wide[at_h0 + c0 + c] = block[c]
+                        else:
+                            narrow[at_h0 + c0 + c] = block[c]
         far_down(z, column, some, factors, passes, layout)
 
 
-@native
+@part
 @no_type_check
-def convolve(u, u_strides, b, a, h0, growing, peaks, y, y_strides, sizes, plans, work, first, last):
+def convolve(count, u, u_strides, banks, h0, growing, peaks, y, y_strides, sizes, plans, work, first, last):
     """Filter a signal by h0 + b/a, sampled at the roots of unity, and by what looks ahead."""
     batch, length, channels, parts, buffers = sizes
     plan, partners, signal_plan = plans
@@ -184,23 +214,31 @@ def convolve(u, u_strides, b, a, h0, growing, peaks, y, y_strides, sizes, plans,
     block = np.empty((BLOCK + 1) * W, u.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
-        _spectrum(b, a, h0, tile, length, growing, peaks, x, y64, k, floors, units, plan, partners, signal_plan, block)
+        _spectrum(
+            count, banks, h0, tile, length, growing, peaks, x, y64, k, floors, units,
+            plan, partners, signal_plan, block,
+        )  # fmt: skip
         filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, signal_plan, block)
 
 
-@native
+@part
 @no_type_check
 def backward(
-    gy, gy_strides, u, u_strides, b, a, h0, growing, peaks, gu, gu_strides, gb, ga, gh0, sizes, plans, work, first, last
+    count, gy, gy_strides, u, u_strides, banks, h0, growing, gu, gu_strides, gb, ga, gh0, sizes, plans, work,
+    first, last,
 ):  # fmt: skip
-    """The adjoint of ``convolve`` in u, and for each part of the batch gradients of b, a (of each channel) and h0."""
+    """The adjoint of ``convolve`` in u, and for each part of the batch gradients of b, a (of each channel) and h0.
+
+    Those have axes of parts, banks, channels and, of b and a, coefficients.
+    """
     batch, length, channels, parts, buffers = sizes
     plan, partners, signal_plan = plans
     _, factors, passes, layout = signal_plan
+    order = banks[4]
     lanes = width(work)
     size = work.size // buffers
     w0, w1, w2, w3 = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[(buffers - 1) * size :]
-    single = len(b) == 1
+    single = count == 1
     z, s = w0.view(u.dtype), w3.view(u.dtype)  # with three buffers, where every job has one row, s is x
     k, x = (w1 if single else w2).view(u.dtype), (w2 if single else w1).view(u.dtype)
     W = width(z)
@@ -209,33 +247,102 @@ def backward(
         np.ones(2 * lanes, work.dtype),
         np.ones(2 * lanes, work.dtype),
     )
-    block = np.empty((BLOCK + 1) * W, u.dtype)
+    block, none = np.empty((BLOCK + 1) * W, u.dtype), np.empty(0, work.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, W)
         part = job % parts
-        _spectrum(b, a, h0, tile, length, growing, peaks, w0, w1, k, floors, units, plan, partners, signal_plan, block)
+        _spectrum(
+            count, banks, h0, tile, length, growing, none, w0, w1, k, floors, units,
+            plan, partners, signal_plan, block,
+        )  # fmt: skip
         correlate_rows(
-            gy,
-            gy_strides,
-            u,
-            u_strides,
-            gu,
-            gu_strides,
-            tile,
-            end,
-            length,
-            z,
-            x,
-            k,
-            s,
-            signal_plan,
-            block,
+            gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, signal_plan, block,
             buffers == 3,
-        )
+        )  # fmt: skip
         transform_back(s, factors, passes, layout)
-        for bank in range(len(b)):
-            _take_gradients(s, bank == 1, tile, length, growing, w0, scales, gh0[part, bank], plan, signal_plan, block)
+        for bank in range(count):
+            at = (part * count + bank) * channels
+            _take_gradients(s, bank == 1, tile, length, growing, w0, scales, gh0, at, plan, signal_plan, block)
+            to_b = gb[0][at * order :], gb[1][at * order :]
+            to_a = ga[0][at * order :], ga[1][at * order :]
             kernel_gradients(
-                b[bank], a[bank], tile[2], tile[3], w0, w1, w2, gb[part, bank], ga[part, bank],
-                floors, scales, units, plan, partners,
-            )  # fmt: skip
+                _bank(banks, bank), tile[2], tile[3], w0, w1, w2, to_b, to_a, floors, scales, units, plan, partners
+            )
+
+
+@part
+@no_type_check
+def _pair(address, size, is_wide):
+    """Coefficients at an address, as a float32 and a float64 array of which one is empty."""
+    narrow, wide = (0, address) if is_wide != 0 else (address, 0)
+    return array(narrow, size, np.float32), array(wide, size, np.float64)
+
+
+@part
+@no_type_check
+def _table(p, kind):
+    """The plan of a transform, from its ten entries."""
+    passes = array(p[2], 3 * p[3], np.int64).reshape(p[3], 3)
+    layout = p[4], p[5], p[6], p[7], p[8]
+    return array(p[0], 2 * p[4] * p[5], kind), array(p[1], p[9], kind), passes, layout
+
+
+@part
+@no_type_check
+def _given(p, thread, kind):
+    """What both loops begin with: banks, feedthroughs, growth, sizes, plans and work space."""
+    count, channels, groups, order, is_wide = p[0], p[1], p[2], p[3], p[7]
+    b, a = _pair(p[4], count * channels * order, is_wide), _pair(p[5], count * groups * order, is_wide)
+    banks = b, a, channels, groups, order, array(p[8], order, np.float64)
+    table = _table(p[16:26], np.float64)
+    points = table[3][0] * table[3][1]
+    plans = table, array(p[26], table[3][0] * table[3][2], np.int64), _table(p[27:37], kind)
+    work = array(p[10] + thread * p[11] * 8, p[11], np.float64)
+    sizes = p[12], p[13], channels, p[14], p[15]
+    return banks, _pair(p[6], count * channels, is_wide), array(p[9], points, np.float64), sizes, plans, work
+
+
+def convolve_entry(kind: type) -> Any:
+    """``convolve`` as C threads enter it.
+
+    Args:
+        kind: float32 or float64, of signals; coefficients may be of either.
+    """
+
+    @no_type_check
+    def run(block):
+        p = carray(block, (64,))[HEAD:]
+        first, last, thread = share(carray(block, (HEAD,)))
+        banks, h0, growing, sizes, plans, work = _given(p, thread, kind)
+        q = p[37:]
+        convolve(
+            p[0], array(q[0], 1, kind), (q[1], q[2], q[3]), banks, h0, growing,
+            array(q[8], 2 * p[0] * p[1], np.float64),
+            array(q[4], 1, kind), (q[5], q[6], q[7]), sizes, plans, work, first, last,
+        )  # fmt: skip
+
+    return entry(run)
+
+
+def backward_entry(kind: type) -> Any:
+    """``backward`` as C threads enter it.
+
+    Args:
+        kind: float32 or float64, of signals; coefficients may be of either, and their gradients are of the same.
+    """
+
+    @no_type_check
+    def run(block):
+        p = carray(block, (64,))[HEAD:]
+        first, last, thread = share(carray(block, (HEAD,)))
+        banks, h0, growing, sizes, plans, work = _given(p, thread, kind)
+        q, size = p[37:], p[14] * p[0] * p[1]
+        backward(
+            p[0], array(q[0], 1, kind), (q[1], q[2], q[3]), array(q[4], 1, kind), (q[5], q[6], q[7]),
+            banks, h0, growing,
+            array(q[8], 1, kind), (q[9], q[10], q[11]), _pair(q[12], size * p[3], p[7]),
+            _pair(q[13], size * p[3], p[7]),
+            _pair(q[14], size, p[7]), sizes, plans, work, first, last,
+        )  # fmt: skip
+
+    return entry(run)

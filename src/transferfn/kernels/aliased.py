@@ -57,16 +57,18 @@ def aliased_by_torch(b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
 def circle(length: int, order: int, dtype: torch.dtype) -> tuple[int, float]:
     """Where to sample a true response that goes on: samples h_t r^-t with r > 1 die out before they are folded.
 
+    Folding costs r^-Q of what the response is from Q on, and rounding eps r^length: with this r they are equal.
+
     Args:
         length: Number of samples wanted.
         order: Order n.
         dtype: Type of the coefficients.
 
     Returns:
-        The period Q, about 1.5 times the length and fast, and log r, with r^Q = eps^-0.6.
+        The period Q, about 1.25 times the length and fast, and log r.
     """
-    period = smooth_numbers(max(length + length // 2, order + 1))[0]
-    return period, -0.6 * math.log(torch.finfo(dtype).eps) / period
+    period = smooth_numbers(max(length - -length // 4, order + 1))[0]
+    return period, -math.log(torch.finfo(dtype).eps) / (period + length)
 
 
 @torch.library.custom_op("transferfn::aliased", mutates_args=())
@@ -75,7 +77,7 @@ def _aliased(b: Tensor, a: Tensor, h0: Tensor, period: int) -> Tensor:
     from transferfn.kernels import _aliased as loops
 
     k = b.new_empty(b.shape[0], period)
-    _over_tiles(loops.kernels, (numpy(b), numpy(a), numpy(h0), k.numpy()), b, period, buffers=2)
+    _over_tiles(loops.kernels, (_bank(b, a), numpy(h0), k.numpy()), b, period, buffers=2)
     return k
 
 
@@ -90,13 +92,25 @@ def _gradients(gk: Tensor, b: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     from transferfn.kernels import _aliased as loops
 
     gb, ga = b.new_empty(b.shape), b.new_empty(b.shape)
-    _over_tiles(loops.gradients, (numpy(gk), numpy(b), numpy(a), gb.numpy(), ga.numpy()), b, gk.shape[1], buffers=3)
+    arrays = numpy(gk), _bank(b, a), _pair(gb), _pair(ga)
+    _over_tiles(loops.gradients, arrays, b, gk.shape[1], buffers=3)
     return gb, ga.unflatten(0, (a.shape[0], -1)).sum(1)
 
 
 @_gradients.register_fake
 def _(gk, b, a):
     return b.new_empty(b.shape), a.new_empty(a.shape)
+
+
+def _bank(b: Tensor, a: Tensor) -> tuple[Any, ...]:
+    """A bank of coefficients as the loops read it."""
+    return _pair(b), _pair(a), b.shape[0], a.shape[0], b.shape[1], np.empty(0)
+
+
+def _pair(x: Tensor) -> tuple[Any, Any]:
+    """A float32 and a float64 array of all elements, one of them empty."""
+    flat = numpy(x).reshape(-1)
+    return (flat, np.empty(0)) if x.dtype == torch.float32 else (np.empty(0, np.float32), flat)
 
 
 class _Aliased(torch.autograd.Function):

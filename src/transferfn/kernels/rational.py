@@ -6,17 +6,16 @@ float64 take twice the memory of one row of the signal, and samples them anew fo
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, no_type_check
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
-from transferfn.kernels.arrays import elements, flat, has_plan, into_channels, lanes, numpy, plan, workspace
+from transferfn.kernels.arrays import elements, has_plan, into_channels, lanes, numpy_type, plan, scratch
 from transferfn.kernels.convolution import convolution, fast_points
 from transferfn.kernels.tracing import apply, is_eager, is_plain
 
@@ -32,10 +31,10 @@ def rational_convolution(
 
     Args:
         u: Input, (B, L, D), float32 or float64, of any layout.
-        b: Numerators b_1..b_n, (D, n) or (K, D, n), float64. The first of K = 2 banks is for the present and the past,
-            the second for the future, the next sample first.
-        a: Denominators a_1..a_n, (G, n) or (K, G, n), float64; channel d uses row d * G // D.
-        h0: Feedthroughs, (D) or (K, D), float64.
+        b: Numerators b_1..b_n, (D, n) or (K, D, n), float32 or float64. The first of K = 2 banks is for the present and
+            the past, the second for the future, the next sample first.
+        a: Denominators a_1..a_n, (G, n) or (K, G, n); channel d uses row d * G // D.
+        h0: Feedthroughs, (D) or (K, D).
         period: Number of samples P, at least L and more than n.
 
     Returns:
@@ -70,43 +69,49 @@ def damped_convolution(
         Output, and how many times as large as in L samples each response gets later on, without derivatives.
     """
     period, exponent = circle(u.shape[1], b.shape[-1], torch.float64)
-    damping = torch.exp(-exponent * torch.arange(1, b.shape[-1] + 1, dtype=b.dtype, device=b.device))
     banks = (b, a, h0) if b.ndim == 3 else (b[None], a[None], h0[None])
-    y, growth = _filtered(u, banks[0] * damping, banks[1] * damping, banks[2], period, exponent)
+    y, growth = _filtered(u, *banks, period, exponent)
     return y, growth.view_as(h0)
 
 
-def _filtered(*arguments: Any) -> tuple[Tensor, Tensor]:
-    return _run(*arguments) if is_plain(*arguments[:4]) else apply(_Rational, *arguments)
+def _filtered(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
+    if not b.dtype == a.dtype == h0.dtype:
+        b, a, h0 = (x.to(torch.float64) for x in (b, a, h0))
+    if is_plain(u, b, a, h0):
+        return _run(u, b, a, h0, period, exponent)
+    return apply(_Rational, u, b, a, h0, period, exponent)
 
 
 def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> Tensor:
     """The same from operators that are differentiable any number of times."""
+    b, a, h0 = (x.to(torch.float64) for x in (b, a, h0))
+    if exponent:
+        damping = _powers(b.shape[-1] + 1, -exponent)[1:]
+        b, a = b * damping, a * damping
     if has_plan(period):
         kernels = [aliased_response(*coefficients, period) for coefficients in zip(b, a, h0, strict=True)]
     else:
         kernels = list(aliased_by_torch(b, a, h0, period))
-    return convolution(u, *(kernel * _growing(period, exponent) for kernel in kernels) if exponent else kernels)
+    return convolution(u, *(kernel * _powers(period, exponent) for kernel in kernels) if exponent else kernels)
 
 
 @lru_cache(maxsize=16)
-def _growing(period: int, exponent: float) -> Tensor:
-    """What undoes the damping of a kernel's samples."""
-    return torch.exp(exponent * torch.arange(period, dtype=torch.float64))
+def _powers(count: int, exponent: float) -> Tensor:
+    """exp(exponent t), by which samples are damped, or grow again."""
+    return torch.exp(exponent * torch.arange(count, dtype=torch.float64))
 
 
 def _run(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
-    from transferfn.kernels import _rational as loops
-
     y = torch.empty_like(u)
-    peaks = h0.new_zeros(len(b), 2 if exponent else 0, h0.shape[1])
+    peaks = torch.zeros(*h0.shape, 2 if exponent else 0, dtype=torch.float64)
     if u.numel():
-        arrays = (*flat(u), numpy(b), numpy(a), numpy(h0), numpy(_growing(period, exponent)), peaks.numpy(), *flat(y))
-        _over_tiles(loops.convolve, arrays, u, _parts(u), period, buffers=1 + len(b), transforms=2)
+        signals = u.data_ptr(), *u.stride(), y.data_ptr(), *y.stride()
+        values = *signals, peaks.data_ptr() if exponent else 0
+        _launch("convolve", u, b, a, h0, _parts(u), period, exponent, 1 + len(b), 2, values)
     if not exponent:
         return y, torch.zeros_like(h0)
-    growth = peaks[:, 1] / peaks[:, 0].clamp_min(torch.finfo(h0.dtype).tiny)
-    return y, growth.nan_to_num(nan=torch.inf)
+    growth = peaks[..., 1] / peaks[..., 0].clamp_min(torch.finfo(torch.float64).tiny)
+    return y, growth.nan_to_num(nan=torch.inf).to(h0.dtype)
 
 
 @torch.library.custom_op("transferfn::rational", mutates_args=())
@@ -123,18 +128,20 @@ def _(u, b, a, h0, period, exponent):
 def _run_back(
     gy: Tensor, u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from transferfn.kernels import _rational as loops
-
     gu = torch.empty_like(u)
     parts = _parts(u)
-    gb, ga, gh0 = (b.new_zeros(parts, *shape) for shape in (b.shape, b.shape, h0.shape))
+    make = torch.empty if u.numel() else torch.zeros
+    gb, ga = (make(parts, *b.shape, dtype=b.dtype) for _ in "ba")
+    gh0 = torch.zeros(parts, *h0.shape, dtype=b.dtype)  # a bank ahead of one sample has no taps
     if u.numel():
         one_row = len(b) == 1 and _row_groups(u) <= parts
-        given = (*(numpy(x) for x in (b, a, h0, _growing(period, exponent))), np.empty((len(b), 0, h0.shape[1])))
-        arrays = (*flat(gy), *flat(u), *given, *flat(gu), *(x.numpy() for x in (gb, ga, gh0)))
-        _over_tiles(loops.backward, arrays, u, parts, period, buffers=3 if one_row else 4, transforms=4)
-    shared = b.shape[1] // max(a.shape[1], 1)
-    return gu, gb.sum(0), ga.unflatten(2, (a.shape[1], shared)).sum((0, 3)), gh0.sum(0)
+        signals = (part for x in (gy, u, gu) for part in (x.data_ptr(), *x.stride()))
+        values = *signals, gb.data_ptr(), ga.data_ptr(), gh0.data_ptr()
+        _launch("backward", u, b, a, h0, parts, period, exponent, 3 if one_row else 4, 4, values)
+    if a.shape[1] != b.shape[1]:
+        ga = ga.unflatten(2, (a.shape[1], -1)).sum(3)
+    gradients = (x[0] if parts == 1 else x.sum(0) for x in (gb, ga, gh0))
+    return gu, *gradients
 
 
 @torch.library.custom_op("transferfn::rational_backward", mutates_args=())
@@ -227,19 +234,57 @@ def _parts(u: Tensor) -> int:
     return max(min(groups, max(int(2 / tiles), min(groups // 4, int(8 / tiles)))), 1)
 
 
-def _over_tiles(
-    loop: Any, arrays: tuple[Any, ...], u: Tensor, parts: int, period: int, *, buffers: int, transforms: int
+def _launch(
+    loop: str,
+    u: Tensor,
+    b: Tensor,
+    a: Tensor,
+    h0: Tensor,
+    parts: int,
+    period: int,
+    exponent: float,
+    buffers: int,
+    transforms: int,
+    values: tuple[int, ...],
 ) -> None:
+    """Run a loop over tiles of channels and parts of the batch."""
     batch, length, channels = u.shape
     width, points = lanes(u), fast_points(length)
-    sizes = (batch, length, channels, parts, buffers)
-    table, signal_table = plan(period, torch.float64), plan(points, u.dtype)
-    plans = table, opposite_rows(period, torch.float64), signal_table
-    # Rows of registers have as many bytes in either type.
-    size = max(elements(each, width * u.element_size() // 8) for each in (table, signal_table))
-
-    def work(first: int, last: int) -> None:
-        loop(*arrays, sizes, plans, workspace(buffers * size, torch.float64), first, last)
-
+    entries, held = _plans(period, points, u.dtype)
     flops = 5 * channels * points.bit_length() * (transforms * batch * points + 6 * parts * period)
-    threads.split(work, -(-channels // width) * parts, cost=flops)
+    jobs = -(-channels // width) * parts
+    count = threads.team(jobs, cost=flops)
+    # Rows of registers have as many bytes in either type.
+    size = max(elements(each, width * u.element_size() // 8) for each in held[:2])
+    work, size = scratch(buffers * size, count, torch.float64)
+    coefficients = b.contiguous(), a.contiguous(), h0.contiguous()
+    damping, growing = (_powers(b.shape[2] + 1, -exponent)[1:], _powers(period, exponent)) if exponent else (None, None)
+    given = (
+        len(b), channels, a.shape[1], b.shape[2], *(x.data_ptr() for x in coefficients), b.dtype == torch.float64,
+        *(0 if x is None else x.data_ptr() for x in (damping, growing)), work.data_ptr(), size,
+        batch, length, parts, buffers, *entries,
+    )  # fmt: skip
+    threads.launch(_address(loop, u.dtype), jobs, count, (*given, *values))
+
+
+@lru_cache(maxsize=8)
+def _plans(period: int, points: int, dtype: torch.dtype) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """The plans of both transforms as the loops are told them, and the arrays that must live meanwhile."""
+    table, signal_table, partners = (
+        plan(period, torch.float64),
+        plan(points, dtype),
+        opposite_rows(period, torch.float64),
+    )
+    told = (
+        (weights.ctypes.data, factors.ctypes.data, passes.ctypes.data, len(passes), *layout, factors.size)
+        for weights, factors, passes, layout in (table, signal_table)
+    )
+    return (*next(told), partners.ctypes.data, *next(told)), (table, signal_table, partners)
+
+
+@cache
+def _address(loop: str, dtype: torch.dtype) -> int:
+    from transferfn.kernels import _rational as loops
+
+    made = loops.convolve_entry if loop == "convolve" else loops.backward_entry
+    return made(numpy_type(dtype)).address

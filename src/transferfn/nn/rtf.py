@@ -158,6 +158,16 @@ class RTF(SequenceMixer):
                 a = constrain.l1(self._wide(self.denominator), self._wide(self.slack))
             case None:
                 a = self._wide(self.denominator)
+        return self._as_system(b, a, h0)
+
+    def _system(self) -> TransferFunction | TruncatedTransferFunction:
+        """The same for filtering, which widens coefficients by itself, and then no copy of them is made before."""
+        b, h0 = self._numerators()
+        if self.constraint or self.denominator.dtype != b.dtype:
+            return self.system()
+        return self._as_system(b, self.denominator, h0)
+
+    def _as_system(self, b: Tensor, a: Tensor, h0: Tensor) -> TransferFunction | TruncatedTransferFunction:
         if self.numerator_kind == "exact":
             return TransferFunction(b, a, h0)
         return TruncatedTransferFunction(b, a, h0, self.horizon)
@@ -173,7 +183,7 @@ class RTF(SequenceMixer):
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        system = self.system()
+        system = self._system()
         dropout = self.kernel_dropout if self.training else 0.0
         if self.bidirectional:
             y = filter_both_ways(u, system, lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout)
@@ -202,7 +212,7 @@ class RTF(SequenceMixer):
         self._require_recurrence("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return extend_filter(u, self.system(), state, lengths, resets, self.method)
+        return extend_filter(u, self._system(), state, lengths, resets, self.method)
 
     def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:
         """Map one sample. The coefficients are converted at every call; :meth:`realize` does it once.

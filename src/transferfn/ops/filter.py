@@ -27,7 +27,7 @@ from transferfn.ops.choice import GROWTH_LIMIT, Method, System, choose, is_well_
 from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing, has_native_loop
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
-LARGEST_GROWTH_OF_DAMPED = 3.0  # of a response in half its length more, up to which damping it loses nothing
+LARGEST_GROWTH_OF_DAMPED = 1.8  # of a response in a quarter of its length more, up to which damping it loses nothing
 
 
 def linear_filter(
@@ -179,7 +179,7 @@ def _filter(
             y, after = recurrence(u, b, a, h0, state, resets, lengths)
             if not doubtful or is_well_conditioned(y, after, b):
                 return y, after if return_state else None
-    return _by_fft(u, _widened(system), state, lengths, resets, return_state, kernel_dropout)
+    return _by_fft(u, system, state, lengths, resets, return_state, kernel_dropout)
 
 
 def _by_fft(
@@ -196,6 +196,7 @@ def _by_fft(
         y = _in_one_operator(u, system)
         if y is not None:
             return _without_padding(y, lengths), None
+    system = _widened(system)
     kernel = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     true = _true(system) if return_state or state is not None else None
 
@@ -216,16 +217,16 @@ def _in_one_operator(u: Signal, system: System) -> Signal | None:
         return None
     if isinstance(system, TruncatedTransferFunction) and u.shape[1] <= system.horizon:
         return rational_convolution(u, system.b_tilde, system.a, system.h0_tilde, system.horizon)
-    if not _can_be_damped(system.a, u.dtype):
+    if not _can_be_damped(system.order, u.dtype):
         return None
-    true = _true(system)
+    true = system if isinstance(system, TransferFunction) else _true(_widened(system))
     y, growth = damped_convolution(u, true.b, true.a, true.h0)
     return y if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()) else None
 
 
-def _can_be_damped(a: Tensor, dtype: torch.dtype) -> bool:
+def _can_be_damped(order: int, dtype: torch.dtype) -> bool:
     """Whether responses may be sampled on a larger circle: where that is faster, good enough and can be looked at."""
-    return a.shape[-1] > LARGEST_SOLVE and dtype != a.dtype == torch.float64 and not values_are_hidden()
+    return order > LARGEST_SOLVE and dtype != torch.float64 and not values_are_hidden()
 
 
 def _convolve_rows(
@@ -288,11 +289,11 @@ def _filter_both_ways(
         b, a, h0, growth = _for_recurrence(system)
         if not may_look or growth is None or float(growth.max()) <= GROWTH_LIMIT:
             return _scan_both_ways(u, b, a, h0, lengths, resets)
-    system = _widened(system)
     if resets is None and not kernel_dropout:
         y = _in_one_operator(_without_padding(u, lengths), system)
         if y is not None:
             return _without_padding(y, lengths)
+    system = _widened(system)
     causal, anticausal = dropout(_kernel(system, u.shape[1], u.dtype), kernel_dropout)
     u = _without_padding(u, lengths)
 
@@ -330,7 +331,7 @@ def _kernel(system: System, length: int, dtype: torch.dtype) -> Kernel:
 
 def _response(b: Tensor, a: Tensor, h0: Tensor, length: int, dtype: torch.dtype) -> Kernel:
     """The true impulse response; by FFT where that is faster, good enough and can be seen to be right."""
-    if _can_be_damped(a, dtype):
+    if _can_be_damped(a.shape[-1], dtype) and a.dtype == torch.float64:
         h, growth = damped_response(b, a, h0, length=length)
         if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()):
             return h
