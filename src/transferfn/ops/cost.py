@@ -126,7 +126,7 @@ def fft_terms(job: Job) -> Terms:
     if job.horizon is not None and job.has_kernel:
         return calls, transforms, job.banks * doubles * _passes(job.horizon) / threads, 0.0, 0.0, 0.0
     if job.order > LARGEST_SOLVE and job.itemsize == 4:
-        return calls, transforms, 0.0, job.banks * doubles * _passes(job.length + job.length // 2) / threads, 0.0, 0.0
+        return calls, transforms, 0.0, job.banks * doubles * _passes(job.length + job.length // 4) / threads, 0.0, 0.0
     responses = job.banks * doubles * job.length / min(job.threads, doubles)
     return calls, transforms, 0.0, 0.0, responses, responses * job.order
 
