@@ -287,7 +287,7 @@ def _factors(dt: Tensor | None, u: Tensor, lengths: Tensor | None) -> Tensor | N
             f"dt holds one real factor on the step size for each sample, shape {tuple(u.shape[:-1])}, "
             f"got shape {tuple(dt.shape)} of {dt.dtype}."
         )
-    dt = dt.to(signal_dtype(torch.promote_types(u.dtype, dt.dtype)))
+    dt = dt.to(signal_dtype(u.dtype))
     if lengths is not None:
         dt = torch.where(valid_samples(lengths, u.shape[1]), dt, 1)
     if dt.device.type == "cpu" and not values_are_hidden() and bool((dt < 0).any()):  # elsewhere looking would wait

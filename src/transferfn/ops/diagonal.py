@@ -63,6 +63,8 @@ def diagonal_scan(
     if not length:
         assert before is not None
         return v, before
+    if a.dim() == 3:
+        a = a.to(v.dtype)
     cut = resets
     if lengths is not None:
         valid = valid_samples(lengths, length)
