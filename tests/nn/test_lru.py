@@ -89,7 +89,9 @@ def test_it_is_stable_wherever_training_leads() -> None:
 
 def test_variances_of_the_draws() -> None:
     layer = make(channels=40, state_size=60)
-    assert float(layer.input_matrix.detach().square().mean()) == pytest.approx(1 / 80, rel=0.11)  # five standard deviations
+    assert float(layer.input_matrix.detach().square().mean()) == pytest.approx(
+        1 / 80, rel=0.11
+    )  # five standard deviations
     assert float(layer.output_matrix.detach().square().mean()) == pytest.approx(1 / 60, rel=0.11)
     assert float(layer.feedthrough.detach().square().mean()) == pytest.approx(1, abs=1.0)
 

@@ -346,6 +346,25 @@ def test_reset_parameters_takes_its_randomness_from_the_generator() -> None:
     assert all(torch.equal(x, y) for x, y in zip(layer.parameters(), before, strict=True))
 
 
+def test_realize() -> None:
+    """Coefficients rounded to a type, computed once: what becomes of the layer later does not reach it."""
+    layer, u = make(F32, step_scale=2.0), signal(2, 33, H)
+    fixed = layer.realize(F64)
+    expected = make(F64, step_scale=2.0)
+    expected.load_state_dict(layer.state_dict())
+    before = expected(u)
+    assert relative_error(fixed(u), before) <= tolerance(expected, F64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    assert relative_error(fixed(u), before) <= tolerance(expected, F64)
+    assert not list(fixed.parameters())
+    assert repr(fixed) == "DiagonalRealization(channels=3, states=4, dtype=torch.float64)"
+    assert {x.dtype for x in layer.realize(torch.bfloat16).buffers()} == {F32}
+    with pytest.raises(ValueError, match=r"not torch\.int64"):
+        layer.realize(torch.int64)
+
+
 # -------------------------------------------------------------------------------------------------------- training
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,16 @@ from torch import Tensor, nn
 from transferfn.core.checks import check_whole
 from transferfn.core.stability import UnstableFilterWarning
 from transferfn.nn.guard import StateOverflowError, keep_wide
-from transferfn.nn.mixer import NotCausalError, SequenceMixer, valid_samples, values_are_hidden
+from transferfn.nn.mixer import (
+    NotCausalError,
+    SequenceMixer,
+    check_boundaries,
+    check_sample,
+    check_signal,
+    valid_samples,
+    values_are_hidden,
+)
+from transferfn.nn.options import check_dtype
 from transferfn.ops.diagonal import diagonal_scan
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.typing import DiagonalState, Lengths, Resets, Sample, Signal, State
@@ -63,6 +73,42 @@ class DiagonalMixer(SequenceMixer):
         """Multipliers a of the states, complex, (P): stable where their magnitude is below 1."""
         return self.system().a
 
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        return self._run(u, self.system(), None, lengths, resets)[0]
+
+    def extend(  # noqa: D102
+        self,
+        u: Signal,
+        state: DiagonalState | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Signal, DiagonalState]:
+        self._require_recurrence("extend")
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        return self._extend(u, self.system(), state, lengths, resets)
+
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, DiagonalState]:
+        """Map one sample. Coefficients are computed at every call; :meth:`realize` does it once.
+
+        Args:
+            u_t: Sample, (B, H).
+            state: State before the sample, (B, P, 2).
+
+        Returns:
+            Output sample, (B, H), and the state after it.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+            StateOverflowError: if the state is no longer finite.
+        """
+        self._require_recurrence("step")
+        check_sample(u_t, self.channels)
+        return self._step(u_t, self.system(), state)
+
     def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> DiagonalState:
@@ -77,11 +123,26 @@ class DiagonalMixer(SequenceMixer):
             NotCausalError: if the layer is bidirectional.
         """
         self._require_recurrence("init_state")
-        like = next(self.parameters())
+        like = self._like()
         self._warn_if_unstable()
         return torch.zeros(
             batch_size, self.states, 2, device=device or like.device, dtype=signal_dtype(dtype or like.dtype)
         )
+
+    def realize(self, dtype: torch.dtype | None = None) -> DiagonalRealization:
+        """An immutable recurrence with the coefficients computed now and once, for steps of constant size.
+
+        Args:
+            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+        """
+        self._require_recurrence("realize")
+        dtype = dtype or self._like().dtype
+        check_dtype(dtype)
+        with torch.no_grad():
+            return DiagonalRealization(self.system(), signal_dtype(dtype))
 
     def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
         """Optimizer groups: the parameters of the recurrence with rates of their own, and the rest without.
@@ -157,6 +218,10 @@ class DiagonalMixer(SequenceMixer):
         v = torch.view_as_complex((u @ weight).unflatten(-1, (-1, 2)))
         return v if system.gain is None else v * system.gain.to(v.dtype)
 
+    def _like(self) -> Tensor:
+        """A tensor of the layer's device and type."""
+        return next(chain(self.parameters(), self.buffers()))
+
     def _require_recurrence(self, verb: str) -> None:
         if not self.is_causal:
             raise NotCausalError(type(self).__name__, verb)
@@ -177,7 +242,7 @@ class DiagonalMixer(SequenceMixer):
         return float(self.poles().abs().max())
 
     def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
-        if values_are_hidden() or next(self.parameters()).is_meta:
+        if values_are_hidden() or self._like().is_meta:
             return
         radius = self._largest_pole()
         if radius > 1:
@@ -205,6 +270,45 @@ class DiagonalMixer(SequenceMixer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiagonalMixer:
         return super()._apply(keep_wide(fn), recurse)
+
+
+class DiagonalRealization(DiagonalMixer):
+    """The recurrence of a layer with a diagonal state matrix, as a module without parameters.
+
+    Args:
+        system: Coefficients, the same at all times, of one direction.
+        dtype: Type they are rounded to.
+
+    Example:
+        >>> from transferfn.nn import LRU
+        >>> layer = LRU(4, 8)
+        >>> u = torch.randn(1, 10, 4)
+        >>> torch.allclose(layer.realize()(u), layer(u), atol=1e-5)
+        True
+    """
+
+    slow = ()
+    multipliers: Tensor
+    input_matrix: Tensor
+    output_matrix: Tensor
+    feedthrough: Tensor
+
+    def __init__(self, system: DiagonalSystem, dtype: torch.dtype) -> None:
+        super().__init__(len(system.D), len(system.a), bidirectional=False)
+        values = {"multipliers": system.a, "input_matrix": system.B, "output_matrix": system.C}
+        for name, value in values.items():
+            pairs = torch.view_as_real(value.detach().resolve_conj())
+            self.register_buffer(name, pairs.to(dtype, copy=True))
+        self.register_buffer("feedthrough", system.D.detach().to(dtype, copy=True))
+
+    def system(self) -> DiagonalSystem:
+        """The recurrence, in the type it was rounded to."""
+        a, B, C = (torch.view_as_complex(x) for x in (self.multipliers, self.input_matrix, self.output_matrix))
+        return DiagonalSystem(a, None, B, C, self.feedthrough)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"channels={self.channels}, states={self.states}, dtype={self.feedthrough.dtype}"
 
 
 def _out_of(x: Tensor, C: Tensor) -> Tensor:

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, as_complex, check_layer_sizes, draw_normal, wide
-from transferfn.nn.mixer import check_boundaries, check_sample, check_signal
 from transferfn.nn.options import check_dtype
 from transferfn.ops.filter import signal_dtype
-from transferfn.typing import DiagonalState, Sample, Signal, State
 
 
 class LRU(DiagonalMixer):
@@ -119,42 +117,6 @@ class LRU(DiagonalMixer):
         a = torch.polar((-wide(self.nu_log).exp()).exp(), wide(self.theta_log).exp())
         B = wide(self.gamma_log).exp()[:, None] * as_complex(self.input_matrix)
         return DiagonalSystem(a, None, B, as_complex(self.output_matrix), wide(self.feedthrough))
-
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
-        check_signal(u, self.channels)
-        check_boundaries(u, lengths, resets)
-        return self._run(u, self.system(), None, lengths, resets)[0]
-
-    def extend(  # noqa: D102
-        self,
-        u: Signal,
-        state: DiagonalState | None = None,
-        *,
-        lengths: Tensor | None = None,
-        resets: Tensor | None = None,
-    ) -> tuple[Signal, DiagonalState]:
-        self._require_recurrence("extend")
-        check_signal(u, self.channels)
-        check_boundaries(u, lengths, resets)
-        return self._extend(u, self.system(), state, lengths, resets)
-
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, DiagonalState]:
-        """Map one sample. The multipliers are computed at every call.
-
-        Args:
-            u_t: Sample, (B, H).
-            state: State before the sample, (B, N, 2).
-
-        Returns:
-            Output sample, (B, H), and the state after it.
-
-        Raises:
-            NotCausalError: if the layer is bidirectional.
-            StateOverflowError: if the state is no longer finite.
-        """
-        self._require_recurrence("step")
-        check_sample(u_t, self.channels)
-        return self._step(u_t, self.system(), state)
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

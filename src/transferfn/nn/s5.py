@@ -248,7 +248,7 @@ class S5(DiagonalMixer):
         return self._extend(u, self.system(_factors(dt, u, lengths)), state, lengths, resets)
 
     def step(self, u_t: Sample, state: State, *, dt: Tensor | None = None) -> tuple[Sample, DiagonalState]:
-        """Map one sample. The system is discretized at every call.
+        """Map one sample. The system is discretized at every call; :meth:`realize` does it once, for steps of one size.
 
         Args:
             u_t: Sample, (B, H).
