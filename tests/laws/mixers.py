@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Block
+from transferfn.nn import LRU, RTF, S5, Block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Mixer:
         torch.manual_seed(0)
         mixer = self.build().to(dtype)
         for module in mixer.modules():
-            if not hasattr(module, "transfer_function"):
+            if not holds_filters(module):
                 for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                     if tensor.dim() == 1:
                         nn.init.uniform_(tensor, 0.5, 1.5)
@@ -55,6 +55,11 @@ class Mixer:
         if self.vocabulary is not None:
             return torch.randint(self.vocabulary, (batch, length), generator=generator)
         return torch.randn(batch, length, self.channels, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def holds_filters(module: nn.Module) -> bool:
+    """Whether a module has coefficients of its own: a bank of filters, or the poles of a state-space system."""
+    return hasattr(module, "transfer_function") or hasattr(module, "poles")
 
 
 def reflections(
@@ -74,6 +79,8 @@ def reflections(
 
 rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
+s5 = partial(S5, 4, 8, dt_min=0.02, dt_max=0.5)
+lru = partial(LRU, 4, 6, r_min=0.3, r_max=0.98)
 Mix = partial(Mixer, mixes_channels=True)
 
 
@@ -96,7 +103,15 @@ MIXERS = [
         causal=False,
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
+    Mix("s5", s5),
+    Mix("s5-bilinear-blocks", partial(s5, blocks=2, discretization="bilinear", output_init="lecun_normal")),
+    Mix("s5-full", partial(S5, 3, 9, blocks=3, conj_sym=False, clip_eigenvalues=True, dt_min=0.02), 3),
+    Mix("s5-both", partial(s5, bidirectional=True, output_init="complex_normal"), causal=False),
+    Mix("s5-realization", lambda: s5().realize()),
+    Mix("lru", lru),
+    Mix("lru-both", partial(lru, bidirectional=True), causal=False),
     Mix("block", lambda: Block(4, rtf())),
+    Mix("block-s5", lambda: Block(4, s5())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
     Mix("backbone-tokens", lambda: Backbone(4, 2, rtf, vocabulary=11, norm="layer"), vocabulary=11),
     Mix("model-mean", model("mean", inputs=2, prenorm=False), 2),

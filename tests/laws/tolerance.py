@@ -21,6 +21,8 @@ def kappa(module: nn.Module) -> float:
     for child in module.modules():
         if hasattr(child, "transfer_function"):
             product *= kappa_of(child.system() if hasattr(child, "system") else child.transfer_function())
+        elif hasattr(child, "poles"):
+            product *= kappa_of_poles(child.poles())
     return product
 
 
@@ -28,6 +30,12 @@ def kappa_of(system: object) -> float:
     """kappa = max over channels of (1 + sum|a_i|) / min_m |A(w_m)|."""
     a = system.a.detach().to("cpu", torch.float64)
     return float(TransferFunction(torch.zeros_like(a), a, torch.zeros_like(a[..., 0])).conditioning(CIRCLE).max())
+
+
+def kappa_of_poles(poles: Tensor) -> float:
+    """The same for parallel filters of order 1, 1 / (1 - p z^-1), on the whole unit circle: (1 + |p|) / (1 - |p|)."""
+    radius = poles.detach().to("cpu").abs().double()
+    return float(((1 + radius) / (1 - radius)).max())
 
 
 def tolerance(module: nn.Module, dtype: torch.dtype) -> float:

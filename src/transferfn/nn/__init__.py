@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from transferfn.nn.block import Block as Block
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.lru import LRU as LRU
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.rtf import RTF as RTF
+from transferfn.nn.s5 import S5 as S5
 from transferfn.nn.stream import Stream as Stream
