@@ -21,7 +21,7 @@ KEPT = 4  # sums whose accumulators stay in registers
 @inline
 @no_type_check
 def _pair(sin, cos, size, decay):
-    """q of a pair of poles, real and imaginary part."""
+    """Q of a pair of poles, real and imaginary part."""
     along = cos * splat(size)
     wide, tall = (along - sin) * (along + sin), sin * cos * splat(-2 * decay)
     scale = splat(1.0) / (wide * wide + tall * tall)

@@ -5,7 +5,7 @@ No derivatives are registered here: :mod:`transferfn.ops.diagonal` has an autogr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -44,6 +44,26 @@ def scan(
     arrays = (_pairs(v), _pairs(a.to(torch.complex128)), _state(state, v), _mask(cut), reverse, _pairs(x))
     _over_tiles(loops.scan, arrays, v, loops.TILE)
     return x
+
+
+@torch.library.custom_op("transferfn::diagonal_scan", mutates_args=())
+@no_type_check
+def scan_operator(v: Tensor, a: Tensor, state: Tensor | None, cut: Tensor | None, reverse: bool) -> Tensor:
+    """The same for compiled graphs.
+
+    Args:
+        v: As for :func:`scan`.
+        a: As for :func:`scan`.
+        state: As for :func:`scan`.
+        cut: As for :func:`scan`.
+        reverse: As for :func:`scan`.
+    """
+    return scan(v, a, state, cut, reverse)
+
+
+@scan_operator.register_fake
+def _(v, a, state, cut, reverse):
+    return v.new_empty(v.shape)
 
 
 def scan_adjoint(

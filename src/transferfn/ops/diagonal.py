@@ -1,4 +1,7 @@
-"""The diagonal recurrence x_t = a_t x_(t-1) + v_t over complex states, in parallel along time, with its derivatives."""
+"""The diagonal recurrence x_t = a_t x_(t-1) + v_t over complex states, in parallel along time, with its derivatives.
+
+CPUs have a native loop for multipliers that are the same at all times; everything else is done in PyTorch's operations.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import pad
 
-from transferfn.kernels.tracing import apply
+from transferfn.kernels import diagonal as native
+from transferfn.kernels.tracing import apply, is_eager
 from transferfn.ops.boundaries import check_boundaries, check_tensor, valid_samples
 from transferfn.typing import Lengths, Resets
 
@@ -27,8 +31,9 @@ def diagonal_scan(
 ) -> tuple[Tensor, Tensor]:
     r"""All states of P independent first-order recurrences, x_t = a_t x_(t-1) + v_t, or x_t = a_t x_(t+1) + v_t.
 
-    Sequences are cut into chunks that advance side by side; the states at their ends are a recurrence of the same kind,
-    16 times shorter. Work and memory are O(B L P), forward and backward, and nothing is ever divided by powers of a.
+    In PyTorch's operations sequences are cut into chunks that advance side by side; the states at their ends are a
+    recurrence of the same kind, 16 times shorter. Work and memory are O(B L P), forward and backward, and nothing is ever
+    divided by powers of a.
 
     Args:
         v: Inputs of the recurrence, complex, (B, L, P).
@@ -94,6 +99,10 @@ class _Scan(Function):
 
     @staticmethod
     def forward(v: Tensor, a: Tensor, state: Tensor | None, cut: Tensor | None, reverse: bool) -> Tensor:
+        if has_native_loop(v, a):
+            return native.scan(v, a, state, cut, reverse)
+        if torch.compiler.is_compiling() and a.dim() == 1 and v.device.type == "cpu":
+            return native.scan_operator(v, a, state, cut, reverse)
         return _scan(v, a, state, cut, reverse)
 
     @staticmethod
@@ -104,6 +113,9 @@ class _Scan(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         a, state, cut, x = ctx.saved_tensors
+        if has_native_loop(gradients[0], a) and not torch.is_grad_enabled():
+            of_v, of_a, of_state = native.scan_adjoint(gradients[0], a, x, state, cut, ctx.reverse)
+            return of_v, of_a.to(a.dtype), of_state, None, None
         shift = _behind if ctx.reverse else _ahead
         of_v = apply(
             _Scan,
@@ -126,6 +138,16 @@ class _Scan(Function):
             if cut is not None:
                 of_state = torch.where(cut[:, :1], 0, of_state)
         return of_v, of_a, of_state, None, None
+
+
+def has_native_loop(v: Tensor, a: Tensor) -> bool:
+    """Whether a native loop runs the recurrence.
+
+    Args:
+        v: Inputs, (B, L, P).
+        a: Multipliers, (P) or (B, L, P).
+    """
+    return a.dim() == 1 and v.device.type == "cpu" and is_eager(v, a)
 
 
 def _scan(v: Tensor, a: Tensor, state: Tensor | None, cut: Tensor | None, reverse: bool) -> Tensor:
