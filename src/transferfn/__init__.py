@@ -11,6 +11,7 @@ from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
+from transferfn.nn.attention import Attention as Attention
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer

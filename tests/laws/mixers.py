@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Block
+from transferfn.nn import RTF, Attention, Block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Mixer:
         mixes_channels: Whether an output depends on more than its own channel.
         vocabulary: Number of tokens it takes instead of samples with channels.
         causal: Whether it has the recurrent verbs.
+        remembers_all: Whether its state grows with every sample.
+        has_filters: Whether it has coefficients that are kept wide.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Mixer:
     mixes_channels: bool = False
     vocabulary: int | None = None
     causal: bool = True
+    remembers_all: bool = False
+    has_filters: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -74,7 +78,9 @@ def reflections(
 
 rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
+attention = partial(Attention, 4, heads=2)
 Mix = partial(Mixer, mixes_channels=True)
+Attend = partial(Mix, remembers_all=True, has_filters=False)
 
 
 def model(head: str, mixer: Callable[[], Any] = rtf, **options: Any) -> Callable[[], Classifier]:
@@ -96,6 +102,9 @@ MIXERS = [
         causal=False,
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
+    Attend("attention", attention),
+    Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
+    Attend("attention-both", partial(attention, bidirectional=True), causal=False),
     Mix("block", lambda: Block(4, rtf())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
     Mix("backbone-tokens", lambda: Backbone(4, 2, rtf, vocabulary=11, norm="layer"), vocabulary=11),
@@ -103,5 +112,6 @@ MIXERS = [
     Mix("model-last", model("last", vocabulary=11), vocabulary=11),
     Mix("model-steps", model("per_step", inputs=2), 2),
     Mix("model-both", model("mean", both, inputs=2), 2, causal=False),
+    Attend("model-attention", model("mean", attention, inputs=2), 2),
 ]
 CAUSAL = [mixer for mixer in MIXERS if mixer.causal]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from transferfn.nn.attention import Attention as Attention
 from transferfn.nn.block import Block as Block
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
 from transferfn.nn.mixer import NotCausalError as NotCausalError
