@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Attention, Block
+from transferfn.nn import RTF, Attention, Block, ShortConvolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,7 @@ MIXERS = [
         causal=False,
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
+    Mixer("short", lambda: ShortConvolution(4, 5)),
     Attend("attention", attention),
     Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
     Attend("attention-both", partial(attention, bidirectional=True), causal=False),

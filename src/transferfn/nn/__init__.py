@@ -9,4 +9,5 @@ from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.rtf import RTF as RTF
+from transferfn.nn.short_conv import ShortConvolution as ShortConvolution
 from transferfn.nn.stream import Stream as Stream
