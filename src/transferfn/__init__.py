@@ -13,6 +13,8 @@ from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
 from transferfn.nn.attention import Attention as Attention
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.hyena import Hyena as Hyena
+from transferfn.nn.implicit import ImplicitFilter as ImplicitFilter
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization

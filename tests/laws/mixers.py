@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Attention, Block, ShortConvolution
+from transferfn.nn import RTF, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,9 @@ def reflections(
 rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
 attention = partial(Attention, 4, heads=2)
+implicit = partial(ImplicitFilter, horizon=71, features=5, width=8)
 Mix = partial(Mixer, mixes_channels=True)
+Keep = partial(Mix, remembers_all=True)
 Attend = partial(Mix, remembers_all=True, has_filters=False)
 
 
@@ -103,6 +105,13 @@ MIXERS = [
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
     Mixer("short", lambda: ShortConvolution(4, 5)),
+    Mixer("implicit", partial(implicit, 4), remembers_all=True),
+    Mixer("implicit-realized", lambda: implicit(4, normalized=True).realize(), remembers_all=True),
+    Keep("hyena-implicit", lambda: Hyena(4, filter=lambda: implicit(4, learned_features=True, shift=0.1))),
+    Keep("hyena-implicit-3", lambda: Hyena(4, filter=implicit(8).split(2), order=3)),
+    Mix("hyena-rtf", lambda: Hyena(4, filter=rtf)),
+    Mix("hyena-rtf-3", lambda: Hyena(4, filter=partial(rtf, init=reflections), order=3, short_width=4)),
+    Mix("hyena-both", lambda: Hyena(4, filter=both), causal=False),
     Attend("attention", attention),
     Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
     Attend("attention-both", partial(attention, bidirectional=True), causal=False),

@@ -112,7 +112,7 @@ def test_8_state_dict(mixer: Mixer) -> None:
 @every
 @pytest.mark.parametrize("how", ["assign", "materialise"])
 def test_8_meta_device(mixer: Mixer, how: str) -> None:
-    if mixer.name == "realization":
+    if mixer.name in ("realization", "implicit-realized"):
         pytest.skip("what is made of a filter's numbers cannot be made without them")
     module, other = mixer.make(), empty(mixer)
     if how == "assign":
@@ -213,11 +213,12 @@ def test_8_autocast(mixer: Mixer, training: bool) -> None:
 def test_8_coefficients_stay_wide(mixer: Mixer, dtype: torch.dtype) -> None:
     """A module moved to a narrow type keeps its filters, and takes and gives narrow signals."""
     module, moved = mixer.make(F32), mixer.make(F32).to(dtype)
-    filters = [child for child in moved.modules() if hasattr(child, "transfer_function")]
+    filters, originals = (
+        [x for x in one.modules() if hasattr(x, "transfer_function") or hasattr(x, "impulse_response")]
+        for one in (moved, module)
+    )
     assert bool(filters) == mixer.has_filters
-    for child, original in zip(
-        filters, (child for child in module.modules() if hasattr(child, "transfer_function")), strict=True
-    ):
+    for child, original in zip(filters, originals, strict=True):
         for x, y in zip(child.state_dict().values(), original.state_dict().values(), strict=True):
             assert torch.equal(x, y)
             assert x.dtype == F32 or not x.is_floating_point()
@@ -240,6 +241,9 @@ NAMES = (
     "rtf-scan",
     "rtf-both",
     "realization",
+    "implicit",
+    "hyena-implicit",
+    "hyena-rtf",
     "attention",
     "attention-both",
     "model-mean",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from transferfn.nn.attention import Attention as Attention
 from transferfn.nn.block import Block as Block
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.hyena import Hyena as Hyena
+from transferfn.nn.implicit import ImplicitFilter as ImplicitFilter
+from transferfn.nn.long_conv import FixedConvolution as FixedConvolution
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transferfn.core.checks import check_whole
 from transferfn.core.system import TransferFunction
 from transferfn.nn.cache import beginnings
-from transferfn.nn.guard import keep_wide
+from transferfn.nn.guard import keep_wide, widest
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, valid_samples
 from transferfn.nn.realization import check_state
 from transferfn.ops.boundaries import state_at
@@ -81,7 +81,7 @@ class ShortConvolution(SequenceMixer):
 
     def transfer_function(self) -> TransferFunction:
         """The filters without the bias: taps_1, ..., taps_(w-1) over 1, and a feedthrough of taps_0; differentiable."""
-        wide = self.taps if self.taps.device.type == "mps" else self.taps.to(torch.float64)
+        wide = widest(self.taps)
         return TransferFunction(wide[:, 1:], torch.zeros_like(wide[:1, 1:]), wide[:, 0])
 
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102

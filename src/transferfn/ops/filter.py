@@ -91,7 +91,7 @@ def linear_filter(
         state = state.to(u.dtype)
     if u.numel() == 0:
         return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
-    with _without_autocast(u):
+    with without_autocast(u):
         y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
     return y.to(given), state
 
@@ -128,7 +128,7 @@ def filter_both_ways(
     u = u.to(signal_dtype(given))
     if u.numel() == 0:
         return u.to(given)
-    with _without_autocast(u):
+    with without_autocast(u):
         y = _filter_both_ways(u, system, lengths, resets, method, kernel_dropout)
     return y.to(given)
 
@@ -153,6 +153,16 @@ def at_rest(u: Tensor, order: int) -> FilterState:
         State, (B, D, n), float32 or wider.
     """
     return torch.zeros(u.shape[0], u.shape[-1], order, dtype=signal_dtype(u.dtype), device=u.device)
+
+
+def without_autocast(u: Tensor) -> AbstractContextManager[object]:
+    """Keep a computation from being narrowed; the meta device has no autocast that could be.
+
+    Args:
+        u: What is computed with.
+    """
+    kind = "cpu" if u.is_meta else u.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _filter(
@@ -343,12 +353,6 @@ def _true(system: System) -> TransferFunction:
     # Not system.transfer_function(), which would warn of losses that the kernel, up to the horizon, does not suffer.
     b, h0 = untruncate(system.b_tilde, system.a, system.h0_tilde, horizon=system.horizon)
     return TransferFunction(b, system.a, h0, system.dt)
-
-
-def _without_autocast(u: Tensor) -> AbstractContextManager[object]:
-    """Keep a computation from being narrowed; the meta device has no autocast that could be."""
-    kind = "cpu" if u.is_meta else u.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _widened(system: System) -> System:
