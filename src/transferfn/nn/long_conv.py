@@ -33,7 +33,8 @@ class LongConvolution(SequenceMixer):
     """One filter a channel that is known by its impulse response, up to a horizon.
 
     Whole sequences are filtered by FFT. There is no recurrence: the state is all samples so far, and a step is a dot
-    product with them, so that time and memory of a step are proportional to their number.
+    product with them, so that time and memory of a step are proportional to their number. ``resets`` cut rows where
+    their values say, which a graph of ``torch.compile`` cannot hold.
 
     Subclasses say what the impulse response is, and what is to be drawn or learned of it.
 
