@@ -182,6 +182,18 @@ def test_order_matters_only_with_positions() -> None:
         assert (relative_error(layer(u)[:, -1], layer(shuffled)[:, -1]) > 1e-3) == matters
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_shows_in_its_own_sequence(bidirectional: bool, value: float) -> None:
+    """And nowhere else, in a chunk with resets, which removes it from the sums."""
+    layer, u = make(bidirectional=bidirectional), signal(1, 9, D)
+    u[0, 4] = value
+    y = layer(u, resets=reset_mask([[3, 7]], 9))
+    seen = [t for t in range(9) if not y[0, t].isfinite().any()]
+    assert seen == ([3, 4, 5, 6] if bidirectional else [4, 5, 6])
+    assert y[0, [t for t in range(9) if t not in seen]].isfinite().all()
+
+
 # -------------------------------------------------------------------------------------------------------- options
 
 
