@@ -11,13 +11,17 @@ from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
+from transferfn.nn.attention import Attention as Attention
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.hyena import Hyena as Hyena
+from transferfn.nn.implicit import ImplicitFilter as ImplicitFilter
 from transferfn.nn.lru import LRU as LRU
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.rtf import RTF as RTF
 from transferfn.nn.s5 import S5 as S5
+from transferfn.nn.short_conv import ShortConvolution as ShortConvolution
 from transferfn.nn.stream import Stream as Stream
 from transferfn.ops.filter import linear_filter as linear_filter
 from transferfn.ops.lfilter import lfilter as lfilter

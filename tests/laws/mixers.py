@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import LRU, RTF, S5, Block
+from transferfn.nn import LRU, RTF, S5, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Mixer:
         mixes_channels: Whether an output depends on more than its own channel.
         vocabulary: Number of tokens it takes instead of samples with channels.
         causal: Whether it has the recurrent verbs.
+        remembers_all: Whether its state grows with every sample.
+        has_filters: Whether it has coefficients that are kept wide.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Mixer:
     mixes_channels: bool = False
     vocabulary: int | None = None
     causal: bool = True
+    remembers_all: bool = False
+    has_filters: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -58,8 +62,8 @@ class Mixer:
 
 
 def holds_filters(module: nn.Module) -> bool:
-    """Whether a module has coefficients of its own: a bank of filters, or the poles of a state-space system."""
-    return hasattr(module, "transfer_function") or hasattr(module, "poles")
+    """Whether a module has coefficients of its own: a bank of filters, a free response, or a state-space system."""
+    return any(hasattr(module, name) for name in ("transfer_function", "impulse_response", "state_space", "poles"))
 
 
 def reflections(
@@ -81,7 +85,11 @@ rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
 s5 = partial(S5, 4, 8, dt_min=0.02, dt_max=0.5)
 lru = partial(LRU, 4, 6, r_min=0.3, r_max=0.98)
+attention = partial(Attention, 4, heads=2)
+implicit = partial(ImplicitFilter, horizon=71, features=5, width=8)
 Mix = partial(Mixer, mixes_channels=True)
+Keep = partial(Mix, remembers_all=True)
+Attend = partial(Mix, remembers_all=True, has_filters=False)
 
 
 def model(head: str, mixer: Callable[[], Any] = rtf, **options: Any) -> Callable[[], Classifier]:
@@ -110,6 +118,17 @@ MIXERS = [
     Mix("s5-realization", lambda: s5().realize()),
     Mix("lru", lru),
     Mix("lru-both", partial(lru, bidirectional=True), causal=False),
+    Mixer("short", lambda: ShortConvolution(4, 5)),
+    Mixer("implicit", partial(implicit, 4), remembers_all=True),
+    Mixer("implicit-realized", lambda: implicit(4, normalized=True).realize(), remembers_all=True),
+    Keep("hyena-implicit", lambda: Hyena(4, filter=lambda: implicit(4, learned_features=True, shift=0.1))),
+    Keep("hyena-implicit-3", lambda: Hyena(4, filter=implicit(8).split(2), order=3)),
+    Mix("hyena-rtf", lambda: Hyena(4, filter=rtf)),
+    Mix("hyena-rtf-3", lambda: Hyena(4, filter=partial(rtf, init=reflections), order=3, short_width=4)),
+    Mix("hyena-both", lambda: Hyena(4, filter=both), causal=False),
+    Attend("attention", attention),
+    Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
+    Attend("attention-both", partial(attention, bidirectional=True), causal=False),
     Mix("block", lambda: Block(4, rtf())),
     Mix("block-s5", lambda: Block(4, s5())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
@@ -118,5 +137,6 @@ MIXERS = [
     Mix("model-last", model("last", vocabulary=11), vocabulary=11),
     Mix("model-steps", model("per_step", inputs=2), 2),
     Mix("model-both", model("mean", both, inputs=2), 2, causal=False),
+    Attend("model-attention", model("mean", attention, inputs=2), 2),
 ]
 CAUSAL = [mixer for mixer in MIXERS if mixer.causal]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from transferfn.nn.cache import grown
 from transferfn.nn.mixer import valid_samples
 
 Run = Callable[[Any, Tensor, Any], tuple[Tensor, Any]]
@@ -144,9 +145,16 @@ def alone(lengths: Sequence[int] | None, cuts: Sequence[Sequence[int]] | None) -
                 pieces.append(y)
             ys.append(joined(pieces if is_pooled(mixer) else [*pieces, nothing[:, length:]]))
             states.append(after)
-        return torch.cat(ys), tree_map(lambda *x: torch.cat(x), *states) if mixer.is_causal else None
+        return torch.cat(ys), tree_map(lambda *x: torch.cat(in_step(x)), *states) if mixer.is_causal else None
 
     return run
+
+
+def in_step(memories: Sequence[Tensor]) -> list[Tensor]:
+    """The same parts of several states, those that remember fewer samples filled up with zeros in front."""
+    if memories[0].dim() < 3:
+        return list(memories)
+    return [grown(x, max(y.shape[-2] for y in memories)) for x in memories]
 
 
 def is_pooled(mixer: Any) -> bool:

@@ -140,8 +140,8 @@ def _run_back(
         _launch("backward", u, b, a, h0, parts, period, exponent, 3 if one_row else 4, 4, values)
     if a.shape[1] != b.shape[1]:
         ga = ga.unflatten(2, (a.shape[1], -1)).sum(3)
-    gradients = (x[0] if parts == 1 else x.sum(0) for x in (gb, ga, gh0))
-    return gu, *gradients
+    gb, ga, gh0 = (x[0] if parts == 1 else x.sum(0) for x in (gb, ga, gh0))
+    return gu, gb, ga, gh0
 
 
 @torch.library.custom_op("transferfn::rational_backward", mutates_args=())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from transferfn.core.checks import check_whole
 from transferfn.core.stability import UnstableFilterWarning
-from transferfn.nn.guard import StateOverflowError, keep_wide
+from transferfn.nn.guard import StateOverflowError, keep_wide, widest
 from transferfn.nn.mixer import (
     NotCausalError,
     SequenceMixer,
@@ -324,16 +324,7 @@ def as_complex(pairs: Tensor) -> Tensor:
     Args:
         pairs: Parameter, (..., 2).
     """
-    return torch.view_as_complex(wide(pairs).contiguous())
-
-
-def wide(x: Tensor) -> Tensor:
-    """A parameter in float64, where the device has it.
-
-    Args:
-        x: Parameter.
-    """
-    return x if x.device.type == "mps" else x.to(torch.float64)
+    return torch.view_as_complex(widest(pairs).contiguous())
 
 
 def check_layer_sizes(**sizes: object) -> None:

@@ -109,6 +109,15 @@ def keep_wide(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     return wrapped
 
 
+def widest(x: Tensor) -> Tensor:
+    """What coefficients are computed in: float64 where the device has it.
+
+    Args:
+        x: Coefficients.
+    """
+    return x if x.device.type == "mps" else x.to(torch.float64)
+
+
 def _is_finite(x: Tensor) -> bool:
     """Look at every value once, and make no mask of them."""
     return not x.numel() or all(bool(edge.isfinite()) for edge in x.detach().aminmax())

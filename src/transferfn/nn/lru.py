@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, as_complex, check_layer_sizes, draw_normal, wide
+from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, as_complex, check_layer_sizes, draw_normal
+from transferfn.nn.guard import widest
 from transferfn.nn.options import check_dtype
 from transferfn.ops.filter import signal_dtype
 
@@ -114,9 +115,9 @@ class LRU(DiagonalMixer):
 
     def system(self) -> DiagonalSystem:
         """The recurrence that the layer runs, gamma in B, in complex128 where the device has it; differentiable."""
-        a = torch.polar((-wide(self.nu_log).exp()).exp(), wide(self.theta_log).exp())
-        B = wide(self.gamma_log).exp()[:, None] * as_complex(self.input_matrix)
-        return DiagonalSystem(a, None, B, as_complex(self.output_matrix), wide(self.feedthrough))
+        a = torch.polar((-widest(self.nu_log).exp()).exp(), widest(self.theta_log).exp())
+        B = widest(self.gamma_log).exp()[:, None] * as_complex(self.input_matrix)
+        return DiagonalSystem(a, None, B, as_complex(self.output_matrix), widest(self.feedthrough))
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

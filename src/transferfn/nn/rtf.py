@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transferfn.core import constrain
 from transferfn.core import init as inits
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
-from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable
+from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable, widest
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.nn.options import Constraint as Constraint
 from transferfn.nn.options import Init as Init
@@ -150,14 +150,14 @@ class RTF(SequenceMixer):
 
         A bidirectional layer has a leading axis of size 2, the causal bank first.
         """
-        b, h0 = (self._wide(x) for x in self._numerators())
+        b, h0 = (widest(x) for x in self._numerators())
         match self.constraint:
             case "reflection":
-                a = constrain.reflection(self._wide(self.reflection))
+                a = constrain.reflection(widest(self.reflection))
             case "l1":
-                a = constrain.l1(self._wide(self.denominator), self._wide(self.slack))
+                a = constrain.l1(widest(self.denominator), widest(self.slack))
             case None:
-                a = self._wide(self.denominator)
+                a = widest(self.denominator)
         return self._as_system(b, a, h0)
 
     def _system(self) -> TransferFunction | TruncatedTransferFunction:
@@ -394,10 +394,6 @@ class RTF(SequenceMixer):
             )
             return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
-
-    @staticmethod
-    def _wide(x: Tensor) -> Tensor:
-        return x if x.device.type == "mps" else x.to(torch.float64)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RTF:
         return super()._apply(keep_wide(fn), recurse)

@@ -16,8 +16,8 @@ from transferfn.nn.diagonal import (
     as_complex,
     check_layer_sizes,
     draw_normal,
-    wide,
 )
+from transferfn.nn.guard import widest
 from transferfn.nn.mixer import (
     check_boundaries,
     check_sample,
@@ -167,10 +167,10 @@ class S5(DiagonalMixer):
 
     def eigenvalues(self) -> Tensor:
         """Eigenvalues Lambda in continuous time, complex, (P), clipped if the layer does that; differentiable."""
-        real = wide(self.eigenvalue_real)
+        real = widest(self.eigenvalue_real)
         if self.clip_eigenvalues:
             real = real.clamp_max(LARGEST_REAL_PART)
-        return torch.complex(real, wide(self.eigenvalue_imag))
+        return torch.complex(real, widest(self.eigenvalue_imag))
 
     def system(self, dt: Tensor | None = None) -> DiagonalSystem:
         """The recurrence that the layer runs, in complex128 where the device has it; differentiable.
@@ -182,9 +182,9 @@ class S5(DiagonalMixer):
         Returns:
             The system, with B discretized if ``dt`` is None, otherwise with its factors apart.
         """
-        step = self.step_scale * wide(self.log_step).exp()
+        step = self.step_scale * widest(self.log_step).exp()
         z, B = self.eigenvalues() * step, as_complex(self.input_matrix)
-        C, D = as_complex(self.output_matrix), wide(self.feedthrough)
+        C, D = as_complex(self.output_matrix), widest(self.feedthrough)
         C = 2 * C if self.conj_sym else C
         if dt is None:
             a, gain = discretize(self.discretization, z, step, step.new_ones(()))

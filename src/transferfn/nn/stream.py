@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
+from transferfn.nn.cache import grown
 from transferfn.nn.mixer import check_tensor
 from transferfn.nn.ring import Ring
 from transferfn.typing import State
@@ -136,6 +137,8 @@ class Stream:
             )
 
         def pick(new: Tensor, old: Tensor) -> Tensor:
+            if new.shape != old.shape:  # a memory of all samples; that of rows at rest is empty
+                new = grown(new, old.shape[-2])
             return torch.where(rows.to(old.device).reshape(-1, *[1] * (old.dim() - 1)), new, old)
 
         fresh = self.decoder.init_state(self.batch_size, device=self._device, dtype=self._dtype)

@@ -32,8 +32,8 @@ def diagonal_scan(
     r"""All states of P independent first-order recurrences, x_t = a_t x_(t-1) + v_t, or x_t = a_t x_(t+1) + v_t.
 
     In PyTorch's operations sequences are cut into chunks that advance side by side; the states at their ends are a
-    recurrence of the same kind, 16 times shorter. Work and memory are O(B L P), forward and backward, and nothing is ever
-    divided by powers of a.
+    recurrence of the same kind, 16 times shorter. Work and memory are O(B L P), forward and backward, and nothing is
+    ever divided by powers of a.
 
     Args:
         v: Inputs of the recurrence, complex, (B, L, P).
