@@ -91,7 +91,7 @@ def linear_filter(
         state = state.to(u.dtype)
     if u.numel() == 0:
         return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
-    with _without_autocast(u):
+    with without_autocast(u):
         y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
     return y.to(given), state
 
@@ -128,7 +128,7 @@ def filter_both_ways(
     u = u.to(signal_dtype(given))
     if u.numel() == 0:
         return u.to(given)
-    with _without_autocast(u):
+    with without_autocast(u):
         y = _filter_both_ways(u, system, lengths, resets, method, kernel_dropout)
     return y.to(given)
 
@@ -140,6 +140,16 @@ def signal_dtype(given: torch.dtype) -> torch.dtype:
         given: Type of the signal.
     """
     return torch.promote_types(given, torch.float32)
+
+
+def without_autocast(u: Tensor) -> AbstractContextManager[object]:
+    """Keep a computation from being narrowed; the meta device has no autocast that could be.
+
+    Args:
+        u: Tensor that tells the device.
+    """
+    kind = "cpu" if u.is_meta else u.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def at_rest(u: Tensor, order: int) -> FilterState:
@@ -343,12 +353,6 @@ def _true(system: System) -> TransferFunction:
     # Not system.transfer_function(), which would warn of losses that the kernel, up to the horizon, does not suffer.
     b, h0 = untruncate(system.b_tilde, system.a, system.h0_tilde, horizon=system.horizon)
     return TransferFunction(b, system.a, h0, system.dt)
-
-
-def _without_autocast(u: Tensor) -> AbstractContextManager[object]:
-    """Keep a computation from being narrowed; the meta device has no autocast that could be."""
-    kind = "cpu" if u.is_meta else u.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _widened(system: System) -> System:
