@@ -28,11 +28,15 @@ class DPLR:
     B: Tensor
     dt: Tensor
 
-    def bilinear(self) -> DiscreteDPLR:
-        """The system in discrete time.
+    def bilinear(self, C: Tensor, D: Tensor) -> DiscreteDPLR:
+        """The system in discrete time, with an output y_t = 2 Re(C . x_t) + D u_t.
 
         A_bar = (I - dt A / 2)^-1 (I + dt A / 2) = 2 E - I and B_bar = dt E B, with E = (I - dt A / 2)^-1 from
         Woodbury's identity, so that A_bar is diagonal plus low rank, too.
+
+        Args:
+            C: Output vectors, complex, (*bank, D, N/2).
+            D: Feedthrough, real, (*bank, D).
         """
         d = 1 - self.Lambda * (self.dt[:, None] / 2)
         Q = self.P / d[:, None]
@@ -40,37 +44,47 @@ class DPLR:
         inner = (self.P.conj() @ Q.mT).real + torch.diag_embed((1 / self.dt)[:, None].expand(self.P.shape[:2]))
         h = torch.linalg.solve(inner.to(Q.dtype), self.P.conj() / d[:, None])
         B = self.B / d - (Q * (h * self.B[:, None]).sum(-1, keepdim=True).real).sum(1)
-        return DiscreteDPLR(2 / d - 1, 2 * Q, h, self.dt[:, None] * B)
+        return DiscreteDPLR(2 / d - 1, 2 * Q, h, self.dt[:, None] * B, C, D)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DiscreteDPLR:
-    """D systems x_t = a x_(t-1) - sum_r g_r Re(h_r . x_(t-1)) + B u_t, one of each pair of conjugate modes stored.
+    """D systems in discrete time, one of each pair of conjugate modes stored.
+
+    x_t = a x_(t-1) - sum_r g_r Re(h_r . x_(t-1)) + B u_t,   y_t = 2 Re(C . x_t) + D u_t
 
     Attributes:
         a: Diagonal part, complex, (D, N/2).
         g: Left low rank factors, complex, (D, R, N/2).
         h: Right low rank factors, complex, (D, R, N/2).
         B: Input vector, complex, (D, N/2).
+        C: Output vectors, complex, (*bank, D, N/2).
+        D: Feedthrough, real, (*bank, D).
     """
 
     a: Tensor
     g: Tensor
     h: Tensor
     B: Tensor
+    C: Tensor
+    D: Tensor
 
-    def step(self, u: Tensor, x: Tensor) -> Tensor:
-        """State after a sample, at a cost of O(N).
+    def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the recurrence, at a cost of O(N).
 
         Args:
             u: Sample, (B, D).
-            x: State before it, complex, (B, D, N/2).
+            state: State before it, (B, D, N/2, 2).
 
         Returns:
-            x_t, (B, D, N/2).
+            Output, (B, D), and the state after it.
         """
-        inner = (self.h * x[:, :, None]).sum(-1).real  # (B, D, R)
-        return self.a * x + self.B * u[..., None] - (inner[..., None] * self.g).sum(2)
+        kind = u.dtype.to_complex()
+        a, g, h, B, C = (x.to(kind) for x in (self.a, self.g, self.h, self.B, self.C))
+        x = torch.view_as_complex(state.contiguous())
+        inner = (h * x[:, :, None]).sum(-1).real  # (B, D, R)
+        x = a * x + B * u[..., None] - (inner[..., None] * g).sum(2)
+        return 2 * (C * x).sum(-1).real + self.D.to(u.dtype) * u, torch.view_as_real(x)
 
     def matrix(self) -> Tensor:
         """A_bar as it acts on real and imaginary parts side by side, real, (D, N, N)."""
@@ -80,14 +94,9 @@ class DiscreteDPLR:
         low_rank = side_by_side(self.g).mT @ side_by_side(self.h.conj())
         return diagonal.flatten(3).flatten(1, 2) - low_rank
 
-    def dense(self, C: Tensor, D: Tensor) -> DenseSystem:
-        """The system with an output y_t = 2 Re(C . x_t) + D u_t.
-
-        Args:
-            C: Output vector, complex, (*bank, D, N/2).
-            D: Feedthrough, real, (*bank, D).
-        """
-        return DenseSystem(self.matrix(), side_by_side(self.B), output_row(C), D)
+    def dense(self) -> DenseSystem:
+        """The same systems in real numbers, with full state matrices."""
+        return DenseSystem(self.matrix(), side_by_side(self.B), output_row(self.C), self.D)
 
 
 def side_by_side(z: Tensor) -> Tensor:

@@ -14,7 +14,20 @@ from transferfn.ops.fourier import convolve, convolve_both_ways
 from transferfn.typing import Kernel, Lengths, Resets, Sample, Signal
 
 
-class StateSpace(Protocol):
+class Recurrence(Protocol):
+    """What runs D systems sample by sample."""
+
+    def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: output (B, D) and the state after it.
+
+        Args:
+            u: Sample, (B, D).
+            state: State before it, (B, D, ...).
+        """
+        ...
+
+
+class StateSpace(Recurrence, Protocol):
     """D systems with one input and one output each: :class:`ModalSystem` or :class:`DenseSystem`."""
 
     @property
@@ -33,15 +46,6 @@ class StateSpace(Protocol):
         Args:
             length: Number of samples L.
             dtype: Its type.
-        """
-        ...
-
-    def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the recurrence: output (B, D) and the state after it.
-
-        Args:
-            u: Sample, (B, D).
-            state: State before it, (B, D, ...).
         """
         ...
 
@@ -206,13 +210,13 @@ def scan_both_ways(
     return y.to(given)
 
 
-def state_space_step(u_t: Sample, system: StateSpace, state: Tensor) -> tuple[Sample, Tensor]:
+def state_space_step(u_t: Sample, system: Recurrence, state: Tensor) -> tuple[Sample, Tensor]:
     """One step of the recurrence in the type of the sample, or float32 if that is narrower.
 
     Args:
         u_t: Sample, (B, D).
         system: D systems.
-        state: State before it, (B, *system.state_shape).
+        state: State before it, (B, D, ...).
 
     Returns:
         Output, (B, D), in the type of ``u_t``, and the state after it.
