@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Block
+from transferfn.nn import RTF, S4, S4D, Block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Mixer:
         torch.manual_seed(0)
         mixer = self.build().to(dtype)
         for module in mixer.modules():
-            if not hasattr(module, "transfer_function"):
+            if not holds_filters(module):
                 for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                     if tensor.dim() == 1:
                         nn.init.uniform_(tensor, 0.5, 1.5)
@@ -55,6 +55,11 @@ class Mixer:
         if self.vocabulary is not None:
             return torch.randint(self.vocabulary, (batch, length), generator=generator)
         return torch.randn(batch, length, self.channels, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def holds_filters(module: nn.Module) -> bool:
+    """Whether a module has coefficients of its own: a bank of filters or of state-space systems."""
+    return hasattr(module, "transfer_function") or hasattr(module, "state_space")
 
 
 def reflections(
@@ -74,6 +79,8 @@ def reflections(
 
 rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
+s4d = partial(S4D, 4, 6, dt_min=0.02, dt_max=0.5)
+s4 = partial(S4, 4, 6, horizon=32, dt_min=0.02, dt_max=0.5)
 Mix = partial(Mixer, mixes_channels=True)
 
 
@@ -96,6 +103,16 @@ MIXERS = [
         causal=False,
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
+    Mixer("s4d", s4d),
+    Mixer("s4d-bilinear-tied", partial(s4d, init="legs", discretization="bilinear", groups=2)),
+    Mixer("s4d-real", partial(S4D, 4, 3, init="real", dt_min=0.02)),
+    Mixer("s4d-both", partial(s4d, init="inv", bidirectional=True), causal=False),
+    Mixer("s4d-realization", lambda: s4d().realize()),
+    Mixer("s4", s4),
+    Mixer("s4-tied", partial(s4, measure="fourier", groups=2)),
+    Mixer("s4-rank-2", partial(s4, measure="legt", groups=1)),
+    Mixer("s4-both", partial(s4, bidirectional=True), causal=False),
+    Mixer("s4-realization", lambda: s4().realize()),
     Mix("block", lambda: Block(4, rtf())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
     Mix("backbone-tokens", lambda: Backbone(4, 2, rtf, vocabulary=11, norm="layer"), vocabulary=11),

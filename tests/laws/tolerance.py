@@ -21,6 +21,8 @@ def kappa(module: nn.Module) -> float:
     for child in module.modules():
         if hasattr(child, "transfer_function"):
             product *= kappa_of(child.system() if hasattr(child, "system") else child.transfer_function())
+        elif hasattr(child, "state_space"):
+            product *= kappa_of_states(child)
     return product
 
 
@@ -28,6 +30,22 @@ def kappa_of(system: object) -> float:
     """kappa = max over channels of (1 + sum|a_i|) / min_m |A(w_m)|."""
     a = system.a.detach().to("cpu", torch.float64)
     return float(TransferFunction(torch.zeros_like(a), a, torch.zeros_like(a[..., 0])).conditioning(CIRCLE).max())
+
+
+def kappa_of_states(layer: nn.Module) -> float:
+    """The same for a state-space system, whose modes are filters 1 / (1 - p z^-1): (1 + |p|) / (1 - |p|).
+
+    Where output vectors are truncated, paths beside the one up to the horizon solve with I - A^P.
+    """
+    with torch.no_grad():
+        A = layer.state_space().A.double() if layer.state_space().A.dtype.is_floating_point else layer.state_space().A
+    is_dense = A.dim() == 3
+    radius = (torch.linalg.eigvals(A) if is_dense else A).abs().double()
+    found = float(((1 + radius) / (1 - radius)).max())
+    if not hasattr(layer, "horizon"):
+        return found
+    rest = torch.eye(A.shape[-1], dtype=A.dtype) - torch.linalg.matrix_power(A, layer.horizon)
+    return found * float(torch.linalg.cond(rest).max())
 
 
 def tolerance(module: nn.Module, dtype: torch.dtype) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,7 +151,7 @@ class StateSpaceMixer(SequenceMixer):
         if not state.is_floating_point():
             raise TypeError(f"expected a real floating-point state, got {state.dtype}")
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateSpaceMixer:
         return super()._apply(keep_wide(fn), recurse)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.ops.boundaries import cuts, filter_segments, valid_samples, values_are_hidden
 from transferfn.ops.filter import signal_dtype, without_autocast
-from transferfn.ops.fourier import convolve, convolve_both_ways
+from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways
 from transferfn.typing import Kernel, Lengths, Resets, Sample, Signal
 
 
+@runtime_checkable
 class Recurrence(Protocol):
     """What runs D systems sample by sample."""
 
@@ -27,6 +29,7 @@ class Recurrence(Protocol):
         ...
 
 
+@runtime_checkable
 class StateSpace(Recurrence, Protocol):
     """D systems with one input and one output each: :class:`ModalSystem` or :class:`DenseSystem`."""
 
@@ -150,7 +153,9 @@ def state_space_filter(
     return y.to(given), final if return_state else None
 
 
-def convolution_filter(u: Signal, kernel: Kernel, *, lengths: Lengths | None, resets: Resets | None) -> Signal:
+def convolution_filter(
+    u: Signal, kernel: Float[Tensor, "*bank D _"], *, lengths: Lengths | None, resets: Resets | None
+) -> Signal:
     """Filter each channel of a signal by its impulse response, from rest.
 
     Args:
@@ -249,7 +254,7 @@ def _filter_rows(
     state: Tensor | None,
     lengths: Lengths | None,
     system: StateSpace,
-    kernel: Kernel,
+    kernel: LongKernel,
     return_state: bool,
 ) -> tuple[Signal, Tensor | None]:
     length = u.shape[1]
