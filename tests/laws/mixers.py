@@ -109,7 +109,7 @@ MIXERS = [
     Mixer("s4d-both", partial(s4d, init="inv", bidirectional=True), causal=False),
     Mixer("s4d-realization", lambda: s4d().realize()),
     Mixer("s4", s4),
-    Mixer("s4-tied", partial(s4, measure="fourier", groups=2)),
+    Mixer("s4-tied", partial(s4, measure="lagt", groups=2)),
     Mixer("s4-rank-2", partial(s4, measure="legt", groups=1)),
     Mixer("s4-both", partial(s4, bidirectional=True), causal=False),
     Mixer("s4-realization", lambda: s4().realize()),

@@ -79,7 +79,7 @@ class DiscreteDPLR:
         Returns:
             Output, (B, D), and the state after it.
         """
-        kind = u.dtype.to_complex()
+        kind = torch.promote_types(u.dtype, torch.complex64)
         a, g, h, B, C = (x.to(kind) for x in (self.a, self.g, self.h, self.B, self.C))
         x = torch.view_as_complex(state.contiguous())
         inner = (h * x[:, :, None]).sum(-1).real  # (B, D, R)

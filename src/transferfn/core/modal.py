@@ -196,7 +196,7 @@ def _doubled(A: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _kind(A: Tensor, dtype: torch.dtype) -> torch.dtype:
     """The type of modes beside signals of a real type."""
-    return dtype.to_complex() if A.is_complex() else dtype
+    return torch.promote_types(dtype, torch.complex64) if A.is_complex() else dtype
 
 
 def _flat(z: Tensor, dtype: torch.dtype) -> Tensor:

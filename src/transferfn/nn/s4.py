@@ -175,7 +175,7 @@ class S4(StateSpaceMixer):
         if C.shape != expected or not C.is_complex():
             raise ValueError(f"expected complex output vectors of shape {tuple(expected)}, got {tuple(C.shape)}")
         matrix = self._matrix()
-        row = output_row(C.to(device=matrix.device, dtype=matrix.dtype.to_complex()))
+        row = output_row(C.to(device=matrix.device, dtype=torch.promote_types(matrix.dtype, torch.complex64)))
         self.truncated_C.copy_(torch.view_as_real(output_modes(truncate(row, matrix, self.horizon))))
 
     def state_space(self) -> DenseSystem:
