@@ -11,7 +11,7 @@ from transferfn.nn.block import Block
 
 @runtime_checkable
 class HasFilterParameters(Protocol):
-    """A mixer that knows which of its parameters are those of filters."""
+    """A mixer that knows which of its parameters are those of filters; groups without rates are of none."""
 
     def param_groups(self, *, lr: float | None, weight_decay: float | None) -> list[dict[str, Any]]:
         """Return optimizer groups of the filter parameters.
@@ -56,6 +56,8 @@ def parameter_groups(
         if not isinstance(block, Block) or not isinstance(block.mixer, HasFilterParameters):
             continue
         for group in block.mixer.param_groups(**filter_rates):
+            if group.keys() == {"params"}:  # without rates, though all are given: no filters, say projections
+                continue
             options = filter_rates | {name: value for name, value in group.items() if name != "params"}
             merged = filters.setdefault(tuple(sorted(options.items())), {"params": [], **options})
             fresh = [p for p in group["params"] if id(p) not in taken]
