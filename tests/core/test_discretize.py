@@ -11,7 +11,20 @@ import torch
 
 from transferfn.core.discretize import bilinear, discretize, zero_order_hold
 
-POINTS = [0j, 1e-300 + 0j, 1e-17j, -1e-9 + 1e-9j, 1e-5j, -0.0999 + 0j, 0.0999j, -0.1 + 0j, 0.1001j, -3 + 1j, 40j, -700 + 0j]
+POINTS = [
+    0j,
+    1e-300 + 0j,
+    1e-17j,
+    -1e-9 + 1e-9j,
+    1e-5j,
+    -0.0999 + 0j,
+    0.0999j,
+    -0.1 + 0j,
+    0.1001j,
+    -3 + 1j,
+    40j,
+    -700 + 0j,
+]
 
 
 @pytest.mark.parametrize("z", POINTS, ids=str)

@@ -68,9 +68,7 @@ def test_a_kernel_is_rounded_once(kind: str) -> None:
 def test_response_to_a_state(kind: str, length: int) -> None:
     system = SYSTEMS[kind]()
     silence = torch.zeros(2, length, D, dtype=F64)
-    assert_same(
-        system, [a_state(system, 2)], lambda s, x: s.response(x, length), lambda s, x: loop(s, silence, x)[0]
-    )
+    assert_same(system, [a_state(system, 2)], lambda s, x: s.response(x, length), lambda s, x: loop(s, silence, x)[0])
 
 
 ENDS = [None, (0, 1, 61), (5, 60, 32)]
@@ -89,18 +87,14 @@ def test_advanced(kind: str, ends: tuple[int, ...] | None) -> None:
 @kinds
 @lengths
 def test_reached(kind: str, length: int) -> None:
-    assert_same(
-        SYSTEMS[kind](), [a_signal(2, length)], lambda s, u: s.reached(u, None), lambda s, u: loop(s, u)[1]
-    )
+    assert_same(SYSTEMS[kind](), [a_signal(2, length)], lambda s, u: s.reached(u, None), lambda s, u: loop(s, u)[1])
 
 
 @kinds
 @pytest.mark.parametrize("ends", ENDS[1:], ids=str)
 def test_reached_at_lengths(kind: str, ends: tuple[int, ...]) -> None:
     at = torch.tensor(ends)
-    assert_same(
-        SYSTEMS[kind](), [a_signal(3, 61)], lambda s, u: s.reached(u, at), lambda s, u: loop(s, u, None, at)[1]
-    )
+    assert_same(SYSTEMS[kind](), [a_signal(3, 61)], lambda s, u: s.reached(u, at), lambda s, u: loop(s, u, None, at)[1])
 
 
 @kinds

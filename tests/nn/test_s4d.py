@@ -258,7 +258,7 @@ def test_states_are_checked() -> None:
         layer.extend(u, layer.init_state(3))
     with pytest.raises(ValueError, match=r"got NoneType. Begin with init_state\(2\)"):
         layer.step(u[:, 0], None)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="real floating-point state, got torch.int64"):
+    with pytest.raises(TypeError, match=r"real floating-point state, got torch\.int64"):
         layer.step(u[:, 0], layer.init_state(2).long())
 
 

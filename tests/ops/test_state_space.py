@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -30,8 +32,9 @@ def bounds() -> tuple[Tensor, Tensor]:
 def test_against_the_loop(kind: str, limits: str, from_rest: bool, dtype: torch.dtype) -> None:
     system, u = SYSTEMS[kind](), a_signal(3, L)
     lengths, resets = bounds()
-    lengths, resets = (lengths if limits in ("lengths", "both") else None), (
-        resets if limits in ("resets", "both") else None
+    lengths, resets = (
+        (lengths if limits in ("lengths", "both") else None),
+        (resets if limits in ("resets", "both") else None),
     )
     state = None if from_rest else a_state(system, 3)
     expected, there = loop(system, u, state, lengths, resets)
@@ -75,7 +78,7 @@ def test_both_ways(kind: str) -> None:
     for row in range(3):
         end = int(lengths[row])
         begins = [0, *(t for t in range(1, end) if resets[row, t]), end] if end else []
-        for begin, stop in zip(begins, begins[1:], strict=False):
+        for begin, stop in itertools.pairwise(begins):
             piece = u[row : row + 1, begin:stop]
             back, _ = loop(anticausal, piece.flip(1))
             ahead = torch.cat((back.flip(1)[:, 1:], torch.zeros(1, 1, D, dtype=F64)), 1)

@@ -38,8 +38,8 @@ class S4(StateSpaceMixer):
     dx/dt = A x + B u,  y = C x + D u,  A = diag(Lambda) - sum_r P_r P_r^*,  Lambda = -exp(log_A_real) + i A_imag
 
     with dt = exp(log_dt), one of each pair of conjugate modes stored. ``forward`` trains in parallel, the impulse
-    response from its generating function at the roots of unity, and one FFT. ``extend`` and ``step`` run the recurrence.
-    States are pairs of real and imaginary parts, (B, D, N/2, 2).
+    response from its generating function at the roots of unity, and one FFT. ``extend`` and ``step`` run the
+    recurrence. States are pairs of real and imaginary parts, (B, D, N/2, 2).
 
     What is learned is the truncated output vector C~ = C (I - A_bar^horizon), always relative to the same horizon;
     :meth:`output_vector` gives the true one. Sequences longer than the horizon are filtered by the true system, and

@@ -27,11 +27,11 @@ from transferfn.nn.state_space_realization import ModalRealization
 class S4D(StateSpaceMixer):
     r"""One diagonal state-space system a channel, in continuous time with a learned step size.
 
-    dx/dt = Lambda x + B u,  y = 2 Re(C x) + D u,  Lambda = -exp(log_A_real) + i A_imag, discretized with dt = exp(log_dt)
+    dx/dt = Lambda x + B u,  y = 2 Re(C x) + D u,  Lambda = -exp(log_A_real) + i A_imag,  dt = exp(log_dt)
 
-    ``forward`` trains in parallel: the impulse response by matrix products, and one FFT. ``extend`` and ``step`` run the
-    recurrence x_t = A_bar x_(t-1) + B_bar u_t. States are pairs of real and imaginary parts, (B, D, N/2, 2), those of
-    ``init="real"`` (B, D, N).
+    ``forward`` trains in parallel: the impulse response by matrix products, and one FFT. ``extend`` and ``step`` run
+    the recurrence x_t = A_bar x_(t-1) + B_bar u_t. States are pairs of real and imaginary parts, (B, D, N/2, 2); those
+    of ``init="real"`` are (B, D, N).
 
     Differences from the official code: Im Lambda is the parameter itself with its sign (the full kernel stores -Im
     Lambda, the minimal layer Im Lambda, of opposite signs), and it is not kept away from zero; ``init="real"`` has N

@@ -23,7 +23,6 @@ from transferfn.nn.mixer import (
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.state_space import (
     Recurrence,
-    StateSpace,
     convolution_filter,
     scan_both_ways,
     state_space_filter,
@@ -132,7 +131,9 @@ class StateSpaceMixer(SequenceMixer):
             system: Any = self.state_space()
             if not self.bidirectional:
                 return state_space_filter(u, system, lengths=lengths, resets=resets, return_state=False)[0]
-            causal, anticausal = (type(system)(system.A, system.B, C, D) for C, D in zip(system.C, system.D, strict=True))
+            causal, anticausal = (
+                type(system)(system.A, system.B, C, D) for C, D in zip(system.C, system.D, strict=True)
+            )
             return scan_both_ways(u, causal, anticausal, lengths=lengths, resets=resets)
 
     def _require_recurrence(self, verb: str) -> None:

@@ -16,7 +16,7 @@ from transferfn.typing import Kernel
 def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizon: int) -> Kernel:
     r"""First samples of the impulse response of a DPLR system discretized bilinearly, from its truncated output vector.
 
-    Sum_t k_t w^t for t < P is C~ (I - A_bar w)^-1 B_bar with C~ = C (I - A_bar^P); at w = exp(-2 i phi), phi = pi m / P,
+    Sum_t k_t w^t for t < P is C~ (I - A_bar w)^-1 B_bar, C~ = C (I - A_bar^P); at w = exp(-2 i phi), phi = pi m / P,
 
         K(w) = dt / 2 exp(i phi) [ S(C~, B) - dt / 2 cos phi S(C~, P) (I + dt / 2 cos phi S(P^*, P))^-1 S(P^*, B) ]
 

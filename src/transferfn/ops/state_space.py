@@ -232,9 +232,7 @@ def state_space_step(u_t: Sample, system: Recurrence, state: Tensor) -> tuple[Sa
     return y.to(u_t.dtype), state
 
 
-def state_at_rest(
-    system: StateSpace, batch_size: int, dtype: torch.dtype, device: torch.device | str | None
-) -> Tensor:
+def state_at_rest(system: StateSpace, batch_size: int, dtype: torch.dtype, device: torch.device | str | None) -> Tensor:
     """The zero state.
 
     Args:
