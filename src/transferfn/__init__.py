@@ -20,6 +20,8 @@ from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.rtf import RTF as RTF
+from transferfn.nn.s4 import S4 as S4
+from transferfn.nn.s4d import S4D as S4D
 from transferfn.nn.s5 import S5 as S5
 from transferfn.nn.short_conv import ShortConvolution as ShortConvolution
 from transferfn.nn.stream import Stream as Stream

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import LRU, RTF, S5, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
+from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,8 @@ s5 = partial(S5, 4, 8, dt_min=0.02, dt_max=0.5)
 lru = partial(LRU, 4, 6, r_min=0.3, r_max=0.98)
 attention = partial(Attention, 4, heads=2)
 implicit = partial(ImplicitFilter, horizon=71, features=5, width=8)
+s4d = partial(S4D, 4, 6, dt_min=0.02, dt_max=0.5)
+s4 = partial(S4, 4, 6, horizon=32, dt_min=0.02, dt_max=0.5)
 Mix = partial(Mixer, mixes_channels=True)
 Keep = partial(Mix, remembers_all=True)
 Attend = partial(Mix, remembers_all=True, has_filters=False)
@@ -129,6 +131,16 @@ MIXERS = [
     Attend("attention", attention),
     Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
     Attend("attention-both", partial(attention, bidirectional=True), causal=False),
+    Mixer("s4d", s4d),
+    Mixer("s4d-bilinear-tied", partial(s4d, init="legs", discretization="bilinear", groups=2)),
+    Mixer("s4d-real", partial(S4D, 4, 3, init="real", dt_min=0.02)),
+    Mixer("s4d-both", partial(s4d, init="inv", bidirectional=True), causal=False),
+    Mixer("s4d-realization", lambda: s4d().realize()),
+    Mixer("s4", s4),
+    Mixer("s4-tied", partial(s4, measure="lagt", groups=2)),
+    Mixer("s4-rank-2", partial(s4, measure="legt", groups=1)),
+    Mixer("s4-both", partial(s4, bidirectional=True), causal=False),
+    Mixer("s4-realization", lambda: s4().realize()),
     Mix("block", lambda: Block(4, rtf())),
     Mix("block-s5", lambda: Block(4, s5())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),

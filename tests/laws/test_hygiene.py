@@ -247,6 +247,14 @@ NAMES = (
     "hyena-rtf",
     "attention",
     "attention-both",
+    "s4d",
+    "s4d-real",
+    "s4d-both",
+    "s4d-realization",
+    "s4",
+    "s4-rank-2",
+    "s4-both",
+    "s4-realization",
     "model-mean",
 )
 

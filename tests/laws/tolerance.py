@@ -23,6 +23,8 @@ def kappa(module: nn.Module) -> float:
             product *= kappa_of(child.system() if hasattr(child, "system") else child.transfer_function())
         elif hasattr(child, "poles"):
             product *= kappa_of_poles(child.poles())
+        elif hasattr(child, "state_space"):
+            product *= kappa_of_states(child)
     return product
 
 
@@ -36,6 +38,20 @@ def kappa_of_poles(poles: Tensor) -> float:
     """The same for parallel filters of order 1, 1 / (1 - p z^-1), on the whole unit circle: (1 + |p|) / (1 - |p|)."""
     radius = poles.detach().to("cpu").abs().double()
     return float(((1 + radius) / (1 - radius)).max())
+
+
+def kappa_of_states(layer: nn.Module) -> float:
+    """The same for a state-space system.
+
+    Where output vectors are truncated, paths beside the one up to the horizon solve with I - A^P.
+    """
+    with torch.no_grad():
+        A = layer.state_space().A.double() if layer.state_space().A.dtype.is_floating_point else layer.state_space().A
+    found = kappa_of_poles(torch.linalg.eigvals(A) if A.dim() == 3 else A)
+    if not hasattr(layer, "horizon"):
+        return found
+    rest = torch.eye(A.shape[-1], dtype=A.dtype) - torch.linalg.matrix_power(A, layer.horizon)
+    return found * float(torch.linalg.cond(rest).max())
 
 
 def tolerance(module: nn.Module, dtype: torch.dtype) -> float:

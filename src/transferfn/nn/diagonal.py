@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from transferfn.core.checks import check_whole
 from transferfn.core.stability import UnstableFilterWarning
-from transferfn.nn.guard import StateOverflowError, keep_wide, widest
+from transferfn.nn.guard import StateOverflowError, keep_wide
 from transferfn.nn.mixer import (
     NotCausalError,
     SequenceMixer,
@@ -316,15 +316,6 @@ def _out_of(x: Tensor, C: Tensor) -> Tensor:
     pairs = torch.view_as_real(x)
     weight = torch.view_as_real(C.mT.conj().resolve_conj().contiguous())  # (P, H, 2): Re C, -Im C
     return pairs.flatten(-2) @ weight.transpose(1, 2).flatten(0, 1).to(pairs.dtype)
-
-
-def as_complex(pairs: Tensor) -> Tensor:
-    """Complex numbers of pairs of real and imaginary parts, complex128 where the device has it.
-
-    Args:
-        pairs: Parameter, (..., 2).
-    """
-    return torch.view_as_complex(widest(pairs).contiguous())
 
 
 def check_layer_sizes(**sizes: object) -> None:

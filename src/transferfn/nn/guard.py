@@ -118,6 +118,15 @@ def widest(x: Tensor) -> Tensor:
     return x if x.device.type == "mps" else x.to(torch.float64)
 
 
+def as_complex(pairs: Tensor) -> Tensor:
+    """Complex coefficients, complex128 where the device has it, from pairs of real and imaginary parts.
+
+    Args:
+        pairs: Parameter, (..., 2).
+    """
+    return torch.view_as_complex(widest(pairs).contiguous())
+
+
 def _is_finite(x: Tensor) -> bool:
     """Look at every value once, and make no mask of them."""
     return not x.numel() or all(bool(edge.isfinite()) for edge in x.detach().aminmax())

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, as_complex, check_layer_sizes, draw_normal
-from transferfn.nn.guard import widest
+from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, check_layer_sizes, draw_normal
+from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.options import check_dtype
 from transferfn.ops.filter import signal_dtype
 

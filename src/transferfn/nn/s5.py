@@ -13,11 +13,10 @@ from transferfn.core.hippo import hippo_n_blocks
 from transferfn.nn.diagonal import (
     DiagonalMixer,
     DiagonalSystem,
-    as_complex,
     check_layer_sizes,
     draw_normal,
 )
-from transferfn.nn.guard import widest
+from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.mixer import (
     check_boundaries,
     check_sample,

@@ -119,20 +119,20 @@ def state_at(w: Tensor, order: int, lengths: Lengths | None, resets: Resets | No
 
 
 def filter_segments(
-    filter_rows: Callable[[Signal, FilterState | None, Lengths], tuple[Signal, FilterState | None]],
+    filter_rows: Callable[[Signal, Tensor | None, Lengths], tuple[Signal, Tensor | None]],
     u: Signal,
-    state: FilterState | None,
+    state: Tensor | None,
     lengths: Lengths | None,
     resets: Resets,
-) -> tuple[Signal, FilterState | None]:
+) -> tuple[Signal, Tensor | None]:
     """Cut rows at their resets, filter the pieces as rows of their own, and put the results back.
 
     Pieces of similar length go together, so that padding never more than doubles the work.
 
     Args:
-        filter_rows: Filters rows (S, M, D) from states (S, D, n) up to lengths (S,); returns outputs and final states.
+        filter_rows: Filters rows (S, M, D) from states (S, ...) up to lengths (S,); returns outputs and final states.
         u: Input, (B, L, D).
-        state: State before the first sample, (B, D, n); None means rest.
+        state: State before the first sample, one tensor, (B, ...); None means rest.
         lengths: Number of valid samples of each row, (B,); None means L.
         resets: True where the state is cleared before the sample, (B, L).
 
@@ -159,7 +159,10 @@ def filter_segments(
         within = t < m[:, None]
         at = (r * length + t0)[:, None] + torch.where(within, t, 0)
         piece = torch.where(within[..., None], u.flatten(0, 1)[at], 0)
-        before = None if state is None else torch.where(carries[chosen, None, None], state[r], 0)
+        before = None
+        if state is not None:
+            kept = carries[chosen].reshape(-1, *[1] * (state.dim() - 1))
+            before = torch.where(kept, state[r], 0)
         out, after = filter_rows(piece, before, m)
         y = y.index_put((at[within],), out[within])
         if after is not None:

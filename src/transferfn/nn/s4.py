@@ -1,0 +1,312 @@
+"""The S4 layer: diagonal plus low rank state-space systems, one a channel."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transferfn.core import hippo
+from transferfn.core.checks import check_whole
+from transferfn.core.dense import DenseSystem
+from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
+from transferfn.nn.guard import as_complex, widest
+from transferfn.nn.mixer import NotCausalError
+from transferfn.nn.options import check_dtype
+from transferfn.nn.state_space import StateSpaceMixer
+from transferfn.nn.state_space_options import (
+    check_choice,
+    check_sizes,
+    check_steps,
+    log_uniform,
+    parameter_dtype,
+    two_groups,
+)
+from transferfn.nn.state_space_realization import DPLRRealization
+from transferfn.ops.filter import without_autocast
+from transferfn.ops.generating import generated_kernel
+from transferfn.ops.state_space import Recurrence
+from transferfn.typing import Kernel
+
+LEAST_DECAY = 1e-4  # of the diagonal part, whose real part is exp of a parameter; that of most measures is zero
+
+
+class S4(StateSpaceMixer):
+    r"""One diagonal plus low rank state-space system a channel, from HiPPO, discretized bilinearly.
+
+    dx/dt = A x + B u,  y = C x + D u,  A = diag(Lambda) - sum_r P_r P_r^*,  Lambda = -exp(log_A_real) + i A_imag
+
+    with dt = exp(log_dt), one of each pair of conjugate modes stored. ``forward`` trains in parallel, the impulse
+    response from its generating function at the roots of unity, and one FFT. ``extend`` and ``step`` run the
+    recurrence. States are pairs of real and imaginary parts, (B, D, N/2, 2).
+
+    What is learned is the truncated output vector C~ = C (I - A_bar^horizon), always relative to the same horizon;
+    :meth:`output_vector` gives the true one. Sequences longer than the horizon are filtered by the true system, and
+    :meth:`with_horizon` re-expresses the same systems.
+
+    Differences from the official code: its parameter C is the true vector until the first forward pass and the
+    truncated one from then on, relative to a length that doubles as needed; it stores -Im Lambda; and a step is that of
+    the diagonal plus low rank recurrence, never of a diagonalized one, which is wrong by 1e-2 at N = 64. The output is
+    this sum alone, without activation, dropout and projection.
+
+    Args:
+        channels: Number of channels D.
+        state_size: Number N of real states of a channel, even; N/2 modes are stored.
+        horizon: Number of samples the truncated output vector refers to. Sequences may be shorter or longer; up to it
+            they cost least.
+        measure: ``"legs"``, ``"legt"``, ``"lagt"`` or ``"fourier"``, see :func:`transferfn.core.hippo.hippo`. It also
+            gives the rank: 2 for ``"legt"``, otherwise 1. The real part of Lambda, zero for all but ``"legs"``, starts
+            at -1e-4 there.
+        dt_min: Least initial step size; steps are log-uniform between the two.
+        dt_max: Largest initial step size.
+        groups: Number of copies of Lambda, P and B, a divisor of ``channels``; channel d uses copy d mod groups, as the
+            official code's ``n_ssm`` does. None means one a channel.
+        bidirectional: Adds a second C, whose response goes to the future. Such a layer has ``forward`` only.
+        b_clip: Bound on the initial |Im B|, which the official code has; None means the exact HiPPO system.
+        device: Where the parameters live.
+        dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
+
+    Raises:
+        TypeError: if a size is no whole number.
+        ValueError: if sizes or options do not fit each other.
+
+    Source:
+        Gu et al. 2022, arXiv:2111.00396.
+
+    Example:
+        >>> layer = S4(channels=8, state_size=16, horizon=100)
+        >>> u = torch.randn(2, 120, 8)
+        >>> y, state = layer.extend(u[:, :119])
+        >>> last, state = layer.step(u[:, 119], state)
+        >>> torch.allclose(torch.cat((y, last[:, None]), 1), layer(u), atol=1e-4)
+        True
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        state_size: int,
+        *,
+        horizon: int,
+        measure: hippo.Measure = "legs",
+        dt_min: float = 1e-3,
+        dt_max: float = 0.1,
+        groups: int | None = None,
+        bidirectional: bool = False,
+        b_clip: float | None = hippo.OFFICIAL_CLIP,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        groups = channels if groups is None else groups
+        check_choice("measure", measure, hippo.Measure)
+        check_sizes(channels, state_size, groups, even=True)
+        check_horizon(horizon)
+        check_steps(dt_min, dt_max)
+        self.channels, self.state_size, self.horizon, self.groups = channels, state_size, horizon, groups
+        self.measure: hippo.Measure = measure
+        self.rank = 2 if measure == "legt" else 1
+        self.dt_min, self.dt_max, self.b_clip = dt_min, dt_max, b_clip
+        self.bidirectional, self.is_causal = bidirectional, not bidirectional
+
+        dtype = parameter_dtype(dtype)
+        directions = (2,) if bidirectional else ()
+        modes = state_size // 2
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))
+
+        self.log_dt = parameter(channels)
+        self.log_A_real = parameter(groups, modes)
+        self.A_imag = parameter(groups, modes)
+        self.P = parameter(groups, self.rank, modes, 2)
+        self.B = parameter(groups, modes, 2)
+        self.truncated_C = parameter(*directions, channels, modes, 2)
+        self.D = parameter(channels)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the parameters anew, as the layer's ``measure`` says; the true C and D are normal, of variance 1 each.
+
+        Args:
+            generator: Source of randomness, on the CPU; None means PyTorch's default.
+        """
+        system = hippo.nplr(self.measure, self.state_size, b_clip=self.b_clip)
+        if self.D.is_meta:
+            return
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, dtype=torch.float64, generator=generator, device="cpu")
+
+        self.log_dt.copy_(log_uniform(self.channels, self.dt_min, self.dt_max, generator))
+        self.log_A_real.copy_((-system.Lambda.real).clamp_min(LEAST_DECAY).log())
+        self.A_imag.copy_(system.Lambda.imag)
+        self.P.copy_(torch.view_as_real(system.P))
+        self.B.copy_(torch.view_as_real(system.B))
+        self.assign_output_vector(torch.view_as_complex(normal(*self.truncated_C.shape) * 0.5**0.5))
+        self.D.copy_(normal(self.channels))
+
+    def system(self) -> DPLR:
+        """The systems in continuous time with one copy of the shared matrices a channel, float64; differentiable."""
+        copies = self.channels // self.groups
+        Lambda = torch.complex(-widest(self.log_A_real).exp(), widest(self.A_imag)).repeat(copies, 1)
+        P, B = as_complex(self.P).repeat(copies, 1, 1), as_complex(self.B).repeat(copies, 1)
+        return DPLR(Lambda, P, B, widest(self.log_dt).exp())
+
+    def recurrence(self) -> DiscreteDPLR:
+        """The systems in discrete time with their true output vectors, whose step costs O(N); differentiable."""
+        return self.system().bilinear(self.output_vector(), self._feedthrough())
+
+    def output_vector(self) -> Tensor:
+        """The true C, valid at every length, complex, (D, N/2) or (2, D, N/2); differentiable."""
+        row = output_row(as_complex(self.truncated_C))
+        return output_modes(untruncate(row, self._matrix(), self.horizon))
+
+    @torch.no_grad()
+    def assign_output_vector(self, C: Tensor) -> None:
+        """Set the truncated output vector such that the true one is C, for the systems as they are now.
+
+        Args:
+            C: True output vectors, one of each pair of conjugate modes, complex, (D, N/2) or (2, D, N/2).
+        """
+        expected = self.truncated_C.shape[:-1]
+        if C.shape != expected or not C.is_complex():
+            raise ValueError(f"expected complex output vectors of shape {tuple(expected)}, got {tuple(C.shape)}")
+        matrix = self._matrix()
+        row = output_row(C.to(device=matrix.device, dtype=torch.promote_types(matrix.dtype, torch.complex64)))
+        self.truncated_C.copy_(torch.view_as_real(output_modes(truncate(row, matrix, self.horizon))))
+
+    def state_space(self) -> DenseSystem:
+        """The discrete systems with full real matrices, in float64 where the device has it; differentiable.
+
+        They act on real and imaginary parts side by side. In a bidirectional layer C and D have a leading axis of size
+        2, the causal ones first; the second D is zero.
+        """
+        return self.recurrence().dense()
+
+    def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Kernel:
+        """Impulse responses, the feedthrough included; differentiable.
+
+        Up to the horizon from the truncated generating function, beyond from powers of the state matrices.
+
+        Args:
+            length: Number of samples L.
+            dtype: Type of the result; coefficients are computed in float64 in any case.
+
+        Returns:
+            (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
+        """
+        if length > self.horizon:
+            return super().kernel(length, dtype)
+        with without_autocast(self.D):
+            k = generated_kernel(self.system(), as_complex(self.truncated_C), self.horizon)[..., :length]
+            return (k + nn.functional.pad(self._feedthrough()[..., None], (0, length - 1))).to(dtype)
+
+    def realize(self, dtype: torch.dtype | None = None) -> DPLRRealization:
+        """An immutable recurrence with the exact coefficients, computed now and once.
+
+        Args:
+            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+        """
+        if not self.is_causal:
+            raise NotCausalError("S4", "realize")
+        dtype = dtype or self.D.dtype
+        check_dtype(dtype)
+        with torch.no_grad():
+            return DPLRRealization(self.recurrence(), dtype=dtype)
+
+    def with_horizon(self, horizon: int) -> S4:
+        """A copy that computes the same systems, its output vectors expressed relative to another horizon.
+
+        Args:
+            horizon: New horizon in samples.
+
+        Raises:
+            ValueError: if it is not positive.
+        """
+        check_horizon(horizon)
+        layer = copy.deepcopy(self)
+        layer.horizon = horizon
+        with torch.no_grad():
+            layer.assign_output_vector(self.output_vector())
+        return layer
+
+    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
+        """Optimizer groups: A, B and the step sizes, which are usually trained slowly and without decay; C and D.
+
+        Args:
+            lr: Learning rate of the first group; None leaves the optimizer's.
+            weight_decay: Weight decay of the first group; None leaves the optimizer's.
+
+        Example:
+            >>> layer = S4(4, 2, horizon=8)
+            >>> optimizer = torch.optim.AdamW(layer.param_groups(lr=1e-3, weight_decay=0.0), lr=1e-2)
+        """
+        filters = (self.log_dt, self.log_A_real, self.A_imag, self.P, self.B)
+        return two_groups(filters, (self.truncated_C, self.D), lr, weight_decay)
+
+    def extra_repr(self) -> str:
+        """Sizes and options, for ``print``."""
+        both = ", bidirectional=True" if self.bidirectional else ""
+        return (
+            f"{self.channels}, {self.state_size}, horizon={self.horizon}, measure={self.measure!r}, "
+            f"groups={self.groups}{both}"
+        )
+
+    def get_extra_state(self) -> Tensor:
+        """The horizon, int64: without it a saved truncated output vector is not a system."""
+        return torch.tensor(self.horizon, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Do nothing: a layer keeps its horizon, and has refused output vectors relative to another one before.
+
+        Args:
+            state: What ``get_extra_state`` returned.
+        """
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
+        """Refuse output vectors relative to another horizon: their shape would fit, their systems would be others."""
+        horizon = int(state_dict.get(prefix + "_extra_state", self.horizon))
+        if horizon != self.horizon and prefix + "truncated_C" in state_dict:
+            errors.append(
+                f"the output vectors {prefix + 'truncated_C'!r} are relative to a horizon of {horizon} samples, those "
+                f"of this layer to {self.horizon}: load them into a layer of that horizon, then call "
+                f"with_horizon({self.horizon})."
+            )
+            return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+
+    def _matrix(self) -> Tensor:
+        """A_bar in real numbers, (D, N, N)."""
+        system = self.system()
+        return system.bilinear(system.B, system.dt).matrix()
+
+    def _feedthrough(self) -> Tensor:
+        D = widest(self.D)
+        return torch.stack((D, torch.zeros_like(D))) if self.bidirectional else D
+
+    def _recurrence(self) -> Recurrence:
+        return self.recurrence()
+
+    def _coefficients(self) -> Tensor:
+        return self.D
+
+    def _state_shape(self) -> tuple[int, ...]:
+        return (self.channels, self.state_size // 2, 2)
+
+
+def check_horizon(horizon: int) -> None:
+    """Raise unless a horizon is a number of samples.
+
+    Args:
+        horizon: What the caller passed.
+    """
+    check_whole("horizon", horizon)
+    if horizon < 1:
+        raise ValueError(f"the horizon is a number of samples, at least 1; got {horizon}")

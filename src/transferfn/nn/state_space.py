@@ -1,0 +1,156 @@
+"""The verbs of layers that are banks of state-space systems."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transferfn.core.dense import DenseSystem
+from transferfn.core.modal import ModalSystem
+from transferfn.nn.guard import keep_wide
+from transferfn.nn.mixer import (
+    NotCausalError,
+    SequenceMixer,
+    check_boundaries,
+    check_sample,
+    check_signal,
+    values_are_hidden,
+)
+from transferfn.ops.filter import signal_dtype, without_autocast
+from transferfn.ops.state_space import (
+    Recurrence,
+    convolution_filter,
+    scan_both_ways,
+    state_space_filter,
+    state_space_step,
+)
+from transferfn.typing import Kernel, Sample, Signal
+
+
+class StateSpaceMixer(SequenceMixer):
+    """A bank of state-space systems, one a channel: what they share beside the form of their state matrices."""
+
+    channels: int
+    bidirectional: bool = False
+
+    @abstractmethod
+    def state_space(self) -> ModalSystem | DenseSystem:
+        """The discrete systems, in float64 where the device has it; differentiable.
+
+        Those of a bidirectional layer have C and D with a leading axis of size 2, the causal ones first.
+        """
+
+    @abstractmethod
+    def _coefficients(self) -> Tensor:
+        """Any of the tensors that hold coefficients: they tell device and type."""
+
+    def _recurrence(self) -> Recurrence:
+        """What steps through single samples."""
+        return self.state_space()
+
+    def _state_shape(self) -> tuple[int, ...]:
+        """Shape of a row's state."""
+        return self.state_space().state_shape
+
+    def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Kernel:
+        """Impulse responses, the feedthrough included; differentiable.
+
+        Args:
+            length: Number of samples L.
+            dtype: Type of the result; coefficients are computed in float64 in any case.
+
+        Returns:
+            (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
+        """
+        with without_autocast(self._coefficients()):
+            return self.state_space().kernel(length, dtype)
+
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        if not u.numel():
+            return u
+        if resets is not None and values_are_hidden():  # rows cannot be cut there
+            return self._scan(u, lengths, resets)
+        kernel = self.kernel(u.shape[1], signal_dtype(u.dtype))
+        return convolution_filter(u, kernel, lengths=lengths, resets=resets)
+
+    def extend(  # noqa: D102
+        self,
+        u: Signal,
+        state: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Signal, Tensor]:
+        self._require_recurrence("extend")
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        if state is not None:
+            self._check_state(state, u.shape[0])
+        with without_autocast(u):
+            system = self.state_space()
+            y, after = state_space_filter(u, system, state, lengths=lengths, resets=resets)
+        assert after is not None
+        return y, after
+
+    def step(self, u_t: Sample, state: Tensor) -> tuple[Sample, Tensor]:
+        """Map one sample. A layer computes its coefficients at every call; ``realize()`` does it once.
+
+        Args:
+            u_t: Sample, (B, D).
+            state: State before the sample.
+
+        Returns:
+            Output sample, (B, D), and the state after it.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+        """
+        self._require_recurrence("step")
+        check_sample(u_t, self.channels)
+        self._check_state(state, u_t.shape[0])
+        with without_autocast(u_t):
+            return state_space_step(u_t, self._recurrence(), state)
+
+    def init_state(  # noqa: D102
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        self._require_recurrence("init_state")
+        like = self._coefficients()
+        return torch.zeros(
+            batch_size, *self._state_shape(), device=device or like.device, dtype=signal_dtype(dtype or like.dtype)
+        )
+
+    def _scan(self, u: Signal, lengths: Tensor | None, resets: Tensor) -> Signal:
+        with without_autocast(u):
+            system: Any = self.state_space()
+            if not self.bidirectional:
+                return state_space_filter(u, system, lengths=lengths, resets=resets, return_state=False)[0]
+            causal, anticausal = (
+                type(system)(system.A, system.B, C, D) for C, D in zip(system.C, system.D, strict=True)
+            )
+            return scan_both_ways(u, causal, anticausal, lengths=lengths, resets=resets)
+
+    def _require_recurrence(self, verb: str) -> None:
+        if not self.is_causal:
+            raise NotCausalError(type(self).__name__, verb)
+
+    def _check_state(self, state: object, batch_size: int) -> None:
+        expected = (batch_size, *self._state_shape())
+        found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+        if found != expected or not isinstance(state, Tensor):
+            raise ValueError(
+                f"expected a state of shape {expected}: batch, channels, modes and, if they are complex, real and "
+                f"imaginary part; got {found}. Begin with init_state({batch_size}), and use the state of the same "
+                f"layer and batch."
+            )
+        if not state.is_floating_point():
+            raise TypeError(f"expected a real floating-point state, got {state.dtype}")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateSpaceMixer:
+        return super()._apply(keep_wide(fn), recurse)

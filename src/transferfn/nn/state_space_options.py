@@ -1,0 +1,103 @@
+"""What S4 and S4D have in common: their options, initial values and optimizer groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from transferfn.core.checks import check_whole
+from transferfn.nn.options import check_dtype
+
+
+def check_sizes(channels: int, state_size: int, groups: int, *, even: bool) -> None:
+    """Raise unless the sizes of a bank of state-space systems fit each other.
+
+    Args:
+        channels: Number of channels D.
+        state_size: State size N.
+        groups: Number of distinct state matrices.
+        even: Whether modes come in conjugate pairs.
+    """
+    for name, size in {"channels": channels, "state_size": state_size, "groups": groups}.items():
+        check_whole(name, size)
+    if channels < 1 or state_size < 1:
+        raise ValueError(
+            f"channels and state_size must be at least 1, got channels={channels}, state_size={state_size}"
+        )
+    if even and state_size % 2:
+        raise ValueError(
+            f"modes come in conjugate pairs, so state_size must be even, got {state_size}; it counts real numbers"
+        )
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups must divide channels={channels}, got {groups}")
+
+
+def check_steps(dt_min: float, dt_max: float) -> None:
+    """Raise unless two step sizes are a range.
+
+    Args:
+        dt_min: Least initial step size.
+        dt_max: Largest initial step size.
+    """
+    if not 0 < dt_min <= dt_max < math.inf:
+        raise ValueError(f"initial step sizes need 0 < dt_min <= dt_max, got dt_min={dt_min}, dt_max={dt_max}")
+
+
+def check_choice(name: str, value: object, literal: Any) -> None:
+    """Raise unless an option is one of its choices.
+
+    Args:
+        name: What the caller calls it.
+        value: What the caller passed.
+        literal: ``Literal`` type with the choices.
+    """
+    choices = get_args(literal)
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def parameter_dtype(dtype: torch.dtype | None) -> torch.dtype:
+    """Type of the parameters: the one asked for or PyTorch's default, float32 or wider.
+
+    Args:
+        dtype: What the caller passed.
+    """
+    dtype = dtype or torch.get_default_dtype()
+    check_dtype(dtype)
+    return torch.promote_types(dtype, torch.float32)
+
+
+def log_uniform(count: int, low: float, high: float, generator: torch.Generator | None) -> Tensor:
+    """Logarithms of numbers whose logarithm is uniform, float64.
+
+    Args:
+        count: How many.
+        low: Least number.
+        high: Largest number.
+        generator: Source of randomness; None means PyTorch's default.
+    """
+    draw = torch.rand(count, dtype=torch.float64, generator=generator, device="cpu")
+    return math.log(low) + draw * (math.log(high) - math.log(low))
+
+
+def two_groups(
+    filters: Iterable[Tensor], rest: Iterable[Tensor], lr: float | None, weight_decay: float | None
+) -> list[dict[str, Any]]:
+    """Optimizer groups: filter parameters with rates of their own, and the rest without.
+
+    Args:
+        filters: Parameters that the rates are for.
+        rest: All others.
+        lr: Learning rate; None leaves the optimizer's.
+        weight_decay: Weight decay; None leaves the optimizer's.
+    """
+    group: dict[str, Any] = {"params": list(filters)}
+    if lr is not None:
+        group["lr"] = lr
+    if weight_decay is not None:
+        group["weight_decay"] = weight_decay
+    return [group, {"params": list(rest)}]

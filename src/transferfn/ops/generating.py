@@ -1,0 +1,53 @@
+"""The kernel of S4 from its truncated generating function at the roots of unity."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+
+from transferfn.core.dplr import DPLR
+from transferfn.ops.cauchy import cauchy
+from transferfn.typing import Kernel
+
+
+def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizon: int) -> Kernel:
+    r"""First samples of the impulse response of a DPLR system discretized bilinearly, from its truncated output vector.
+
+    Sum_t k_t w^t for t < P is C~ (I - A_bar w)^-1 B_bar, C~ = C (I - A_bar^P); at w = exp(-2 i phi), phi = pi m / P,
+
+        K(w) = dt / 2 exp(i phi) [ S(C~, B) - dt / 2 cos phi S(C~, P) (I + dt / 2 cos phi S(P^*, P))^-1 S(P^*, B) ]
+
+    with S(x, y) the :func:`cauchy` sum of x y over the poles dt Lambda / 2. Half the roots are enough.
+
+    Args:
+        system: D systems of N/2 pairs of modes.
+        C_tilde: Truncated output vectors relative to the horizon, one of each pair, (*bank, D, N/2).
+        horizon: Number of samples P.
+
+    Returns:
+        k_0..k_(P-1), without a feedthrough, (*bank, D, P).
+
+    Source:
+        Gu et al. 2022, arXiv:2111.00396, Algorithm 1.
+    """
+    half = system.dt[:, None, None, None] / 2
+    phi = torch.arange(horizon // 2 + 1, dtype=system.dt.dtype, device=system.dt.device) * (math.pi / horizon)
+    outputs = C_tilde.reshape(-1, *C_tilde.shape[-2:])
+    left = torch.cat((outputs.transpose(0, 1), system.P.conj()), 1)  # (D, J + R, N/2)
+    right = torch.cat((system.B[:, None], system.P), 1)  # (D, 1 + R, N/2)
+    v = left[:, :, None] * right[:, None]
+    sums = cauchy(v.flatten(1, 2), system.Lambda * half[:, 0, 0], phi).unflatten(1, v.shape[1:3])
+    rank = system.P.shape[1]
+    scaled = half * phi.cos() * sums[:, -rank:]
+    one = torch.eye(rank, 1 + rank, dtype=sums.dtype, device=sums.device).roll(1, -1)[..., None]
+    table = torch.cat((sums[:, :-rank], scaled + one), 1)
+    # Eliminate row by row. I + dt / 2 cos phi S(P^*, P) has a positive definite Hermitian part: any pivot will do.
+    for _ in range(rank):
+        column, row = table[:, :-1, -1:], table[:, -1:, :-1]
+        table = table[:, :-1, :-1] - column * row / table[:, -1:, -1:]
+    spectrum = half[..., 0] * torch.polar(torch.ones_like(phi), phi) * table[:, :, 0]
+    k = torch.fft.irfft(spectrum, horizon).transpose(0, 1)
+    return k.reshape(*C_tilde.shape[:-1], horizon)
