@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Name = Literal["ours", "published", "floor"]
 
@@ -48,13 +48,11 @@ def retain_freed_memory() -> None:
         libc.mallopt(option, value)
 
 
-def measure(
-    name: Name, shape: tuple[int, int, int], order: int, numerator: str, *, training: bool, retain: bool
-) -> int:
+def measure(name: str, shape: tuple[int, int, int], order: int, numerator: str, *, training: bool, retain: bool) -> int:
     """Peak of one call in a fresh process, in bytes.
 
     Args:
-        name: Which side.
+        name: Which side: a :data:`Name`, or a layer of :mod:`transferfn.bench.contenders`.
         shape: B, L and D.
         order: Order n.
         numerator: Which numerator ours learns.
@@ -82,6 +80,11 @@ def _main(told: str) -> None:
 
     def call(length: int, method: Any = "auto") -> Callable[[], Any]:
         shape = batch, length, channels
+        if name not in get_args(Name):
+            from transferfn.bench import contenders, mixers
+
+            one = mixers.side(contenders.build(name, channels, min(order, length - 2), length), shape)
+            return one.training if training else one.inference
         mine, layer = sides.ours(shape, min(order, length - 1), numerator)
         layer.method = method
         if name != "ours":

@@ -7,7 +7,9 @@ from typing import Any
 
 Row = dict[str, Any]
 
-COLORS = ("#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#000000")  # told apart by everyone
+COLORS = (  # told apart by everyone
+    "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255", "#999933",
+)  # fmt: skip
 
 
 def draw(found: Row, out: Path) -> None:
@@ -53,6 +55,40 @@ def draw_peers(found: Row, out: Path) -> None:
     _finish(figure, axes, out.with_name(out.name + "-length.png"), x="length L", y="")
 
 
+def draw_mixers(found: Row, out: Path) -> None:
+    """Draw what all layers cost over the state size and over the length.
+
+    Args:
+        found: What was measured.
+        out: Where, without ending.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    where = f"{found['machine']['processor']}, {found['threads']} threads"
+    columns = ["training, ms", "training, MiB", "prefill, ms", "step, us", "state, KiB"]
+    titles = ["training step, ms", "training step, peak MiB", "prefill, ms", "decoding step, µs", "state of a row, KiB"]
+    for key, x, label, title in (
+        ("order", "n", "states n", f"B, L, D = 4, 4096, 64 on {where}"),
+        ("length", "L", "length L", f"one row of 64 channels, n = 64, on {where}"),
+    ):
+        rows = [dict(row) for row in found[key]]
+        for row in rows:
+            row["L"] = int(row["B, L, D"].split(", ")[1])
+        if x == "n":  # what has no such number costs the same at all of them
+            orders = sorted({row["n"] for row in rows if row["n"] != "-"})
+            count: dict[str, int] = {}
+            for row in rows:
+                at = count[row["layer"]] = count.get(row["layer"], -1) + 1
+                row["n"] = orders[at]
+        shown = [(c, t) for c, t in zip(columns, titles, strict=True) if all(c in row for row in rows)]
+        figure, axes = _panels(len(shown), title)
+        for axis, (column, name) in zip(axes, shown, strict=True):
+            _lines(axis, rows, x, column)
+            axis.set_title(name, fontsize=10)
+        _finish(figure, axes, out.with_name(f"{out.name}-{key}.png"), x=label, y="")
+
+
 def _lines(axis: Any, rows: list[Row], x: str, y: str) -> None:
     """A line for each layer: ours whole, the others broken."""
     names = list(dict.fromkeys(row["layer"] for row in rows))
@@ -60,7 +96,7 @@ def _lines(axis: Any, rows: list[Row], x: str, y: str) -> None:
     for name in names:
         some = [row for row in rows if row["layer"] == name]
         color = "0.5" if name == "free kernel" else next(colors)
-        style = "o-" if name.startswith("ours") else "s--"
+        style = "o-" if name.startswith(("ours", "RTF (", "Hyena-RTF")) or name == "RTF" else "s--"
         axis.plot([row[x] for row in some], [row[y] for row in some], style, color=color, label=name, markersize=4)
 
 

@@ -68,22 +68,34 @@ class Peers:
     """How long to measure each order and each length."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixers:
+    """Costs of all layers of the library at equal width, over the state size and over the length; 6 minutes."""
+
+    out: Path = Path("results") / "mixers"
+    """Where the figures go: with .json, .md and, of the pictures, -*.png at its end."""
+
+    seconds: float = 2.0
+    """How long to measure all layers at a shape, forward, in training and in prefill each."""
+
+
 Report = (
     Annotated[Layer, tyro.conf.subcommand("layer")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
+    | Annotated[Mixers, tyro.conf.subcommand("mixers")]
     | Annotated[Numerics, tyro.conf.subcommand("numerics")]
     | Annotated[Constraints, tyro.conf.subcommand("constraints")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
-REPORTS = ("layer", "peers", "numerics", "constraints", "calibrate")
+REPORTS = ("layer", "peers", "mixers", "numerics", "constraints", "calibrate")
 
 
 class MissingPackageError(Exception):
     """A report needs a package that is not installed."""
 
 
-def bench(report: Layer | Peers | Numerics | Constraints | Calibrate) -> None:
+def bench(report: Layer | Peers | Mixers | Numerics | Constraints | Calibrate) -> None:
     """Measure and print.
 
     Args:
@@ -103,6 +115,11 @@ def bench(report: Layer | Peers | Numerics | Constraints | Calibrate) -> None:
             from transferfn.bench import peers
 
             peers.report(out=report.out, seconds=report.seconds)
+        case Mixers():
+            _require("matplotlib", "plots")
+            from transferfn.bench import mixers
+
+            mixers.report(out=report.out, seconds=report.seconds)
         case Numerics():
             _require("mpmath", "dev")
             from transferfn.bench import numerics

@@ -51,6 +51,10 @@ class DenseSystem:
         """Shape of a row's state, (D, N/2, 2)."""
         return (self.channels, self.A.shape[-1] // 2, 2)
 
+    def poles(self) -> Tensor:
+        """Eigenvalues of the state matrices, complex, (D, N)."""
+        return torch.linalg.eigvals(self.A)
+
     def kernel(self, length: int, dtype: torch.dtype) -> Kernel:
         """Impulse response: k_t = C A^t B, and D more at t = 0.
 

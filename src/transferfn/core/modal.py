@@ -52,6 +52,10 @@ class ModalSystem:
         """Shape of a row's state: (D, N, 2), or (D, N) if the modes are real."""
         return (*self.A.shape, 2) if self.A.is_complex() else tuple(self.A.shape)
 
+    def poles(self) -> Tensor:
+        """Eigenvalues of the state matrices, conjugates included, complex, (D, n)."""
+        return torch.cat((self.A, self.A.conj()), -1) if self.A.is_complex() else self.A.to(torch.complex128)
+
     def kernel(self, length: int, dtype: torch.dtype) -> Kernel:
         """Impulse response: k_t = c Re(sum_n C_n A_n^t B_n), and D more at t = 0.
 

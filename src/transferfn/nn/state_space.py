@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from transferfn.core.dense import DenseSystem
+from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.modal import ModalSystem
+from transferfn.core.system import TransferFunction
 from transferfn.nn.guard import keep_wide
 from transferfn.nn.mixer import (
     NotCausalError,
@@ -68,6 +70,25 @@ class StateSpaceMixer(SequenceMixer):
         """
         with without_autocast(self._coefficients()):
             return self.state_space().kernel(length, dtype)
+
+    @torch.no_grad()
+    def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> tuple[TransferFunction, Tensor]:
+        """The same filters by the coefficients of their transfer functions, where these hold them.
+
+        Args:
+            length: Number of samples over which the impulse responses are compared, more than the number of states.
+            tolerance: Largest error that is not refused, relative to the largest sample of each channel.
+
+        Returns:
+            The system, float64, and the error of each channel's response, (D).
+
+        Raises:
+            ArithmeticError: if coefficients in float64 do not hold the filters.
+            NotCausalError: if the layer is bidirectional.
+        """
+        self._require_recurrence("to_transfer_function")
+        system = self.state_space()
+        return from_poles(system.poles(), self.kernel(length), tolerance=tolerance)
 
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
         check_signal(u, self.channels)

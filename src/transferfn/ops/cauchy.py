@@ -1,4 +1,7 @@
-"""Sums over conjugate pairs of poles at points of the unit circle: the work in training S4."""
+"""Sums over conjugate pairs of poles at points of the unit circle: the work in training S4.
+
+CPUs have native loops for them and for their gradients.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from transferfn.kernels.tracing import values_are_hidden
+from transferfn.kernels import cauchy as native
+from transferfn.kernels.tracing import is_eager, values_are_hidden
 
 ROOM = 2**19  # numbers of each temporary, whatever the numbers of points, modes and channels
 
@@ -39,7 +43,33 @@ def cauchy(
     # Over the common denominator a pair is (b cos + i a sin) / (cos^2 |p|^2 - sin^2 - 2 i sin cos Re p).
     real = torch.cat((2 * v.real, -2 * (v * poles.conj()[:, None]).real), 1)
     size, decay = poles.abs(), poles.real
-    points = max(ROOM // max(poles.numel(), 1), 1)
+    if poles.device.type == "cpu" and is_eager(real, size, decay):
+        return _Native.apply(real, size, decay, angles)  # pyright: ignore[reportReturnType]
+    return _by_groups(real, size, decay, angles)
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, real, size, decay, angles):
+        ctx.save_for_backward(real, size, decay, angles)
+        return native.sums(real, size, decay, angles).to(real.dtype.to_complex())
+
+    @staticmethod
+    def backward(ctx, g):
+        real, size, decay, angles = ctx.saved_tensors
+        if torch.is_grad_enabled():  # higher derivatives are rare: PyTorch's operations do
+
+            def plain(real, size, decay):
+                return _by_groups(real, size, decay, angles)
+
+            return *torch.func.vjp(plain, real, size, decay)[1](g), None
+        found = native.gradients(g, real, size, decay, angles)
+        return *(x.to(real.dtype) for x in found), None
+
+
+def _by_groups(real: Tensor, size: Tensor, decay: Tensor, angles: Tensor) -> Tensor:
+    """The same in PyTorch's operations, some points at a time."""
+    points = max(ROOM // max(size.numel(), 1), 1)
     groups = angles.split(points)
     again = len(groups) > 1 and torch.is_grad_enabled() and not values_are_hidden()
     sums = [

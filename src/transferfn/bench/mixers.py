@@ -1,0 +1,137 @@
+"""All layers of the library at equal width, over the state size and over the length: ``transferfn bench mixers``.
+
+They compute other functions, so that only their costs are compared; that each computes what it should is what the tests
+hold it to.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from tqdm import tqdm
+
+from transferfn.bench import memory, pictures
+from transferfn.bench.contenders import Contender, build, has_order
+from transferfn.bench.layer import MIB, table
+from transferfn.bench.machine import machine
+from transferfn.bench.sides import Shape, Side
+from transferfn.bench.timing import alternate
+from transferfn.nn.mixer import SequenceMixer
+
+OVER_ORDER: Shape = (4, 4096, 64)
+ORDERS = (16, 64, 256)
+OVER_LENGTH = (256, 1024, 4096, 16384)
+ORDER = 64
+CHANNELS = 64
+STEPS = 200  # decoding steps that are timed
+
+Row = dict[str, Any]
+
+
+def side(layer: SequenceMixer, shape: Shape) -> Side:
+    """A layer as a side of a comparison.
+
+    Args:
+        layer: The layer.
+        shape: B, L and D.
+    """
+    u = torch.randn(shape, requires_grad=True)
+    return Side(lambda: layer(u), torch.randn(shape), [u, *layer.parameters()])
+
+
+def cells(shape: Shape, order: int, seconds: float) -> Iterator[Row]:
+    """Costs of all layers at one shape and state size, a row each.
+
+    Args:
+        shape: B, L and D.
+        order: Number of states.
+        seconds: How long to measure forward, training and prefill.
+    """
+    torch.manual_seed(0)
+    layers = {name: build(name, shape[2], order, shape[1]) for name in get_args(Contender)}
+    sides = {name: side(layer, shape) for name, layer in layers.items()}
+    decoders = {name: getattr(layer, "realize", lambda layer=layer: layer)() for name, layer in layers.items()}
+    u = torch.randn(shape)
+    calls = {
+        "forward": {name: one.inference for name, one in sides.items()},
+        "training": {name: one.training for name, one in sides.items()},
+        "prefill": {name: lambda one=one: _prefill(one, u) for name, one in decoders.items()},
+    }
+    medians = {
+        what: {name: 1e3 * statistics.median(values) for name, values in alternate(some, seconds).items()}
+        for what, some in calls.items()
+    }
+    for name, layer in layers.items():
+        row: Row = {
+            "B, L, D": ", ".join(map(str, shape)),
+            "n": order if has_order(name) else "-",
+            "layer": name,
+            "parameters": sum(p.numel() for p in layer.parameters()),
+            **{f"{what}, ms": found[name] for what, found in medians.items()},
+        }
+        state = _prefill(decoders[name], u[:1])
+        row |= {"step, us": 1e6 * _step(decoders[name], u[:1, -1], state), "state, KiB": _bytes(state) / 1024}
+        if memory.is_measurable():
+            peak = memory.measure(name, shape, order, "truncated", training=True, retain=False)
+            row["training, MiB"] = peak / MIB
+        yield row
+
+
+def report(*, out: Path, seconds: float = 2.0) -> None:
+    """Measure, print Markdown, and write it with the figures and the pictures.
+
+    Args:
+        out: Where, without ending.
+        seconds: How long to measure all layers at a shape forward, in training and in prefill each.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found: Row = {
+        "command": "transferfn bench mixers",
+        "machine": machine("torch", "numba"),
+        "threads": torch.get_num_threads(),
+    }
+    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    lines = [
+        f"`{found['command']}` on {told}, {found['threads']} threads; float32, medians, the default allocator. Prefill "
+        f"leaves a state, and a step goes on from it, one row, after the whole length; decoders are realized. Memory "
+        f"is the peak of a training step beyond inputs and parameters, state that of one row."
+    ]
+    for key, title, shapes in (
+        ("order", f"Over the state size, {CHANNELS} channels", [(OVER_ORDER, n) for n in ORDERS]),
+        ("length", f"Over the length, n = {ORDER}", [((1, length, CHANNELS), ORDER) for length in OVER_LENGTH]),
+    ):
+        progress = tqdm(shapes, title, unit="shape")
+        found[key] = [row for shape, order in progress for row in cells(shape, order, seconds)]
+        lines += ["", f"## {title}", "", *table(found[key])]
+    print("\n".join(lines))
+    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    pictures.draw_mixers(found, out)
+
+
+@torch.no_grad()
+def _prefill(decoder: SequenceMixer, u: Tensor) -> Any:
+    return decoder.extend(u)[1]
+
+
+@torch.no_grad()
+def _step(decoder: SequenceMixer, u_t: Tensor, state: Any) -> float:
+    """Median seconds of a step."""
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        _, state = decoder.step(u_t, state)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def _bytes(state: Any) -> int:
+    return sum(leaf.numel() * leaf.element_size() for leaf in pytree.tree_leaves(state) if isinstance(leaf, Tensor))

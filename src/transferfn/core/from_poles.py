@@ -1,0 +1,88 @@
+"""From the poles and the response of a system to its transfer function: every finite linear system has one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from transferfn.core.kernel import impulse_response
+from transferfn.core.polynomial import monic, multiply
+from transferfn.core.system import TransferFunction
+
+LARGEST_ERROR = 1e-3  # beyond which coefficients do not hold a filter
+
+
+def from_poles(
+    poles: Tensor, response: Tensor, *, tolerance: float = LARGEST_ERROR, dt: float | None = None
+) -> tuple[TransferFunction, Tensor]:
+    r"""Transfer functions with given poles and the beginning of given impulse responses, and their measured error.
+
+    A is the product of 1 - p z^-1, and b_j = sum_i a_i h_(j-i). Coefficients hold few poles that are close to each
+    other and to the unit circle: how well is seen in the response, which is compared as far as it is given.
+
+    Args:
+        poles: Poles of each channel, complex, (D, n), with the conjugate of every one that is not real.
+        response: Impulse response, real, (D, L), L more than n; all of it is compared.
+        tolerance: Largest error that is not refused, relative to the largest sample of each channel.
+        dt: Sampling interval in seconds; None means per sample.
+
+    Returns:
+        The system, float64, and max_t |h_t - response_t| / max_t |response_t| of each channel, (D).
+
+    Raises:
+        ArithmeticError: if coefficients do not hold the filters.
+        ValueError: if the response is not longer than the number of poles.
+
+    Source:
+        [derived] The recurrence h_j = -sum_i a_i h_(j-i) + b_j of the response, solved for b.
+
+    Example:
+        >>> from transferfn.core.from_poles import from_poles
+        >>> system, error = from_poles(torch.tensor([[0.5 + 0j]]), torch.tensor([[1.0, 0.5, 0.25, 0.125]]))
+        >>> system.b.item(), system.a.item(), system.h0.item(), error.item()
+        (0.5, -0.5, 1.0, 0.0)
+    """
+    n, length = poles.shape[-1], response.shape[-1]
+    if length <= n:
+        raise ValueError(f"{n} poles need a response of at least {n + 1} samples, got {length}: ask for a longer one")
+    response = response.to(torch.float64)
+    a = _polynomial(poles.to(torch.complex128))
+    b = multiply(monic(a)[..., :n], response[..., 1 : n + 1], keep=n)
+    system = TransferFunction(b, a, response[..., 0], dt)
+    with torch.no_grad():
+        found = impulse_response(system.b, system.a, system.h0, length=length)
+        largest = response.abs().amax(-1).clamp_min(torch.finfo(torch.float64).tiny)
+        error = ((found - response).abs().amax(-1) / largest).nan_to_num(nan=torch.inf)
+    worst = float(error.max()) if error.numel() else 0.0
+    if not worst <= tolerance:
+        raise ArithmeticError(
+            f"coefficients do not hold {int((error > tolerance).sum())} of {len(error)} filters: rounded to float64 "
+            f"their responses are off by up to {worst:.1g} of the largest sample in {length} samples, where "
+            f"{tolerance:.1g} was asked for. {n} poles, the largest of magnitude {float(poles.abs().max()):.6g}, are "
+            f"too close together: keep the modal form (realize() decodes it), or take fewer states or larger steps."
+        )
+    return system, error
+
+
+def _polynomial(poles: Tensor) -> Tensor:
+    """a_1..a_n of the product of 1 - p z^-1, factors of similar poles apart from each other."""
+    order = _spread_out(poles)
+    poles = torch.take_along_dim(poles, order, -1)
+    c = torch.ones_like(poles[..., :1])
+    for p in poles.unbind(-1):
+        c = pad(c, (0, 1)) - pad(p[..., None] * c, (1, 0))
+    return c.real[..., 1:]
+
+
+@torch.no_grad()
+def _spread_out(poles: Tensor) -> Tensor:
+    """Leja's order: each next pole is the one farthest from those before it, which keeps products small."""
+    chosen = [poles.abs().argmax(-1, keepdim=True)] if poles.shape[-1] else []
+    distance = torch.zeros(poles.shape, dtype=torch.float64, device=poles.device)
+    for _ in range(poles.shape[-1] - 1):
+        last = torch.take_along_dim(poles, chosen[-1], -1)
+        distance += ((poles - last).abs() + torch.finfo(torch.float64).tiny).log()
+        distance.scatter_(-1, chosen[-1], -torch.inf)
+        chosen.append(distance.argmax(-1, keepdim=True))
+    return torch.cat(chosen, -1) if chosen else torch.zeros(poles.shape, dtype=torch.long, device=poles.device)
