@@ -12,12 +12,14 @@ from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWar
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.lru import LRU as LRU
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.rtf import RTF as RTF
 from transferfn.nn.s4 import S4 as S4
 from transferfn.nn.s4d import S4D as S4D
+from transferfn.nn.s5 import S5 as S5
 from transferfn.nn.stream import Stream as Stream
 from transferfn.ops.filter import linear_filter as linear_filter
 from transferfn.ops.lfilter import lfilter as lfilter

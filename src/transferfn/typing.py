@@ -9,6 +9,7 @@ D       channels, one filter each
 G       distinct denominators; channel d uses row d * G // D
 n       order of the filters
 P       horizon: the period, in samples, of a truncated transfer function
+S       complex states of a diagonal recurrence; papers write P or N
 ======  =============================================================================
 
 ``*bank`` stands for any leading axes, e.g. the two directions of a bidirectional layer.
@@ -42,6 +43,9 @@ Sample = Float[Tensor, "B D"]
 
 FilterState = Float[Tensor, "B D n"]
 """The last n samples of w, the input filtered by 1/a, newest first."""
+
+DiagonalState = Float[Tensor, "B S 2"]
+"""The complex states of a diagonal recurrence, as real and imaginary parts."""
 
 Lengths = Int[Tensor, " B"]
 """How many samples of each row count."""

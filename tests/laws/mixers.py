@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, S4, S4D, Block
+from transferfn.nn import LRU, RTF, S4, S4D, S5, Block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Mixer:
 
 
 def holds_filters(module: nn.Module) -> bool:
-    """Whether a module has coefficients of its own: a bank of filters or of state-space systems."""
-    return hasattr(module, "transfer_function") or hasattr(module, "state_space")
+    """Whether a module has coefficients of its own: a bank of filters or of state-space systems, or their poles."""
+    return any(hasattr(module, name) for name in ("transfer_function", "state_space", "poles"))
 
 
 def reflections(
@@ -81,6 +81,8 @@ rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
 s4d = partial(S4D, 4, 6, dt_min=0.02, dt_max=0.5)
 s4 = partial(S4, 4, 6, horizon=32, dt_min=0.02, dt_max=0.5)
+s5 = partial(S5, 4, 8, dt_min=0.02, dt_max=0.5)
+lru = partial(LRU, 4, 6, r_min=0.3, r_max=0.98)
 Mix = partial(Mixer, mixes_channels=True)
 
 
@@ -113,9 +115,18 @@ MIXERS = [
     Mixer("s4-rank-2", partial(s4, measure="legt", groups=1)),
     Mixer("s4-both", partial(s4, bidirectional=True), causal=False),
     Mixer("s4-realization", lambda: s4().realize()),
+    Mix("s5", s5),
+    Mix("s5-bilinear-blocks", partial(s5, blocks=2, discretization="bilinear", output_init="lecun_normal")),
+    Mix("s5-full", partial(S5, 3, 9, blocks=3, conj_sym=False, clip_eigenvalues=True, dt_min=0.02), 3),
+    Mix("s5-both", partial(s5, bidirectional=True, output_init="complex_normal"), causal=False),
+    Mix("s5-realization", lambda: s5().realize()),
+    Mix("lru", lru),
+    Mix("lru-both", partial(lru, bidirectional=True), causal=False),
     Mix("block", lambda: Block(4, rtf())),
+    Mix("block-s5", lambda: Block(4, s5())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
     Mix("backbone-tokens", lambda: Backbone(4, 2, rtf, vocabulary=11, norm="layer"), vocabulary=11),
+    Mix("model-s4d", model("per_step", s4d, inputs=2), 2),
     Mix("model-mean", model("mean", inputs=2, prenorm=False), 2),
     Mix("model-last", model("last", vocabulary=11), vocabulary=11),
     Mix("model-steps", model("per_step", inputs=2), 2),

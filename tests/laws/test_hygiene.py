@@ -244,6 +244,10 @@ NAMES = (
     "s4-rank-2",
     "s4-both",
     "s4-realization",
+    "s5",
+    "s5-both",
+    "s5-realization",
+    "lru",
     "model-mean",
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,8 @@ def kappa(module: nn.Module) -> float:
             product *= kappa_of(child.system() if hasattr(child, "system") else child.transfer_function())
         elif hasattr(child, "state_space"):
             product *= kappa_of_states(child)
+        elif hasattr(child, "poles"):
+            product *= kappa_of_poles(child.poles())
     return product
 
 
@@ -32,20 +36,21 @@ def kappa_of(system: object) -> float:
     return float(TransferFunction(torch.zeros_like(a), a, torch.zeros_like(a[..., 0])).conditioning(CIRCLE).max())
 
 
-def kappa_of_states(layer: nn.Module) -> float:
-    """The same for a state-space system, whose modes are filters 1 / (1 - p z^-1): (1 + |p|) / (1 - |p|).
+def kappa_of_poles(poles: Tensor) -> float:
+    """The same for parallel filters of order 1, 1 / (1 - p z^-1), on the whole unit circle: (1 + |p|) / (1 - |p|)."""
+    radius = poles.detach().to("cpu").abs().double()
+    return float(((1 + radius) / (1 - radius)).max())
 
-    Where output vectors are truncated, paths beside the one up to the horizon solve with I - A^P.
-    """
-    with torch.no_grad():
-        A = layer.state_space().A.double() if layer.state_space().A.dtype.is_floating_point else layer.state_space().A
-    is_dense = A.dim() == 3
-    radius = (torch.linalg.eigvals(A) if is_dense else A).abs().double()
-    found = float(((1 + radius) / (1 - radius)).max())
-    if not hasattr(layer, "horizon"):
-        return found
-    rest = torch.eye(A.shape[-1], dtype=A.dtype) - torch.linalg.matrix_power(A, layer.horizon)
-    return found * float(torch.linalg.cond(rest).max())
+
+@torch.no_grad()
+def kappa_of_states(layer: Any) -> float:
+    """That of the poles; where output vectors are truncated, their conversion solves with I - A^P and amplifies, too."""
+    A = layer.state_space().A.cpu()  # modes (D, N), or matrices (D, N, N)
+    if A.dim() == 2:
+        return kappa_of_poles(A)
+    rest = torch.eye(A.shape[-1], dtype=A.dtype) - torch.linalg.matrix_power(A, getattr(layer, "horizon", 0))
+    conversion = float(torch.linalg.cond(rest).max()) if hasattr(layer, "horizon") else 1.0
+    return conversion * kappa_of_poles(torch.linalg.eigvals(A))
 
 
 def tolerance(module: nn.Module, dtype: torch.dtype) -> float:

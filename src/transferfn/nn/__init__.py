@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from transferfn.nn.block import Block as Block
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
+from transferfn.nn.lru import LRU as LRU
 from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.rtf import RTF as RTF
 from transferfn.nn.s4 import S4 as S4
 from transferfn.nn.s4d import S4D as S4D
+from transferfn.nn.s5 import S5 as S5
 from transferfn.nn.state_space_realization import DPLRRealization as DPLRRealization
 from transferfn.nn.state_space_realization import ModalRealization as ModalRealization
 from transferfn.nn.stream import Stream as Stream

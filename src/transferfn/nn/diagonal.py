@@ -1,0 +1,364 @@
+"""What layers with a diagonal state matrix have in common: x_t = a * x_(t-1) + B u_t, y_t = c Re(C x_t) + D u_t."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from transferfn.core.checks import check_whole
+from transferfn.core.stability import UnstableFilterWarning
+from transferfn.nn.guard import StateOverflowError, keep_wide
+from transferfn.nn.mixer import (
+    NotCausalError,
+    SequenceMixer,
+    check_boundaries,
+    check_sample,
+    check_signal,
+    valid_samples,
+    values_are_hidden,
+)
+from transferfn.nn.options import check_dtype
+from transferfn.ops.diagonal import diagonal_scan
+from transferfn.ops.filter import signal_dtype, without_autocast
+from transferfn.typing import DiagonalState, Lengths, Resets, Sample, Signal, State
+
+
+class DiagonalSystem(NamedTuple):
+    """A discrete system of P complex states, all of them seeing all H channels.
+
+    x_t = a * x_(t-1) + gain_t * (B u_t), y_t = Re(C x_t) + D * u_t
+
+    Attributes:
+        a: Multipliers of the states, complex: (P), or one a sample, (B, L, P).
+        gain: Factors of the input of each state, complex (B, L, P), or None for 1.
+        B: Input matrix, complex, (P, H).
+        C: Output matrix, complex, (H, P), or (2, H, P) with a second direction; a factor 2 for conjugates included.
+        D: Feedthrough, real, (H).
+    """
+
+    a: Tensor
+    gain: Tensor | None
+    B: Tensor
+    C: Tensor
+    D: Tensor
+
+
+class DiagonalMixer(SequenceMixer):
+    """The verbs of layers with a diagonal state matrix. Subclasses say which, and how it is learned.
+
+    Args:
+        channels: Number of channels H.
+        states: Number of complex states P.
+        bidirectional: Whether a second recurrence runs from the end to the beginning.
+    """
+
+    slow: Sequence[str]  # names of the parameters that want rates of their own
+
+    def __init__(self, channels: int, states: int, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.channels, self.states = channels, states
+        self.bidirectional, self.is_causal = bidirectional, not bidirectional
+
+    @abstractmethod
+    def system(self) -> DiagonalSystem:
+        """The recurrence that the layer runs, in complex128 where the device has it; differentiable."""
+
+    def poles(self) -> Tensor:
+        """Multipliers a of the states, complex, (P): stable where their magnitude is below 1."""
+        return self.system().a
+
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        return self._run(u, self.system(), None, lengths, resets)[0]
+
+    def extend(  # noqa: D102
+        self,
+        u: Signal,
+        state: DiagonalState | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Signal, DiagonalState]:
+        self._require_recurrence("extend")
+        check_signal(u, self.channels)
+        check_boundaries(u, lengths, resets)
+        return self._extend(u, self.system(), state, lengths, resets)
+
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, DiagonalState]:
+        """Map one sample. Coefficients are computed at every call; :meth:`realize` does it once.
+
+        Args:
+            u_t: Sample, (B, H).
+            state: State before the sample, (B, P, 2).
+
+        Returns:
+            Output sample, (B, H), and the state after it.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+            StateOverflowError: if the state is no longer finite.
+        """
+        self._require_recurrence("step")
+        check_sample(u_t, self.channels)
+        return self._step(u_t, self.system(), state)
+
+    def init_state(
+        self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> DiagonalState:
+        """Return the state at rest: real and imaginary parts, (B, P, 2).
+
+        Args:
+            batch_size: Number of rows B.
+            device: Where the state lives; None means where the parameters are.
+            dtype: Type of the signals to come; None means that of the parameters. States are kept in float32 or wider.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+        """
+        self._require_recurrence("init_state")
+        like = self._like()
+        self._warn_if_unstable()
+        return torch.zeros(
+            batch_size, self.states, 2, device=device or like.device, dtype=signal_dtype(dtype or like.dtype)
+        )
+
+    def realize(self, dtype: torch.dtype | None = None) -> DiagonalRealization:
+        """An immutable recurrence with the coefficients computed now and once, for steps of constant size.
+
+        Args:
+            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters.
+
+        Raises:
+            NotCausalError: if the layer is bidirectional.
+        """
+        self._require_recurrence("realize")
+        dtype = dtype or self._like().dtype
+        check_dtype(dtype)
+        with torch.no_grad():
+            return DiagonalRealization(self.system(), signal_dtype(dtype))
+
+    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
+        """Optimizer groups: the parameters of the recurrence with rates of their own, and the rest without.
+
+        Args:
+            lr: Learning rate of the recurrence; None leaves the optimizer's.
+            weight_decay: Weight decay of the recurrence; None leaves the optimizer's.
+        """
+        rates = {"lr": lr, "weight_decay": weight_decay}
+        groups: list[dict[str, Any]] = [{"params": []}, {"params": []}]
+        for name, parameter in self.named_parameters():
+            groups[name not in self.slow]["params"].append(parameter)
+        groups[0] |= {name: rate for name, rate in rates.items() if rate is not None}
+        return groups
+
+    def _run(
+        self,
+        u: Signal,
+        system: DiagonalSystem,
+        state: DiagonalState | None,
+        lengths: Lengths | None,
+        resets: Resets | None,
+    ) -> tuple[Signal, DiagonalState]:
+        """Filter a signal from a state."""
+        given, dtype = u.dtype, signal_dtype(u.dtype)
+        with without_autocast(u):
+            u = u.to(dtype)
+            if lengths is not None:
+                u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
+            v = self._into(u, system)
+            before = None if state is None else torch.view_as_complex(state.to(dtype).contiguous())
+            x, after = diagonal_scan(v, system.a, before, lengths=lengths, resets=resets)
+            C, *back = system.C.unbind() if self.bidirectional else [system.C]
+            y = _out_of(x, C) + system.D.to(dtype) * u
+            if back:
+                z, _ = diagonal_scan(v, system.a, lengths=lengths, resets=resets, reverse=True)
+                y = y + _out_of(z, back[0])
+        return y.to(given), torch.view_as_real(after)
+
+    def _extend(
+        self,
+        u: Signal,
+        system: DiagonalSystem,
+        state: DiagonalState | None,
+        lengths: Lengths | None,
+        resets: Resets | None,
+    ) -> tuple[Signal, DiagonalState]:
+        if state is None:
+            self._warn_if_unstable(stacklevel=4)
+        else:
+            self._check_state(state, u)
+        y, after = self._run(u, system, state, lengths, resets)
+        self._check_finite(after, u)
+        return y, after
+
+    def _step(self, u_t: Sample, system: DiagonalSystem, state: State) -> tuple[Sample, DiagonalState]:
+        """Advance by one sample; ``system`` has no axis of time."""
+        self._check_state(state, u_t)
+        given, dtype = u_t.dtype, signal_dtype(u_t.dtype)
+        with without_autocast(u_t):
+            u = u_t.to(dtype)
+            v = self._into(u, system)
+            x = torch.addcmul(v, system.a.to(v.dtype), torch.view_as_complex(state.to(dtype).contiguous()))
+            y = _out_of(x, system.C) + system.D.to(dtype) * u
+        after = torch.view_as_real(x)
+        self._check_finite(after, u_t)
+        return y.to(given), after
+
+    @staticmethod
+    def _into(u: Tensor, system: DiagonalSystem) -> Tensor:
+        """What enters the states: the real matrix product of pairs of a real and an imaginary part."""
+        weight = torch.view_as_real(system.B.mT.contiguous()).flatten(-2).to(u.dtype)
+        v = torch.view_as_complex((u @ weight).unflatten(-1, (-1, 2)))
+        return v if system.gain is None else v * system.gain.to(v.dtype)
+
+    def _like(self) -> Tensor:
+        """A tensor of the layer's device and type."""
+        return next(chain(self.parameters(), self.buffers()))
+
+    def _require_recurrence(self, verb: str) -> None:
+        if not self.is_causal:
+            raise NotCausalError(type(self).__name__, verb)
+
+    def _check_state(self, state: object, u: Tensor) -> None:
+        expected = (u.shape[0], self.states, 2)
+        found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+        if found != expected or not isinstance(state, Tensor):
+            raise ValueError(
+                f"expected a state of shape (batch, states, 2) = {expected}, real and imaginary parts, got {found}. "
+                f"Begin with init_state({u.shape[0]}), and use the state of the same layer and batch."
+            )
+        if not state.is_floating_point():
+            raise TypeError(f"expected a real floating-point state, got {state.dtype}")
+
+    @torch.no_grad()
+    def _largest_pole(self) -> float:
+        return float(self.poles().abs().max())
+
+    def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
+        if values_are_hidden() or self._like().is_meta:
+            return
+        radius = self._largest_pole()
+        if radius > 1:
+            warnings.warn(
+                f"the state grows by a factor of up to {radius:.6g} a sample: {self._advice()}",
+                UnstableFilterWarning,
+                stacklevel=stacklevel,
+            )
+
+    def _check_finite(self, state: Tensor, u: Tensor) -> None:
+        if values_are_hidden() or state.is_meta or not state.numel():
+            return
+        if all(bool(edge.isfinite()) for edge in state.detach().aminmax()):
+            return
+        if u.isfinite().all():
+            cause = f"the largest pole radius is {self._largest_pole():.6g}: {self._advice()}"
+        else:
+            cause = (
+                "the input holds values that are not finite. Clear the state with init_state() or a reset after them."
+            )
+        raise StateOverflowError(f"the state is no longer finite: {cause}")
+
+    def _advice(self) -> str:
+        return "a stable layer needs eigenvalues with negative real parts."
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiagonalMixer:
+        return super()._apply(keep_wide(fn), recurse)
+
+
+class DiagonalRealization(DiagonalMixer):
+    """The recurrence of a layer with a diagonal state matrix, as a module without parameters.
+
+    Args:
+        system: Coefficients, the same at all times, of one direction.
+        dtype: Type they are rounded to.
+
+    Example:
+        >>> from transferfn.nn import LRU
+        >>> layer = LRU(4, 8)
+        >>> u = torch.randn(1, 10, 4)
+        >>> torch.allclose(layer.realize()(u), layer(u), atol=1e-5)
+        True
+    """
+
+    slow = ()
+    multipliers: Tensor
+    input_matrix: Tensor
+    output_matrix: Tensor
+    feedthrough: Tensor
+
+    def __init__(self, system: DiagonalSystem, dtype: torch.dtype) -> None:
+        super().__init__(len(system.D), len(system.a), bidirectional=False)
+        values = {"multipliers": system.a, "input_matrix": system.B, "output_matrix": system.C}
+        for name, value in values.items():
+            pairs = torch.view_as_real(value.detach().resolve_conj())
+            self.register_buffer(name, pairs.to(dtype, copy=True))
+        self.register_buffer("feedthrough", system.D.detach().to(dtype, copy=True))
+
+    def system(self) -> DiagonalSystem:
+        """The recurrence, in the type it was rounded to."""
+        a, B, C = (torch.view_as_complex(x) for x in (self.multipliers, self.input_matrix, self.output_matrix))
+        return DiagonalSystem(a, None, B, C, self.feedthrough)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print``."""
+        return f"channels={self.channels}, states={self.states}, dtype={self.feedthrough.dtype}"
+
+
+def _out_of(x: Tensor, C: Tensor) -> Tensor:
+    """Re(C x) as a real matrix product of pairs."""
+    pairs = torch.view_as_real(x)
+    weight = torch.view_as_real(C.mT.conj().resolve_conj().contiguous())  # (P, H, 2): Re C, -Im C
+    return pairs.flatten(-2) @ weight.transpose(1, 2).flatten(0, 1).to(pairs.dtype)
+
+
+def as_complex(pairs: Tensor) -> Tensor:
+    """Complex numbers of pairs of real and imaginary parts, complex128 where the device has it.
+
+    Args:
+        pairs: Parameter, (..., 2).
+    """
+    return torch.view_as_complex(wide(pairs).contiguous())
+
+
+def wide(x: Tensor) -> Tensor:
+    """A parameter in float64, where the device has it.
+
+    Args:
+        x: Parameter.
+    """
+    return x if x.device.type == "mps" else x.to(torch.float64)
+
+
+def check_layer_sizes(**sizes: object) -> None:
+    """Raise unless sizes are whole numbers of at least 1.
+
+    Args:
+        sizes: What the caller passed, by name.
+    """
+    for name, size in sizes.items():
+        check_whole(name, size)
+        if size < 1:  # pyright: ignore[reportOperatorIssue]
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def draw_normal(*shape: int, std: float, truncated: bool, generator: torch.Generator | None) -> Tensor:
+    """Draw from a normal distribution on the CPU, float64.
+
+    Args:
+        shape: Shape.
+        std: Standard deviation of what is drawn, truncated or not.
+        truncated: Whether to cut at two standard deviations of the distribution before it was cut.
+        generator: Source of randomness; None means PyTorch's default.
+    """
+    x = torch.empty(shape, dtype=torch.float64, device="cpu")
+    if not truncated:
+        return x.normal_(0, std, generator=generator)
+    uncut = std / 0.87962566103423978  # the standard deviation of a unit normal distribution cut at 2
+    return nn.init.trunc_normal_(x, 0.0, uncut, -2 * uncut, 2 * uncut, generator=generator)
