@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -21,10 +23,10 @@ def kappa(module: nn.Module) -> float:
     for child in module.modules():
         if hasattr(child, "transfer_function"):
             product *= kappa_of(child.system() if hasattr(child, "system") else child.transfer_function())
-        elif hasattr(child, "poles"):
-            product *= kappa_of_poles(child.poles())
         elif hasattr(child, "state_space"):
             product *= kappa_of_states(child)
+        elif hasattr(child, "poles"):
+            product *= kappa_of_poles(child.poles())
     return product
 
 
@@ -40,18 +42,15 @@ def kappa_of_poles(poles: Tensor) -> float:
     return float(((1 + radius) / (1 - radius)).max())
 
 
-def kappa_of_states(layer: nn.Module) -> float:
-    """The same for a state-space system.
-
-    Where output vectors are truncated, paths beside the one up to the horizon solve with I - A^P.
-    """
-    with torch.no_grad():
-        A = layer.state_space().A.double() if layer.state_space().A.dtype.is_floating_point else layer.state_space().A
-    found = kappa_of_poles(torch.linalg.eigvals(A) if A.dim() == 3 else A)
-    if not hasattr(layer, "horizon"):
-        return found
-    rest = torch.eye(A.shape[-1], dtype=A.dtype) - torch.linalg.matrix_power(A, layer.horizon)
-    return found * float(torch.linalg.cond(rest).max())
+@torch.no_grad()
+def kappa_of_states(layer: Any) -> float:
+    """That of the poles; where output vectors are truncated, their conversion solves with I - A^P and amplifies, too."""
+    A = layer.state_space().A.cpu()  # modes (D, N), or matrices (D, N, N)
+    if A.dim() == 2:
+        return kappa_of_poles(A)
+    rest = torch.eye(A.shape[-1], dtype=A.dtype) - torch.linalg.matrix_power(A, getattr(layer, "horizon", 0))
+    conversion = float(torch.linalg.cond(rest).max()) if hasattr(layer, "horizon") else 1.0
+    return conversion * kappa_of_poles(torch.linalg.eigvals(A))
 
 
 def tolerance(module: nn.Module, dtype: torch.dtype) -> float:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from transferfn.core.dense import DenseSystem as DenseSystem
 from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
+from transferfn.core.dplr import DPLR as DPLR
+from transferfn.core.dplr import DiscreteDPLR as DiscreteDPLR
 from transferfn.core.kernel import aliased_kernel as aliased_kernel
 from transferfn.core.kernel import conditioning as conditioning
 from transferfn.core.kernel import impulse_response as impulse_response
+from transferfn.core.modal import ModalSystem as ModalSystem
 from transferfn.core.stability import Stability as Stability
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.stability import spectral_radius as spectral_radius

@@ -44,12 +44,14 @@ class S4(StateSpaceMixer):
 
     What is learned is the truncated output vector C~ = C (I - A_bar^horizon), always relative to the same horizon;
     :meth:`output_vector` gives the true one. Sequences longer than the horizon are filtered by the true system, and
-    :meth:`with_horizon` re-expresses the same systems.
+    :meth:`with_horizon` re-expresses the same systems. All systems are stable: A + A^* is negative definite. A layer
+    computes its matrices at every call of ``extend`` and ``step``; :meth:`realize` does it once.
 
     Differences from the official code: its parameter C is the true vector until the first forward pass and the
     truncated one from then on, relative to a length that doubles as needed; it stores -Im Lambda; and a step is that of
-    the diagonal plus low rank recurrence, never of a diagonalized one, which is wrong by 1e-2 at N = 64. The output is
-    this sum alone, without activation, dropout and projection.
+    the diagonal plus low rank recurrence, never of a diagonalized one, which is wrong by 1e-2 at N = 64. A saved
+    official kernel is loaded with its ``l_kernel`` as the horizon, its C as ``truncated_C`` and -A_imag as ``A_imag``.
+    The output is this sum alone, without activation, dropout and projection.
 
     Args:
         channels: Number of channels D.
@@ -63,7 +65,8 @@ class S4(StateSpaceMixer):
         dt_max: Largest initial step size.
         groups: Number of copies of Lambda, P and B, a divisor of ``channels``; channel d uses copy d mod groups, as the
             official code's ``n_ssm`` does. None means one a channel.
-        bidirectional: Adds a second C, whose response goes to the future. Such a layer has ``forward`` only.
+        bidirectional: Adds a second C, whose response goes to the future; the current sample is left to the first one,
+            as in the official code. Such a layer has ``forward`` only.
         b_clip: Bound on the initial |Im B|, which the official code has; None means the exact HiPPO system.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.

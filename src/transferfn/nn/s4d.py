@@ -48,7 +48,8 @@ class S4D(StateSpaceMixer):
         dt_max: Largest initial step size.
         groups: Number of copies of Lambda and B, a divisor of ``channels``; channel d uses copy d mod groups, as the
             official code's ``n_ssm`` does. None means one a channel.
-        bidirectional: Adds a second C, whose response goes to the future. Such a layer has ``forward`` only.
+        bidirectional: Adds a second C, whose response goes to the future; the current sample is left to the first one,
+            as in the official code. Such a layer has ``forward`` only.
         b_clip: Bound on the initial |Im B| of ``init="legs"``, which the official code has; None means exact.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.

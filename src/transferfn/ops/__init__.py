@@ -8,3 +8,4 @@ from transferfn.ops.lfilter import lfilter_zi as lfilter_zi
 from transferfn.ops.lfilter import sosfilt as sosfilt
 from transferfn.ops.lfilter import state_to_zi as state_to_zi
 from transferfn.ops.lfilter import zi_to_state as zi_to_state
+from transferfn.ops.state_space import state_space_filter as state_space_filter

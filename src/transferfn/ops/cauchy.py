@@ -83,9 +83,9 @@ def _by_groups(real: Tensor, size: Tensor, decay: Tensor, angles: Tensor) -> Ten
 
 def _sums(real: Tensor, size: Tensor, decay: Tensor, phi: Tensor) -> Tensor:
     cos, sin = phi.cos(), phi.sin()
-    along, tall = cos * size[..., None], -2 * (sin * cos) * decay[..., None]  # (D, N, F)
+    along, tall = cos * size[..., None], (-2 * sin * cos) * decay[..., None]  # (D, N, F)
     wide = (along - sin) * (along + sin)
     scale = 1 / (wide * wide + tall * tall)
-    a, b = (real @ torch.cat((wide * scale, -tall * scale), -1)).chunk(2, 1)
-    (a_real, a_imag), (b_real, b_imag) = a.chunk(2, -1), b.chunk(2, -1)
-    return torch.complex(cos * b_real - sin * a_imag, cos * b_imag + sin * a_real)
+    a, b = (real @ (wide * scale)).chunk(2, 1)  # 1 / (wide + i tall) is (wide - i tall) scale
+    a_imag, b_imag = (real @ (tall * scale)).neg().chunk(2, 1)
+    return torch.complex(cos * b - sin * a_imag, cos * b_imag + sin * a)
