@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF
+from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Hyena, ImplicitFilter
+from transferfn.nn.mixer import SequenceMixer
 from transferfn.tasks import SmnistConfig
 from transferfn.training.config import ModelConfig
 
 
 def build_model(model: ModelConfig, data: SmnistConfig) -> Classifier:
-    """Build a classifier of signals from RTF blocks; weights come from torch's global generator.
+    """Build a classifier of signals; weights come from torch's global generator.
 
     Args:
         model: The model.
@@ -18,23 +19,10 @@ def build_model(model: ModelConfig, data: SmnistConfig) -> Classifier:
     Raises:
         ValueError: if the values do not fit together.
     """
-
-    def mixer() -> RTF:
-        return RTF(
-            model.width,
-            model.order,
-            horizon=data.length,
-            denominator_groups=model.denominator_groups,
-            bidirectional=model.bidirectional,
-            numerator=model.numerator,
-            init=model.init,
-            constraint=None if model.constraint == "none" else model.constraint,
-        )
-
     backbone = Backbone(
         model.width,
         model.layers,
-        mixer,
+        lambda: build_mixer(model, data.length),
         inputs=data.channels,
         norm=model.norm,
         prenorm=model.prenorm,
@@ -42,3 +30,48 @@ def build_model(model: ModelConfig, data: SmnistConfig) -> Classifier:
         mixer_dropout=model.dropout,
     )
     return Classifier(backbone, data.classes, head=model.head)
+
+
+def build_mixer(model: ModelConfig, length: int) -> SequenceMixer:
+    """Build what mixes the samples of a block along time.
+
+    Args:
+        model: The model.
+        length: Length of the signals, the horizon of layers that have one.
+
+    Raises:
+        ValueError: if the values do not fit together.
+    """
+    width, order, both = model.width, model.order, model.bidirectional
+    match model.mixer:
+        case "rtf":
+            return _rtf(model, length)
+        case "s4":
+            return S4(width, order, horizon=length, bidirectional=both)
+        case "s4d":
+            return S4D(width, order, bidirectional=both)
+        case "s5":
+            return S5(width, order, bidirectional=both)
+        case "lru":
+            return LRU(width, order // 2, bidirectional=both)
+        case "hyena":
+            if both:
+                raise ValueError("the implicit filters of hyena are causal: take hyena-rtf, or bidirectional=False")
+            return Hyena(width, filter=lambda: ImplicitFilter(width, horizon=length))
+        case "hyena-rtf":
+            return Hyena(width, filter=lambda: _rtf(model, length))
+        case "attention":
+            return Attention(width, model.heads, bidirectional=both)
+
+
+def _rtf(model: ModelConfig, length: int) -> RTF:
+    return RTF(
+        model.width,
+        model.order,
+        horizon=length,
+        denominator_groups=model.denominator_groups,
+        bidirectional=model.bidirectional,
+        numerator=model.numerator,
+        init=model.init,
+        constraint=None if model.constraint == "none" else model.constraint,
+    )

@@ -15,9 +15,15 @@ from transferfn.tasks import SmnistConfig
 ConfigT = TypeVar("ConfigT")
 
 
+MixerName = Literal["rtf", "s4", "s4d", "s5", "lru", "hyena", "hyena-rtf", "attention"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A stack of RTF blocks with a classifier on top."""
+    """A stack of blocks with a classifier on top."""
+
+    mixer: MixerName = "rtf"
+    """What mixes the samples of a block along time."""
 
     width: int = 64
     """Channels of every block."""
@@ -26,22 +32,25 @@ class ModelConfig:
     """Number of blocks."""
 
     order: int = 32
-    """Order n of each filter."""
+    """Order n of each filter, or number of real states; attention and hyena have none."""
+
+    heads: int = 4
+    """Heads of attention."""
 
     denominator_groups: int | None = None
-    """Distinct denominators of a layer; None gives every channel its own."""
+    """Distinct denominators of a layer of RTF; None gives every channel its own."""
 
     bidirectional: bool = False
     """Whether filters also run backwards in time; such a model cannot be streamed."""
 
     numerator: Literal["truncated", "exact"] = "truncated"
-    """Which numerator is learned: the paper's, relative to the length of the signals, or the true one."""
+    """Which numerator RTF learns: the paper's, relative to the length of the signals, or the true one."""
 
     init: Literal["comb", "zeros", "xavier", "montel"] = "comb"
-    """Where the filters start."""
+    """Where the filters of RTF start."""
 
     constraint: Literal["none", "l1", "reflection"] = "reflection"
-    """What keeps the filters stable."""
+    """What keeps the filters of RTF stable."""
 
     norm: Literal["layer", "batch"] = "layer"
     """Normalisation of a block."""
