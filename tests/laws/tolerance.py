@@ -44,7 +44,7 @@ def kappa_of_poles(poles: Tensor) -> float:
 
 @torch.no_grad()
 def kappa_of_states(layer: Any) -> float:
-    """That of the poles; where output vectors are truncated, their conversion solves with I - A^P and amplifies, too."""
+    """That of the poles; where output vectors are truncated, their conversion solves with I - A^P and amplifies."""
     A = layer.state_space().A.cpu()  # modes (D, N), or matrices (D, N, N)
     if A.dim() == 2:
         return kappa_of_poles(A)
