@@ -22,7 +22,7 @@ def trained(layer: StateSpaceMixer, steps: int = 30) -> StateSpaceMixer:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
     return layer.double()
 
