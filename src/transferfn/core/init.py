@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from transferfn.core.kernel import aliased_kernel, impulse_response
+from transferfn.core.kernel import spread
+from transferfn.kernels.aliased import aliased_by_torch
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
 
@@ -51,7 +52,11 @@ def comb(
     a[:, -1] = sign * torch.exp(-order / tau)
     b = _uniform(channels, order, bound=1.0, generator=generator)
     h0 = torch.zeros(channels, dtype=torch.float64)
-    k = impulse_response(b, a, h0, length=horizon) if exact else aliased_kernel(b, a, h0, period=horizon)
+    if exact:  # h_(j + m n) = b_j (-a_n)^m
+        powers = (-a[:, -1:]) ** torch.arange(-(-(horizon - 1) // order))
+        k = (spread(powers, channels)[..., None] * b[:, None]).flatten(1)[:, : horizon - 1]
+    else:
+        k = aliased_by_torch(b, a, h0, horizon)  # native loops would be compiled for this alone
     return b / k.norm(dim=-1, keepdim=True), a, h0
 
 

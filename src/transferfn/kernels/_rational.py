@@ -15,7 +15,7 @@ import numpy as np
 from numba.np.numpy_support import carray
 
 from transferfn.kernels._aliased import far_kernels, kernel_gradients, unit_of
-from transferfn.kernels._compile import clear, inline, part
+from transferfn.kernels._compile import clear, inline, once, part
 from transferfn.kernels._convolve import BLOCK, correlate_rows, filter_rows, tile_of
 from transferfn.kernels._entry import HEAD, array, entry, share
 from transferfn.kernels._fft import far_down, far_up, transform, transform_back
@@ -24,7 +24,7 @@ from transferfn.kernels._simd import halves, join, load, load_part, splat, sprea
 
 @part
 @no_type_check
-def _put_taps(x, units, h0, at_h0, k, ahead, tile, length, growing, peaks, plan, signal_plan, block):
+def _put_taps(x, units, h0, at_h0, k, ahead, tile, length, growing, peaks, plan, signal_plan, small, block):
     """Finish kernels that lack the far passes, and add their weighted taps to k; those ahead are imaginary.
 
     ``growing`` is what taps are multiplied by, if there is any. Then ``peaks`` (D, 2) gets the largest tap, and the
@@ -38,7 +38,8 @@ def _put_taps(x, units, h0, at_h0, k, ahead, tile, length, growing, peaks, plan,
     lanes = width(x)
     period, points = groups * near, signal_groups * signal_near
     taps = length - 1 if ahead else length
-    constant = np.zeros(2 * lanes, x.dtype)
+    constant = small[8 * lanes : 10 * lanes]
+    constant[:] = 0
     zero = splat(x.dtype.type(0))
     low_peak, high_peak, low_later, high_later = zero, zero, zero, zero
     for c in range(2 * lanes):
@@ -111,21 +112,20 @@ def _bank(banks, bank):
     return (b_narrow[of_b:], b_wide[of_b:]), (a_narrow[of_a:], a_wide[of_a:]), channels, groups, order, damping
 
 
-@part
+@once
 @no_type_check
-def _spectrum(
-    count, banks, h0, tile, length, growing, peaks, x, y, k, floors, units, plan, partners, signal_plan, block
-):
+def _spectrum(count, banks, h0, tile, length, growing, peaks, x, y, k, plan, partners, signal_plan, small, block):
     """The spectrum of a tile's kernels. With one bank, k may be y."""
     _, factors, passes, layout = signal_plan
-    channels = banks[2]
+    channels, lanes = banks[2], width(x)
+    floors, units = small[: 4 * lanes], small[4 * lanes : 6 * lanes]
     for bank in range(count):
         far_kernels(_bank(banks, bank), tile[2], tile[3], x, y, floors, units, plan, partners)
         if bank == 0:
             clear(k, 0, k.size // width(k), width(k))
         _put_taps(
             x, units, h0, bank * channels, k, bank == 1, tile, length, growing,
-            peaks[2 * bank * channels :], plan, signal_plan, block,
+            peaks[2 * bank * channels :], plan, signal_plan, small, block,
         )  # fmt: skip
     transform(k, factors, passes, layout)
 
@@ -143,14 +143,14 @@ def _gradient_of_tap(s, t, ahead, weights, points, near, pitch):
 
 @part
 @no_type_check
-def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, at_h0, plan, signal_plan, block):
+def _take_gradients(s, ahead, tile, length, growing, z, gh0, at_h0, plan, signal_plan, small, block):
     """Gradients of a tile's taps, summed over rows side by side and over their sizes, and the far passes of them."""
     _, factors, passes, layout = plan
     weights, _, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
     groups, near, pitch, columns, _ = layout
     _, rows, c0, channels = tile
     lanes = width(z)
-    points = signal_groups * signal_near
+    points, sizes = signal_groups * signal_near, small[6 * lanes : 8 * lanes]
     taps = length - 1 if ahead else length
     scale = splat(s.dtype.type(1 / points))
     zero, nought = splat(z.dtype.type(0)), splat(s.dtype.type(0))
@@ -159,7 +159,8 @@ def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, at_h0, plan,
         value = _gradient_of_tap(s, t, ahead, weights, points, signal_near, signal_pitch)
         most = where_less(most, value, value, where_less(most, nought - value, nought - value, most))
     store(block, 0, scale * most)
-    inverse = np.zeros(2 * lanes, z.dtype)
+    inverse = small[8 * lanes : 10 * lanes]
+    inverse[:] = 0
     for c in range(channels):
         largest = 0.0
         for i in range(c, rows * channels, channels):
@@ -199,29 +200,22 @@ def _take_gradients(s, ahead, tile, length, growing, z, sizes, gh0, at_h0, plan,
         far_down(z, column, some, factors, passes, layout)
 
 
-@part
+@once
 @no_type_check
 def convolve(count, u, u_strides, banks, h0, growing, peaks, y, y_strides, sizes, plans, work, first, last):
     """Filter a signal by h0 + b/a, sampled at the roots of unity, and by what looks ahead."""
-    batch, length, channels, parts, buffers = sizes
+    batch, length, channels, parts, buffers, size = sizes
     plan, partners, signal_plan = plans
-    size = work.size // buffers
-    lanes = width(work)
-    x, y64, k = work[:size], work[size : 2 * size], work[(buffers - 1) * size :].view(u.dtype)
+    x, y64, k = work[:size], work[size : 2 * size], work[(buffers - 1) * size : buffers * size].view(u.dtype)
     z = x.view(u.dtype)
-    W = width(k)
-    floors, units = np.zeros(4 * lanes, work.dtype), np.ones(2 * lanes, work.dtype)
-    block = np.empty((BLOCK + 1) * W, u.dtype)
+    small, block = _small(work, buffers * size, u)
     for job in range(first, last):
-        tile, end = tile_of(job, parts, batch, channels, W)
-        _spectrum(
-            count, banks, h0, tile, length, growing, peaks, x, y64, k, floors, units,
-            plan, partners, signal_plan, block,
-        )  # fmt: skip
+        tile, end = tile_of(job, parts, batch, channels, width(k))
+        _spectrum(count, banks, h0, tile, length, growing, peaks, x, y64, k, plan, partners, signal_plan, small, block)
         filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, signal_plan, block)
 
 
-@part
+@once
 @no_type_check
 def backward(
     count, gy, gy_strides, u, u_strides, banks, h0, growing, gu, gu_strides, gb, ga, gh0, sizes, plans, work,
@@ -231,30 +225,21 @@ def backward(
 
     Those have axes of parts, banks, channels and, of b and a, coefficients.
     """
-    batch, length, channels, parts, buffers = sizes
+    batch, length, channels, parts, buffers, size = sizes
     plan, partners, signal_plan = plans
     _, factors, passes, layout = signal_plan
-    order = banks[4]
-    lanes = width(work)
-    size = work.size // buffers
-    w0, w1, w2, w3 = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[(buffers - 1) * size :]
+    order, lanes = banks[4], width(work)
+    w0, w1, w2 = work[:size], work[size : 2 * size], work[2 * size : 3 * size]
     single = count == 1
-    z, s = w0.view(u.dtype), w3.view(u.dtype)  # with three buffers, where every job has one row, s is x
+    z, s = w0.view(u.dtype), work[(buffers - 1) * size : buffers * size].view(u.dtype)  # with three buffers s is x
     k, x = (w1 if single else w2).view(u.dtype), (w2 if single else w1).view(u.dtype)
-    W = width(z)
-    floors, units, scales = (
-        np.zeros(4 * lanes, work.dtype),
-        np.ones(2 * lanes, work.dtype),
-        np.ones(2 * lanes, work.dtype),
-    )
-    block, none = np.empty((BLOCK + 1) * W, u.dtype), np.empty(0, work.dtype)
+    small, block = _small(work, buffers * size, u)
+    floors, units, scales = small[: 4 * lanes], small[4 * lanes : 6 * lanes], small[6 * lanes : 8 * lanes]
+    none = small[:0]
     for job in range(first, last):
-        tile, end = tile_of(job, parts, batch, channels, W)
+        tile, end = tile_of(job, parts, batch, channels, width(z))
         part = job % parts
-        _spectrum(
-            count, banks, h0, tile, length, growing, none, w0, w1, k, floors, units,
-            plan, partners, signal_plan, block,
-        )  # fmt: skip
+        _spectrum(count, banks, h0, tile, length, growing, none, w0, w1, k, plan, partners, signal_plan, small, block)
         correlate_rows(
             gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, signal_plan, block,
             buffers == 3,
@@ -262,7 +247,7 @@ def backward(
         transform_back(s, factors, passes, layout)
         for bank in range(count):
             at = (part * count + bank) * channels
-            _take_gradients(s, bank == 1, tile, length, growing, w0, scales, gh0, at, plan, signal_plan, block)
+            _take_gradients(s, bank == 1, tile, length, growing, w0, gh0, at, plan, signal_plan, small, block)
             to_b = gb[0][at * order :], gb[1][at * order :]
             to_a = ga[0][at * order :], ga[1][at * order :]
             kernel_gradients(
@@ -270,7 +255,20 @@ def backward(
             )
 
 
-@part
+@inline
+@no_type_check
+def _small(work, at, u):
+    """Behind the transforms: numbers of each channel (floors, units, sizes, a constant), and some samples of a tile."""
+    lanes = width(work)
+    small = work[at : at + 10 * lanes]
+    small[:] = 1
+    return small, work[at + 10 * lanes : at + (11 + BLOCK) * lanes].view(u.dtype)
+
+
+SMALL = 11 + BLOCK  # registers of it
+
+
+@once
 @no_type_check
 def _pair(address, size, is_wide):
     """Coefficients at an address, as a float32 and a float64 array of which one is empty."""
@@ -278,7 +276,7 @@ def _pair(address, size, is_wide):
     return array(narrow, size, np.float32), array(wide, size, np.float64)
 
 
-@part
+@once
 @no_type_check
 def _table(p, kind):
     """The plan of a transform, from its ten entries."""
@@ -287,18 +285,18 @@ def _table(p, kind):
     return array(p[0], 2 * p[4] * p[5], kind), array(p[1], p[9], kind), passes, layout
 
 
-@part
+@once
 @no_type_check
 def _given(p, thread, kind):
     """What both loops begin with: banks, feedthroughs, growth, sizes, plans and work space."""
     count, channels, groups, order, is_wide = p[0], p[1], p[2], p[3], p[7]
     b, a = _pair(p[4], count * channels * order, is_wide), _pair(p[5], count * groups * order, is_wide)
     banks = b, a, channels, groups, order, array(p[8], order, np.float64)
-    table = _table(p[16:26], np.float64)
+    table = _table(p[17:27], np.float64)
     points = table[3][0] * table[3][1]
-    plans = table, array(p[26], table[3][0] * table[3][2], np.int64), _table(p[27:37], kind)
+    plans = table, array(p[27], table[3][0] * table[3][2], np.int64), _table(p[28:38], kind)
     work = array(p[10] + thread * p[11] * 8, p[11], np.float64)
-    sizes = p[12], p[13], channels, p[14], p[15]
+    sizes = p[13], p[14], channels, p[15], p[16], p[12]
     return banks, _pair(p[6], count * channels, is_wide), array(p[9], points, np.float64), sizes, plans, work
 
 
@@ -314,7 +312,7 @@ def convolve_entry(kind: type) -> Any:
         p = carray(block, (64,))[HEAD:]
         first, last, thread = share(carray(block, (HEAD,)))
         banks, h0, growing, sizes, plans, work = _given(p, thread, kind)
-        q = p[37:]
+        q = p[38:]
         convolve(
             p[0], array(q[0], 1, kind), (q[1], q[2], q[3]), banks, h0, growing,
             array(q[8], 2 * p[0] * p[1], np.float64),
@@ -336,7 +334,7 @@ def backward_entry(kind: type) -> Any:
         p = carray(block, (64,))[HEAD:]
         first, last, thread = share(carray(block, (HEAD,)))
         banks, h0, growing, sizes, plans, work = _given(p, thread, kind)
-        q, size = p[37:], p[14] * p[0] * p[1]
+        q, size = p[38:], p[15] * p[0] * p[1]
         backward(
             p[0], array(q[0], 1, kind), (q[1], q[2], q[3]), array(q[4], 1, kind), (q[5], q[6], q[7]),
             banks, h0, growing,

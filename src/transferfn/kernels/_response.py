@@ -203,7 +203,7 @@ def untruncate_entry() -> Any:
         square = order * stride + W
         m, rows, own = work, work[square:], work[2 * square : 2 * square + stride]
         r, samples = work[2 * square + stride :], work[2 * square + stride + count :]
-        rest, pivots = samples[count * W :], np.empty(order, np.int64)
+        rest, pivots = samples[count * W :], array(p[6] + (thread * size + size - order) * 8, order, np.int64)
         for job in range(first, last):
             _newest(a, groups, order, lags, job * W, length, count, 1, samples, rest, W)
             for lane in range(min(W, groups - job * W)):
@@ -219,7 +219,9 @@ def untruncate_entry() -> Any:
                 _factorise(m, order, stride, pivots, W)
                 for c in range(group * members, (group + 1) * members):
                     x = array(p[3] + c * order * 8, order, np.float64)
-                    x[:] = array(p[0] + c * order * 8, order, np.float64)
+                    given = array(p[0] + c * order * 8, order, np.float64)
+                    for i in range(order):
+                        x[i] = given[i]
                     _solve(m, order, stride, pivots, x)
                     constant = h0_tilde[c]
                     for i in range(order):
@@ -266,7 +268,7 @@ def untruncate_gradients_entry() -> Any:
         rest = work[3 * square + 2 * stride :]
         r, gr, again, rest = rest, rest[count:], rest[2 * count :], rest[3 * count + order :]
         samples, twice = rest, rest[count * W :]
-        rest, pivots = twice[(count + order) * W :], np.empty(order, np.int64)
+        rest, pivots = twice[(count + order) * W :], array(p[6] + (thread * size + size - order) * 8, order, np.int64)
         for job in range(first, last):
             _newest(a, groups, order, lags, job * W, length, count, 1, samples, rest, W)
             _newest(a, groups, order, lags, job * W, length, count + order, 2, twice, rest, W)

@@ -256,13 +256,13 @@ def _launch(
     count = threads.team(jobs, cost=flops)
     # Rows of registers have as many bytes in either type.
     size = max(elements(each, width * u.element_size() // 8) for each in held[:2])
-    work, size = scratch(buffers * size, count, torch.float64)
+    work, stride = scratch(buffers * size + _small(), count, torch.float64)
     coefficients = b.contiguous(), a.contiguous(), h0.contiguous()
     damping, growing = (_powers(b.shape[2] + 1, -exponent)[1:], _powers(period, exponent)) if exponent else (None, None)
     given = (
         len(b), channels, a.shape[1], b.shape[2], *(x.data_ptr() for x in coefficients), b.dtype == torch.float64,
-        *(0 if x is None else x.data_ptr() for x in (damping, growing)), work.data_ptr(), size,
-        batch, length, parts, buffers, *entries,
+        *(0 if x is None else x.data_ptr() for x in (damping, growing)), work.data_ptr(), stride,
+        size, batch, length, parts, buffers, *entries,
     )  # fmt: skip
     threads.launch(_address(loop, u.dtype), jobs, count, (*given, *values))
 
@@ -280,6 +280,13 @@ def _plans(period: int, points: int, dtype: torch.dtype) -> tuple[tuple[int, ...
         for weights, factors, passes, layout in (table, signal_table)
     )
     return (*next(told), partners.ctypes.data, *next(told)), (table, signal_table, partners)
+
+
+def _small() -> int:
+    from transferfn.kernels._rational import SMALL
+    from transferfn.kernels._simd import BYTES
+
+    return SMALL * BYTES // 8
 
 
 @cache

@@ -174,7 +174,7 @@ def _launch(name: str, tensors: tuple[Tensor, ...], a: Tensor, channels: int, ho
     # Responses to the first and, in the backward pass, the second power; n^3 for the matrices.
     threads_wanted = threads.team(jobs, cost=groups * (4 * horizon * lags // width + order**3))
     square = order * (order + width) + width
-    needed = 3 * square + 2 * (order + width) + 7 * order + width * (5 * order + lags + 3 * _window(lags))
+    needed = 3 * square + 2 * (order + width) + 8 * order + width * (5 * order + lags + 3 * _window(lags))
     work, size = scratch(needed, threads_wanted, torch.float64)
     values = *(x.data_ptr() for x in tensors), work.data_ptr(), size, groups, channels, order, lags, horizon, width
     threads.launch(_address(name), jobs, threads_wanted, values)
