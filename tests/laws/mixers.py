@@ -117,6 +117,7 @@ MIXERS = [
     Mix("s5-bilinear-blocks", partial(s5, blocks=2, discretization="bilinear", output_init="lecun_normal")),
     Mix("s5-full", partial(S5, 3, 9, blocks=3, conj_sym=False, clip_eigenvalues=True, dt_min=0.02), 3),
     Mix("s5-both", partial(s5, bidirectional=True, output_init="complex_normal"), causal=False),
+    Mix("s5-both-apart", partial(s5, bidirectional=True, shared_sample=False), causal=False),
     Mix("s5-realization", lambda: s5().realize()),
     Mix("lru", lru),
     Mix("lru-both", partial(lru, bidirectional=True), causal=False),

@@ -416,3 +416,23 @@ def test_wrong_states_are_named() -> None:
             layer.step(u[:, 0], state)
     with pytest.raises(TypeError, match=r"floating-point state, got torch\.int64"):
         layer.step(u[:, 0], torch.zeros(2, 4, 2, dtype=torch.int64))
+
+
+def test_a_second_direction_may_begin_with_the_next_sample() -> None:
+    """Its response to the next sample is the first one, as in RTF; nothing comes in from another sequence."""
+    both, apart = make(bidirectional=True), make(bidirectional=True, shared_sample=False)
+    u = signal(3, 21, H)
+    with torch.no_grad():
+        both.feedthrough.zero_()
+        both.output_matrix[0].zero_()
+    apart.load_state_dict(both.state_dict())
+    resets = torch.zeros(3, 21, dtype=torch.bool)
+    resets[0, 5] = resets[1, 0] = resets[2, 20] = True
+    lengths = torch.tensor([21, 13, 21])
+    for options in ({}, {"resets": resets}, {"lengths": lengths}, {"resets": resets, "lengths": lengths}):
+        expected = torch.nn.functional.pad(both(u, **options)[:, 1:], (0, 0, 0, 1))
+        if "resets" in options:
+            expected = torch.where(torch.nn.functional.pad(resets[:, 1:], (0, 1))[..., None], 0, expected)
+        assert relative_error(apart(u, **options), expected) <= tolerance(both, F64)
+    with pytest.raises(ValueError, match="shared_sample=False is about the second direction"):
+        make(shared_sample=False)

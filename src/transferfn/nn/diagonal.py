@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from transferfn.core.checks import check_whole
 from transferfn.core.stability import UnstableFilterWarning
@@ -56,12 +57,16 @@ class DiagonalMixer(SequenceMixer):
         channels: Number of channels H.
         states: Number of complex states P.
         bidirectional: Whether a second recurrence runs from the end to the beginning.
+        shared_sample: Whether that one contains the current sample, too, or begins with the next one.
     """
 
     slow: Sequence[str]  # names of the parameters that want rates of their own
 
-    def __init__(self, channels: int, states: int, *, bidirectional: bool) -> None:
+    def __init__(self, channels: int, states: int, *, bidirectional: bool = False, shared_sample: bool = True) -> None:
         super().__init__()
+        if not (shared_sample or bidirectional):
+            raise ValueError("shared_sample=False is about the second direction, and needs bidirectional=True")
+        self.shared_sample = shared_sample
         self.channels, self.states = channels, states
         self.bidirectional, self.is_causal = bidirectional, not bidirectional
 
@@ -179,6 +184,8 @@ class DiagonalMixer(SequenceMixer):
             y = _out_of(x, C) + system.D.to(dtype) * u
             if back:
                 z, _ = diagonal_scan(v, system.a, lengths=lengths, resets=resets, reverse=True)
+                if not self.shared_sample:
+                    z = _next(z, resets)
                 y = y + _out_of(z, back[0])
         return y.to(given), torch.view_as_real(after)
 
@@ -294,7 +301,7 @@ class DiagonalRealization(DiagonalMixer):
     feedthrough: Tensor
 
     def __init__(self, system: DiagonalSystem, dtype: torch.dtype) -> None:
-        super().__init__(len(system.D), len(system.a), bidirectional=False)
+        super().__init__(len(system.D), len(system.a))
         values = {"multipliers": system.a, "input_matrix": system.B, "output_matrix": system.C}
         for name, value in values.items():
             pairs = torch.view_as_real(value.detach().resolve_conj())
@@ -309,6 +316,12 @@ class DiagonalRealization(DiagonalMixer):
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""
         return f"channels={self.channels}, states={self.states}, dtype={self.feedthrough.dtype}"
+
+
+def _next(x: Tensor, resets: Resets | None) -> Tensor:
+    """What the next sample of the same sequence has, (B, L, P); nothing at the last."""
+    ahead = pad(x[:, 1:], (0, 0, 0, 1))
+    return ahead if resets is None else torch.where(pad(resets[:, 1:], (0, 1))[..., None], 0, ahead)
 
 
 def _out_of(x: Tensor, C: Tensor) -> Tensor:

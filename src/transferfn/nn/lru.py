@@ -30,6 +30,7 @@ class LRU(DiagonalMixer):
         r_max: Largest initial magnitude of a. They are spread uniformly over the ring in between.
         max_phase: Largest initial phase of a, in radians; phases are uniform from 0.
         bidirectional: Adds a second direction. Such a layer has ``forward`` only.
+        shared_sample: Whether the second direction contains the current sample, too, or begins with the next one.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
 
@@ -60,6 +61,7 @@ class LRU(DiagonalMixer):
         r_max: float = 1.0,
         max_phase: float = 2 * math.pi,
         bidirectional: bool = False,
+        shared_sample: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -68,7 +70,7 @@ class LRU(DiagonalMixer):
             raise ValueError(f"the ring needs 0 <= r_min < r_max <= 1, got r_min={r_min}, r_max={r_max}")
         if not 0 < max_phase <= 2 * math.pi:
             raise ValueError(f"max_phase is an angle in radians above 0, at most 2 pi; got {max_phase}")
-        super().__init__(channels, state_size, bidirectional=bidirectional)
+        super().__init__(channels, state_size, bidirectional=bidirectional, shared_sample=shared_sample)
         self.state_size, self.r_min, self.r_max, self.max_phase = state_size, r_min, r_max, max_phase
 
         dtype = dtype or torch.get_default_dtype()

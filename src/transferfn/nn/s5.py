@@ -43,7 +43,7 @@ class S5(DiagonalMixer):
     imaginary part of C x is dropped.
 
     A bidirectional layer adds the same recurrence run from the end, read by a C of its own. As in the official code
-    both directions contain the current sample: it counts twice, unlike in RTF and S4.
+    both directions contain the current sample: it counts twice, unlike in RTF and S4, unless ``shared_sample=False``.
 
     ``forward``, ``extend`` and ``step`` take step sizes that vary in time: ``dt`` multiplies those that are learned.
 
@@ -61,6 +61,8 @@ class S5(DiagonalMixer):
         clip_eigenvalues: Keep the real parts of the eigenvalues at -1e-4 or less, so that the layer is stable wherever
             training leads.
         bidirectional: Adds a second direction. Such a layer has ``forward`` only.
+        shared_sample: Whether the second direction contains the current sample, too, as in the official code, or begins
+            with the next one.
         step_scale: Factor on all step sizes, e.g. 2 for signals at half the rate of those the layer was trained on.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
@@ -96,6 +98,7 @@ class S5(DiagonalMixer):
         dt_max: float = 0.1,
         clip_eigenvalues: bool = False,
         bidirectional: bool = False,
+        shared_sample: bool = True,
         step_scale: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -113,7 +116,7 @@ class S5(DiagonalMixer):
         if not 0 < step_scale < math.inf:
             raise ValueError(f"step_scale is a positive factor, got {step_scale}")
         states = state_size // 2 if conj_sym else state_size
-        super().__init__(channels, states, bidirectional=bidirectional)
+        super().__init__(channels, states, bidirectional=bidirectional, shared_sample=shared_sample)
         self.state_size, self.blocks, self.conj_sym = state_size, blocks, conj_sym
         self.discretization: Discretization = discretization
         self.output_init: OutputInit = output_init
@@ -302,7 +305,13 @@ class S5(DiagonalMixer):
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""
         parts = [f"{self.channels}, {self.state_size}, blocks={self.blocks}, discretization={self.discretization!r}"]
-        defaults = {"conj_sym": True, "clip_eigenvalues": False, "bidirectional": False, "step_scale": 1.0}
+        defaults = {
+            "conj_sym": True,
+            "clip_eigenvalues": False,
+            "bidirectional": False,
+            "shared_sample": True,
+            "step_scale": 1.0,
+        }
         parts += [f"{name}={getattr(self, name)}" for name, usual in defaults.items() if getattr(self, name) != usual]
         return ", ".join(parts)
 
