@@ -140,6 +140,7 @@ MIXERS = [
     Mixer("s4", s4),
     Mixer("s4-tied", partial(s4, measure="lagt", groups=2)),
     Mixer("s4-rank-2", partial(s4, measure="legt", groups=1)),
+    Mixer("s4-mixed", partial(s4, measure=("legt", "legs"), groups=2)),
     Mixer("s4-both", partial(s4, bidirectional=True), causal=False),
     Mixer("s4-realization", lambda: s4().realize()),
     Mix("block", lambda: Block(4, rtf())),

@@ -287,3 +287,20 @@ def test_param_groups() -> None:
     assert (slow["lr"], slow["weight_decay"]) == (1e-3, 0.0)
     assert [id(x) for x in rest["params"]] == [id(x) for x in (layer.truncated_C, layer.D)]
     assert rest.keys() == {"params"}
+
+
+def test_copies_take_several_measures_in_turn() -> None:
+    torch.manual_seed(0)
+    mixed = S4(8, 6, horizon=32, measure=("legt", "legs"), groups=4).double()
+    for turn, measure in enumerate(("legt", "legs")):
+        alone = S4(2, 6, horizon=32, measure=measure, groups=2).double()  # pyright: ignore[reportArgumentType]
+        for name in ("log_A_real", "A_imag", "B"):
+            assert torch.equal(getattr(mixed, name)[turn::2], getattr(alone, name))
+        assert torch.equal(mixed.P[turn::2, : alone.rank], alone.P)
+        assert not mixed.P[turn::2, alone.rank :].any()
+        with torch.no_grad():
+            of_turn = mixed.state_space().B[turn::2]
+            alone.log_dt.copy_(mixed.log_dt[turn : turn + 3 : 2])
+            assert torch.allclose(alone.state_space().B, of_turn[:2], rtol=1e-10)
+    with pytest.raises(ValueError, match=r"multiple of the number of measures, got groups=3 for \('legt', 'legs'\)"):
+        S4(6, 4, horizon=8, measure=("legt", "legs"), groups=3)

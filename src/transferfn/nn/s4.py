@@ -58,8 +58,9 @@ class S4(StateSpaceMixer):
         state_size: Number N of real states of a channel, even; N/2 modes are stored.
         horizon: Number of samples the truncated output vector refers to. Sequences may be shorter or longer; up to it
             they cost least.
-        measure: ``"legs"``, ``"legt"``, ``"lagt"`` or ``"fourier"``, see :func:`transferfn.core.hippo.hippo`. It also
-            gives the rank: 2 for ``"legt"``, otherwise 1. The real part of Lambda, zero for all but ``"legs"``, starts
+        measure: ``"legs"``, ``"legt"``, ``"lagt"`` or ``"fourier"``, see :func:`transferfn.core.hippo.hippo`, or a
+            tuple of several, which the copies take in turn, as on the Long Range Arena. It also gives the rank: 2 with
+            ``"legt"``, otherwise 1. The real part of Lambda, zero for all but ``"legs"``, starts
             at -1e-4 there.
         dt_min: Least initial step size; steps are log-uniform between the two.
         dt_max: Largest initial step size.
@@ -93,7 +94,7 @@ class S4(StateSpaceMixer):
         state_size: int,
         *,
         horizon: int,
-        measure: hippo.Measure = "legs",
+        measure: hippo.Measure | tuple[hippo.Measure, ...] = "legs",
         dt_min: float = 1e-3,
         dt_max: float = 0.1,
         groups: int | None = None,
@@ -104,13 +105,20 @@ class S4(StateSpaceMixer):
     ) -> None:
         super().__init__()
         groups = channels if groups is None else groups
-        check_choice("measure", measure, hippo.Measure)
+        measures = measure if isinstance(measure, tuple) else (measure,)
+        for one in measures:
+            check_choice("measure", one, hippo.Measure)
         check_sizes(channels, state_size, groups, even=True)
         check_horizon(horizon)
         check_steps(dt_min, dt_max)
         self.channels, self.state_size, self.horizon, self.groups = channels, state_size, horizon, groups
-        self.measure: hippo.Measure = measure
-        self.rank = 2 if measure == "legt" else 1
+        if not measures or groups % len(measures):
+            raise ValueError(
+                f"the number of copies must be a multiple of the number of measures, got groups={groups} for {measure}"
+            )
+        self.measure: hippo.Measure | tuple[hippo.Measure, ...] = measure
+        self._measures: tuple[hippo.Measure, ...] = measures
+        self.rank = 2 if "legt" in measures else 1
         self.dt_min, self.dt_max, self.b_clip = dt_min, dt_max, b_clip
         self.bidirectional, self.is_causal = bidirectional, not bidirectional
 
@@ -137,18 +145,24 @@ class S4(StateSpaceMixer):
         Args:
             generator: Source of randomness, on the CPU; None means PyTorch's default.
         """
-        system = hippo.nplr(self.measure, self.state_size, b_clip=self.b_clip)
+        systems = [hippo.nplr(measure, self.state_size, b_clip=self.b_clip) for measure in self._measures]
         if self.D.is_meta:
             return
+        turns = self.groups // len(systems)
+
+        def copies(*parts: Tensor) -> Tensor:
+            return torch.stack(parts).repeat(turns, *[1] * parts[0].dim())
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, dtype=torch.float64, generator=generator, device="cpu")
 
         self.log_dt.copy_(log_uniform(self.channels, self.dt_min, self.dt_max, generator))
-        self.log_A_real.copy_((-system.Lambda.real).clamp_min(LEAST_DECAY).log())
-        self.A_imag.copy_(system.Lambda.imag)
-        self.P.copy_(torch.view_as_real(system.P))
-        self.B.copy_(torch.view_as_real(system.B))
+        Lambda = copies(*(system.Lambda for system in systems))
+        self.log_A_real.copy_((-Lambda.real).clamp_min(LEAST_DECAY).log())
+        self.A_imag.copy_(Lambda.imag)
+        P = [nn.functional.pad(system.P, (0, 0, 0, self.rank - len(system.P))) for system in systems]
+        self.P.copy_(torch.view_as_real(copies(*P)))
+        self.B.copy_(torch.view_as_real(copies(*(system.B for system in systems))))
         self.assign_output_vector(torch.view_as_complex(normal(*self.truncated_C.shape) * 0.5**0.5))
         self.D.copy_(normal(self.channels))
 
