@@ -232,7 +232,7 @@ def test_a_forward_pass_changes_no_parameter() -> None:
 
 
 def test_output_vectors_of_another_horizon_are_refused() -> None:
-    with pytest.raises(RuntimeError, match=r"'truncated_C' are relative to a horizon of 20.*with_horizon\(21\)"):
+    with pytest.raises(RuntimeError, match=r"'truncated_C' is relative to a horizon of 20.*with_horizon\(21\)"):
         make(horizon=21).load_state_dict(make().state_dict())
     make().load_state_dict(make().state_dict())
 

@@ -13,6 +13,7 @@ from transferfn.core import constrain
 from transferfn.core import init as inits
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable, widest
+from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.nn.options import Constraint as Constraint
 from transferfn.nn.options import Init as Init
@@ -25,7 +26,7 @@ from transferfn.ops.filter import filter_both_ways, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
 
-class RTF(SequenceMixer):
+class RTF(RelativeToHorizon, SequenceMixer):
     r"""One learned filter a channel, given by a rational transfer function.
 
     H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
@@ -70,6 +71,8 @@ class RTF(SequenceMixer):
         >>> torch.allclose(torch.cat((y, more, last[:, None]), 1), layer(u), atol=1e-5)
         True
     """
+
+    relative = "truncated_numerator"
 
     def __init__(
         self,
@@ -371,29 +374,6 @@ class RTF(SequenceMixer):
                 f"RTF.{verb}() in training mode has no recurrence for a kernel with kernel_dropout="
                 f"{self.kernel_dropout}: dropped taps are not those of a transfer function. Call eval() first."
             )
-
-    def get_extra_state(self) -> Tensor:
-        """The horizon, int64: without it a saved truncated numerator is not a filter."""
-        return torch.tensor(self.horizon, device="cpu")
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Do nothing: a layer keeps its horizon, and has refused a numerator relative to another one before.
-
-        Args:
-            state: What ``get_extra_state`` returned.
-        """
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
-        """Refuse a numerator that is relative to another horizon: its shape would fit, its filters would be others."""
-        horizon = int(state_dict.get(prefix + "_extra_state", self.horizon))
-        if horizon != self.horizon and prefix + "truncated_numerator" in state_dict:
-            errors.append(
-                f"the numerator {prefix + 'truncated_numerator'!r} is relative to a horizon of {horizon} samples, that "
-                f"of this layer to {self.horizon}: load it into a layer of that horizon, then call "
-                f"with_horizon({self.horizon})."
-            )
-            return
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RTF:
         return super()._apply(keep_wide(fn), recurse)

@@ -13,6 +13,7 @@ from transferfn.core.checks import check_whole
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
 from transferfn.nn.guard import as_complex, widest
+from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import NotCausalError
 from transferfn.nn.options import check_dtype
 from transferfn.nn.state_space import StateSpaceMixer
@@ -33,7 +34,7 @@ from transferfn.typing import Kernel
 LEAST_DECAY = 1e-4  # of the diagonal part, whose real part is exp of a parameter; that of most measures is zero
 
 
-class S4(StateSpaceMixer):
+class S4(RelativeToHorizon, StateSpaceMixer):
     r"""One diagonal plus low rank state-space system a channel, from HiPPO, discretized bilinearly.
 
     dx/dt = A x + B u,  y = C x + D u,  A = diag(Lambda) - sum_r P_r P_r^*,  Lambda = -exp(log_A_real) + i A_imag
@@ -87,6 +88,8 @@ class S4(StateSpaceMixer):
         >>> torch.allclose(torch.cat((y, last[:, None]), 1), layer(u), atol=1e-4)
         True
     """
+
+    relative = "truncated_C"
 
     def __init__(
         self,
@@ -275,29 +278,6 @@ class S4(StateSpaceMixer):
             f"{self.channels}, {self.state_size}, horizon={self.horizon}, measure={self.measure!r}, "
             f"groups={self.groups}{both}"
         )
-
-    def get_extra_state(self) -> Tensor:
-        """The horizon, int64: without it a saved truncated output vector is not a system."""
-        return torch.tensor(self.horizon, device="cpu")
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Do nothing: a layer keeps its horizon, and has refused output vectors relative to another one before.
-
-        Args:
-            state: What ``get_extra_state`` returned.
-        """
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors) -> None:
-        """Refuse output vectors relative to another horizon: their shape would fit, their systems would be others."""
-        horizon = int(state_dict.get(prefix + "_extra_state", self.horizon))
-        if horizon != self.horizon and prefix + "truncated_C" in state_dict:
-            errors.append(
-                f"the output vectors {prefix + 'truncated_C'!r} are relative to a horizon of {horizon} samples, those "
-                f"of this layer to {self.horizon}: load them into a layer of that horizon, then call "
-                f"with_horizon({self.horizon})."
-            )
-            return
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     def _matrix(self) -> Tensor:
         """A_bar in real numbers, (D, N, N)."""
