@@ -128,6 +128,7 @@ MIXERS = [
     Keep("hyena-implicit-3", lambda: Hyena(4, filter=implicit(8).split(2), order=3)),
     Mix("hyena-rtf", lambda: Hyena(4, filter=rtf)),
     Mix("hyena-rtf-3", lambda: Hyena(4, filter=partial(rtf, init=reflections), order=3, short_width=4)),
+    Mix("hyena-s4d", lambda: Hyena(4, filter=s4d)),
     Mix("hyena-both", lambda: Hyena(4, filter=both), causal=False),
     Attend("attention", attention),
     Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
