@@ -83,3 +83,17 @@ def test_coordinates_do_not_matter() -> None:
 def test_a_response_that_is_too_short() -> None:
     with pytest.raises(ValueError, match="2 poles need a response of at least 3 samples, got 2"):
         from_poles(torch.zeros(1, 2) + 0j, torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(("n", "dt", "length"), [(10, 0.01, 30), (8, 0.001, 12), (6, 0.001, 100)])
+def test_filters_that_rounding_makes_unstable_are_refused(n: int, dt: float, length: int) -> None:
+    """However well their responses agree at the beginning."""
+    with pytest.raises(ArithmeticError, match=rf"rounded to float64 they are unstable.*the largest of {n} poles"):
+        from_poles(*modes(n, dt, length))
+
+
+def test_unstable_filters_convert() -> None:
+    t = torch.arange(30, dtype=torch.float64)
+    system, error = from_poles(torch.tensor([[1.25 + 0j]]), (1.25**t)[None])
+    assert float(error) < 1e-14
+    assert system.a.item() == -1.25

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from laws.tolerance import relative_error
-from transferfn.nn import S4, S4D, S5, NotCausalError, Realization, Stream
+from transferfn.nn import LRU, S4, S4D, S5, NotCausalError, Realization, Stream
 from transferfn.nn.state_space import StateSpaceMixer
 
 
@@ -53,15 +53,24 @@ def test_a_trained_layer_decodes_as_a_transfer_function(layer) -> None:
     assert relative_error(found, expected) < allowed
 
 
-def test_s5_of_one_channel() -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda channels: S5(channels, 8, dt_min=0.1, dt_max=0.5),
+        lambda channels: S5(channels, 8, conj_sym=False, dt_min=0.1, dt_max=0.5),
+        lambda channels: LRU(channels, 4, r_min=0.3, r_max=0.9),
+    ],
+    ids=["s5", "s5-full", "lru"],
+)
+def test_layers_whose_channels_share_their_states(make) -> None:
     torch.manual_seed(0)
-    layer = S5(1, 8, dt_min=0.1, dt_max=0.5).double()
+    layer = make(1).double()
     system, error = layer.to_transfer_function(400)
     assert float(error) < 1e-7
     u = torch.randn(2, 100, 1, dtype=torch.float64)
     assert relative_error(Realization(system)(u), layer(u)) < 1e-6
     with pytest.raises(ValueError, match=r"3 channels that share their states is 3\^2 filters"):
-        S5(3, 8).to_transfer_function(400)
+        make(3).to_transfer_function(400)
 
 
 def test_what_coefficients_cannot_hold_is_refused() -> None:

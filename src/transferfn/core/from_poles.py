@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.core.kernel import impulse_response
-from transferfn.core.polynomial import monic, multiply
+from transferfn.core.polynomial import monic, multiply, roots
+from transferfn.core.stability import schur_cohn
 from transferfn.core.system import TransferFunction
 
 LARGEST_ERROR = 1e-3  # beyond which coefficients do not hold a filter
@@ -19,7 +20,8 @@ def from_poles(
     r"""Transfer functions with given poles and the beginning of given impulse responses, and their measured error.
 
     A is the product of 1 - p z^-1, and b_j = sum_i a_i h_(j-i). Coefficients hold few poles that are close to each
-    other and to the unit circle: how well is seen in the response, which is compared as far as it is given.
+    other and to the unit circle: how well is seen in the response, which is compared as far as it is given and no
+    farther, and in the stability of what is rounded.
 
     Args:
         poles: Poles of each channel, complex, (D, n), with the conjugate of every one that is not real.
@@ -31,7 +33,7 @@ def from_poles(
         The system, float64, and max_t |h_t - response_t| / max_t |response_t| of each channel, (D).
 
     Raises:
-        ArithmeticError: if coefficients do not hold the filters.
+        ArithmeticError: if coefficients do not hold the filters, or those of stable filters are unstable.
         ValueError: if the response is not longer than the number of poles.
 
     Source:
@@ -54,7 +56,14 @@ def from_poles(
         found = impulse_response(system.b, system.a, system.h0, length=length)
         largest = response.abs().amax(-1).clamp_min(torch.finfo(torch.float64).tiny)
         error = ((found - response).abs().amax(-1) / largest).nan_to_num(nan=torch.inf)
+        is_lost = _has_left_the_circle(poles, a)
     worst = float(error.max()) if error.numel() else 0.0
+    if worst <= tolerance and bool(is_lost.any()):
+        raise ArithmeticError(
+            f"coefficients do not hold {int(is_lost.sum())} of {len(error)} filters: rounded to float64 they are "
+            f"unstable, though the largest of {n} poles has a magnitude of {float(poles.abs().max()):.6g}. Keep the "
+            f"modal form (realize() decodes it), or take fewer states or larger steps."
+        )
     if not worst <= tolerance:
         raise ArithmeticError(
             f"coefficients do not hold {int((error > tolerance).sum())} of {len(error)} filters: rounded to float64 "
@@ -63,6 +72,15 @@ def from_poles(
             f"too close together: keep the modal form (realize() decodes it), or take fewer states or larger steps."
         )
     return system, error
+
+
+def _has_left_the_circle(poles: Tensor, a: Tensor) -> Tensor:
+    """Which filters were stable and are no longer, by the verdict or, where that is undecided, by their roots."""
+    if not a.numel():
+        return torch.zeros(len(a), dtype=torch.bool, device=a.device)
+    inside, outside = schur_cohn(a)
+    radius = roots(a)[0].abs().amax(-1)
+    return (poles.abs().amax(-1) < 1) & (outside | (~inside & (radius > 1)))
 
 
 def _polynomial(poles: Tensor) -> Tensor:

@@ -180,6 +180,7 @@ class Attention(SequenceMixer):
             return u, (past_keys, past_values)
         valid = None if lengths is None else valid_samples(lengths, u.shape[1])[..., None]
         clear = u if valid is None else torch.where(valid, u, 0)
+        clear = clear.to(self.input.weight.dtype)
         queries, keys, values = self.input(clear).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         has_past = past_keys.shape[2] > 0
         begun = None if resets is None and not has_past else beginnings(counts, u.shape[1], resets)

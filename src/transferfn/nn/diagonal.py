@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from transferfn.core.checks import check_whole
+from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.stability import UnstableFilterWarning
+from transferfn.core.system import TransferFunction
 from transferfn.nn.guard import StateOverflowError, keep_wide
 from transferfn.nn.mixer import (
     NotCausalError,
@@ -162,6 +164,35 @@ class DiagonalMixer(SequenceMixer):
             groups[name not in self.slow]["params"].append(parameter)
         groups[0] |= {name: rate for name, rate in rates.items() if rate is not None}
         return groups
+
+    @torch.no_grad()
+    def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> tuple[TransferFunction, Tensor]:
+        """The same filter by the coefficients of its transfer function, where these hold it, of a layer of one channel.
+
+        Args:
+            length: Number of samples over which the impulse responses are compared, more than the number of states.
+            tolerance: Largest error that is not refused, relative to the largest sample.
+
+        Returns:
+            The system, float64, and the error of its response, (1).
+
+        Raises:
+            ArithmeticError: if coefficients in float64 do not hold the filter.
+            NotCausalError: if the layer is bidirectional.
+            ValueError: if there are several channels, whose states are the same.
+        """
+        self._require_recurrence("to_transfer_function")
+        if self.channels != 1:
+            raise ValueError(
+                f"a layer of {self.channels} channels that share their states is {self.channels}^2 filters, of each "
+                f"input to each output: only that of one channel is a bank of transfer functions"
+            )
+        impulse = torch.zeros(1, length, 1, dtype=torch.float64, device=next(self.parameters()).device)
+        impulse[0, 0] = 1
+        system = self.system()
+        y, _ = self._run(impulse, system, None, None, None)
+        poles = torch.cat((system.a, system.a.conj()))  # of the real part of what the states give
+        return from_poles(poles[None], y[..., 0], tolerance=tolerance)
 
     def _run(
         self,

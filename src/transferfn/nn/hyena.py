@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transferfn.core.checks import check_whole
 from transferfn.nn.block import Realizable
+from transferfn.nn.long_conv import FilterBank
 from transferfn.nn.mixer import (
     NotCausalError,
     SequenceMixer,
@@ -176,13 +177,15 @@ class Hyena(SequenceMixer):
         self, run: Callable[[SequenceMixer, Tensor, State], tuple[Tensor, State]], u: Tensor, states: tuple[State, ...]
     ) -> tuple[Tensor, tuple[State, ...]]:
         """The operator, its mixers run by one of their verbs."""
+        given = u.dtype
+        u = u.to(self.input.weight.dtype)
         parts, after = run(self.short, self.input(u), states[0])
         *gates, v = parts.chunk(self.order + 1, -1)
         afters = [after]
         for mixer, gate, state in zip(self._mixers()[1:], reversed(gates[1:]), states[1:], strict=True):
             v, after = run(mixer, gate * v, state)
             afters.append(after)
-        return self.output(gates[0] * v).to(u.dtype), tuple(afters)  # autocast narrows linear maps
+        return self.output((gates[0] * v).to(u.dtype)).to(given), tuple(afters)  # autocast narrows linear maps
 
     def _padded(
         self,
@@ -221,6 +224,11 @@ def _filters(
             f"filter must be a function that returns a new filter, or a list of filters, got one "
             f"{type(given).__name__}. Pass lambda: {type(given).__name__}(...)."
         )
+    if isinstance(given, type) or not (callable(given) or isinstance(given, Sequence)):
+        raise TypeError(
+            f"filter must be a function that returns a new filter, or a list of filters, got {given!r}. "
+            f"Pass for example lambda: RTF({channels}, 16, horizon=1024)."
+        )
     filters = [given() for _ in range(count)] if callable(given) else list(given)
     if len(filters) != count:
         raise ValueError(f"a layer of order {count + 1} has {count} filter(s), got {len(filters)}")
@@ -231,4 +239,10 @@ def _filters(
             raise ValueError(
                 f"filters must have the layer's channels={channels}, got a {type(mixer).__name__} of {mixer.channels}"
             )
+    owned = {id(module) for mixer in filters for module in mixer.modules()}
+    if any(isinstance(mixer, FilterBank) and id(mixer.whole) not in owned for mixer in filters):
+        raise ValueError(
+            "a share of a filter is there, but not the one that owns its parameters, which would neither be trained "
+            "nor saved: pass all shares that split() returns"
+        )
     return filters

@@ -12,6 +12,7 @@ from torch.nn.functional import linear
 from transferfn.core.checks import check_whole
 from transferfn.nn.guard import widest
 from transferfn.nn.long_conv import FilterBank, LongConvolution
+from transferfn.nn.options import check_dtype
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.typing import Kernel
 
@@ -83,7 +84,9 @@ class ImplicitFilter(LongConvolution):
         super().__init__(channels, horizon)
         self.features, self.width, self.frequency = features, width, frequency
         self.decay, self.decay_target, self.shift, self.normalized = decay, decay_target, shift, normalized
-        dtype = signal_dtype(dtype or torch.get_default_dtype())
+        dtype = dtype or torch.get_default_dtype()
+        check_dtype(dtype)
+        dtype = signal_dtype(dtype)
 
         def layer(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
             return nn.Linear(inputs, outputs, bias=bias, device=device, dtype=dtype)

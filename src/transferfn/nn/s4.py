@@ -31,6 +31,7 @@ from transferfn.ops.generating import generated_kernel
 from transferfn.ops.state_space import Recurrence
 from transferfn.typing import Kernel
 
+FEW = 16  # of how many samples of the horizon one must be wanted for the generating function, which computes all
 LEAST_DECAY = 1e-4  # of the diagonal part, whose real part is exp of a parameter; that of most measures is zero
 
 
@@ -57,8 +58,8 @@ class S4(RelativeToHorizon, StateSpaceMixer):
     Args:
         channels: Number of channels D.
         state_size: Number N of real states of a channel, even; N/2 modes are stored.
-        horizon: Number of samples the truncated output vector refers to. Sequences may be shorter or longer; up to it
-            they cost least.
+        horizon: Number of samples the truncated output vector refers to. Sequences may be shorter or longer; those
+            of about as many samples cost least.
         measure: ``"legs"``, ``"legt"``, ``"lagt"`` or ``"fourier"``, see :func:`transferfn.core.hippo.hippo`, or a
             tuple of several, which the copies take in turn, as on the Long Range Arena. It also gives the rank: 2 with
             ``"legt"``, otherwise 1. The real part of Lambda, zero for all but ``"legs"``, starts
@@ -210,7 +211,8 @@ class S4(RelativeToHorizon, StateSpaceMixer):
     def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Kernel:
         """Impulse responses, the feedthrough included; differentiable.
 
-        Up to the horizon from the truncated generating function, beyond from powers of the state matrices.
+        Up to the horizon from the truncated generating function, beyond, and of much shorter ones, from powers of the
+        state matrices.
 
         Args:
             length: Number of samples L.
@@ -219,7 +221,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
         Returns:
             (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
         """
-        if length > self.horizon:
+        if length > self.horizon or length * FEW < self.horizon:
             return super().kernel(length, dtype)
         with without_autocast(self.D):
             k = generated_kernel(self.system(), as_complex(self.truncated_C), self.horizon)[..., :length]

@@ -9,9 +9,11 @@ from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DiscreteDPLR
 from transferfn.core.modal import ModalSystem
 from transferfn.nn.guard import widest
+from transferfn.nn.mixer import check_signal, values_are_hidden
 from transferfn.nn.state_space import StateSpaceMixer
 from transferfn.ops.filter import signal_dtype
 from transferfn.ops.state_space import Recurrence
+from transferfn.typing import Signal
 
 
 class _Fixed(StateSpaceMixer):
@@ -77,8 +79,8 @@ class ModalRealization(_Fixed):
 class DPLRRealization(_Fixed):
     """The recurrence of given diagonal plus low rank systems, as a module without parameters.
 
-    The coefficients are exact and computed once; nothing is cached later. A step costs O(N); ``forward`` and ``extend``
-    take powers of the full state matrices.
+    The coefficients are exact and computed once; nothing is cached later. A step costs O(N); ``forward`` takes powers
+    of the full state matrices, and so does ``extend`` for chunks of more than N samples.
 
     Args:
         system: D systems.
@@ -100,6 +102,25 @@ class DPLRRealization(_Fixed):
     def state_space(self) -> DenseSystem:
         """The systems with full real state matrices, in float64 where the device has it."""
         return DiscreteDPLR(**self._held(wide=True)).dense()
+
+    def extend(  # noqa: D102
+        self,
+        u: Signal,
+        state: Tensor | None = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Signal, Tensor]:
+        is_short = u.dim() == 3 and 0 < u.shape[1] <= 2 * self._state_shape()[1]
+        if not is_short or lengths is not None or resets is not None or values_are_hidden():
+            return super().extend(u, state, lengths=lengths, resets=resets)
+        check_signal(u, self.channels)
+        state = self.init_state(u.shape[0], device=u.device, dtype=u.dtype) if state is None else state
+        samples = []
+        for u_t in u.unbind(1):
+            y_t, state = self.step(u_t, state)
+            samples.append(y_t)
+        return torch.stack(samples, 1), state
 
     def _recurrence(self) -> Recurrence:
         return DiscreteDPLR(**self._held(wide=False))

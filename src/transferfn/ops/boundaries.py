@@ -44,10 +44,11 @@ def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -
         if value is not None:
             check_tensor(name, value)
     if lengths is not None:
-        if lengths.shape != (batch_size,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        if lengths.shape != (batch_size,) or lengths.dtype not in (torch.int64, torch.int32):
             raise ValueError(
-                f"lengths must hold one integer a row, shape ({batch_size},), got shape {tuple(lengths.shape)} "
-                f"of {lengths.dtype}. A padding mask converts with mask.sum(-1)."
+                f"lengths must hold one integer a row, shape ({batch_size},) of int64 or int32, got shape "
+                f"{tuple(lengths.shape)} of {lengths.dtype}. A padding mask converts with mask.sum(-1), other integers "
+                f"with lengths.long()."
             )
         if lengths.device.type == "cpu" and not values_are_hidden() and lengths.numel():  # elsewhere looking would wait
             low, high = (int(x) for x in lengths.aminmax())

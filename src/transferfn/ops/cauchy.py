@@ -63,6 +63,11 @@ class _Native(torch.autograd.Function):
                 return _by_groups(real, size, decay, angles)
 
             return *torch.func.vjp(plain, real, size, decay)[1](g), None
+        if not is_eager(g):  # gradients may come in batches
+            with torch.enable_grad():
+                real, size, decay = (x.detach().requires_grad_() for x in (real, size, decay))
+                again = _by_groups(real, size, decay, angles)
+                return *torch.autograd.grad(again, (real, size, decay), g), None
         found = native.gradients(g, real, size, decay, angles)
         return *(x.to(real.dtype) for x in found), None
 
