@@ -47,7 +47,7 @@ def official_filter(numbers: dict[str, Any], channels: int) -> ImplicitFilter:
         state |= {f"layers.{q}.weight": numbers[f"W{q}"], f"layers.{q}.bias": numbers[f"c{q}"]}
     if not numbers["z_is_initial"]:
         state["positions"] = numbers["z"]
-    layer.load_state_dict(state)
+    layer.load_state_dict(state | {"_extra_state": layer.get_extra_state()})
     return layer
 
 

@@ -168,7 +168,8 @@ def test_shares_are_channels_of_the_whole() -> None:
         assert (bank.channels, bank.horizon) == (2, M)
         assert relative_error(bank.realize()(signal(1, 9, 2)), bank(signal(1, 9, 2))) <= C * EPS
     model = torch.nn.Sequential(*banks)
-    assert len(list(model.parameters())) == len(model.state_dict()) == len(list(whole.parameters()))
+    assert len(list(model.parameters())) == len(list(whole.parameters()))
+    assert len(model.state_dict()) == len(list(whole.parameters())) + 1  # and the horizon
     assert banks[1].init_state(3)[0].dtype == F64
     assert banks[1].extra_repr() == "channels=2, index=1, banks=2"
     for index, number in ((2, 2), (-1, 2), (0, 3), (0, 0)):
@@ -263,3 +264,9 @@ def test_print() -> None:
     assert make().extra_repr() == "4, horizon=16, features=3, width=8, decay=(1.5, 0.3), decay_target=0.01, shift=0.0"
     assert make(normalized=True).extra_repr().endswith(", normalized=True")
     assert np.prod(GOLDEN["filter_emb3/k"].shape) == 4 * 48
+
+
+def test_parameters_of_another_horizon_are_refused() -> None:
+    """Their shapes would fit, but time is counted in shares of the horizon."""
+    with pytest.raises(RuntimeError, match="relative to a horizon of 8 samples, that of this layer to 16"):
+        ImplicitFilter(4, horizon=16).load_state_dict(ImplicitFilter(4, horizon=8).state_dict())

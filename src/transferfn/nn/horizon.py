@@ -31,8 +31,8 @@ class RelativeToHorizon(nn.Module):
         if horizon != self.horizon and prefix + self.relative in state_dict:
             errors.append(
                 f"the parameter {prefix + self.relative!r} is relative to a horizon of {horizon} samples, that of this "
-                f"layer to {self.horizon}: load it into a layer of that horizon, then call "
-                f"with_horizon({self.horizon})."
+                f"layer to {self.horizon}: load it into a layer of that horizon"
+                + (f", then call with_horizon({self.horizon})." if hasattr(self, "with_horizon") else ".")
             )
             return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)

@@ -11,13 +11,14 @@ from torch.nn.functional import linear
 
 from transferfn.core.checks import check_whole
 from transferfn.nn.guard import widest
+from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.long_conv import FilterBank, LongConvolution
 from transferfn.nn.options import check_dtype
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.typing import Kernel
 
 
-class ImplicitFilter(LongConvolution):
+class ImplicitFilter(RelativeToHorizon, LongConvolution):
     r"""One filter a channel, whose impulse response is a function of time that a network computes.
 
     k_i = W g(z_i) * (exp(-t_i |delta|) + shift) with t_i = i / (M - 1), where g is a network of sines,
@@ -60,6 +61,8 @@ class ImplicitFilter(LongConvolution):
         >>> torch.allclose(torch.cat((y, last[:, None]), 1), layer(u), atol=1e-5)
         True
     """
+
+    relative = "frequencies"  # as all others: time is counted in shares of the horizon
 
     def __init__(
         self,
