@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KEPT = 12 << 20  # bytes of work space that a thread keeps for its next call; mapping memory anew is slow
+KEPT = 13 << 20  # bytes of work space that a thread keeps for its next call; mapping memory anew is slow
 LINE = 64  # bytes of a line of the cache
 
 _kept = threading.local()

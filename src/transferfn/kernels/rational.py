@@ -101,13 +101,17 @@ def _powers(count: int, exponent: float) -> Tensor:
     return torch.exp(exponent * torch.arange(count, dtype=torch.float64))
 
 
-def _run(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float) -> tuple[Tensor, Tensor]:
+def _run(
+    u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float, *, training: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Filter a signal; in training in the work space of the backward pass, which is larger, so that it can stay."""
     y = torch.empty_like(u)
     peaks = torch.zeros(*h0.shape, 2 if exponent else 0, dtype=torch.float64)
     if u.numel():
         signals = u.data_ptr(), *u.stride(), y.data_ptr(), *y.stride()
         values = *signals, peaks.data_ptr() if exponent else 0
-        _launch("convolve", u, b, a, h0, _parts(u), period, exponent, 1 + len(b), 2, values)
+        room = _buffers_back(u, b) if training else 1 + len(b)
+        _launch("convolve", u, b, a, h0, _parts(u), period, exponent, room, 2, values)
     if not exponent:
         return y, torch.zeros_like(h0)
     growth = peaks[..., 1] / peaks[..., 0].clamp_min(torch.finfo(torch.float64).tiny)
@@ -134,10 +138,9 @@ def _run_back(
     gb, ga = (make(parts, *b.shape, dtype=b.dtype) for _ in "ba")
     gh0 = torch.zeros(parts, *h0.shape, dtype=b.dtype)  # a bank ahead of one sample has no taps
     if u.numel():
-        one_row = len(b) == 1 and _row_groups(u) <= parts
         signals = (part for x in (gy, u, gu) for part in (x.data_ptr(), *x.stride()))
         values = *signals, gb.data_ptr(), ga.data_ptr(), gh0.data_ptr()
-        _launch("backward", u, b, a, h0, parts, period, exponent, 3 if one_row else 4, 4, values)
+        _launch("backward", u, b, a, h0, parts, period, exponent, _buffers_back(u, b), 4, values)
     if a.shape[1] != b.shape[1]:
         ga = ga.unflatten(2, (a.shape[1], -1)).sum(3)
     gb, ga, gh0 = (x[0] if parts == 1 else x.sum(0) for x in (gb, ga, gh0))
@@ -162,7 +165,9 @@ class _Rational(torch.autograd.Function):
 
     @staticmethod
     def forward(u, b, a, h0, period, exponent):
-        return (_run if is_eager(u, b, a, h0) else _rational)(u, b, a, h0, period, exponent)
+        if is_eager(u, b, a, h0):
+            return _run(u, b, a, h0, period, exponent, training=True)
+        return _rational(u, b, a, h0, period, exponent)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -217,6 +222,11 @@ def _(info, in_dims, gy, u, b, a, h0, period, exponent):
     b, a, h0 = (into_channels(x, d, size, channel_axis=1) for x, d in zip((b, a, h0), in_dims[2:5], strict=True))
     gu, *others = _backward(gy, u, b, a, h0, period, exponent)
     return (gu.unflatten(2, (size, -1)), *(x.unflatten(1, (size, -1)) for x in others)), (2, 1, 1, 1)
+
+
+def _buffers_back(u: Tensor, b: Tensor) -> int:
+    """How many transforms the backward pass works in: one less where every job has one row."""
+    return 3 if len(b) == 1 and _row_groups(u) <= _parts(u) else 4
 
 
 def _row_groups(u: Tensor) -> int:
