@@ -66,10 +66,13 @@ def denominators(x, largest, a, first, last):
 @native
 @no_type_check
 def noise_gain(a):
-    """The largest (1 + sum|a_i|) / (prod 1 - k_j^2)^(1/2) of the stable rows of a, (rows, n); 0 if there is none."""
+    """The largest (1 + sum|a_i|) / (prod 1 - k_j^2)^(1/2) of the stable rows of a, (rows, n), and whether all are.
+
+    It is 0 if none is.
+    """
     rows, n = a.shape
     head, lower = np.empty(n), np.empty(n)
-    worst = 0.0
+    worst, stable = 0.0, True
     for row in range(rows):
         total, power = 1.0, 1.0
         for i in range(n):
@@ -78,7 +81,7 @@ def noise_gain(a):
         for m in range(n - 1, -1, -1):
             k = head[m]
             if not abs(k) < 1:
-                power = 0.0
+                power, stable = 0.0, False
                 break
             scale = 1 / (1 - k * k)
             power *= scale
@@ -86,7 +89,7 @@ def noise_gain(a):
                 lower[i] = (head[i] - k * head[m - 1 - i]) * scale
             head, lower = lower, head
         worst = max(worst, total * np.sqrt(power))
-    return worst
+    return worst, stable
 
 
 @native

@@ -64,9 +64,27 @@ def noise_gain(a: Float[Tensor, "rows n"]) -> float:
         >>> noise_gain(torch.tensor([[-0.6]]))
         2.0
     """
+    return _noise_gain(a)[0]
+
+
+def seem_stable(a: Float[Tensor, "rows n"]) -> bool:
+    """Whether all reflection coefficients are below 1 as computed: then no denominator is certainly unstable.
+
+    Args:
+        a: Denominators a_1..a_n, (rows, n), on the CPU.
+
+    Example:
+        >>> seem_stable(torch.tensor([[-0.6]])), seem_stable(torch.tensor([[-0.6], [-1.1]]))
+        (True, False)
+    """
+    return _noise_gain(a)[1]
+
+
+def _noise_gain(a: Tensor) -> tuple[float, bool]:
     from transferfn.kernels import _lattice as loops
 
-    return float(loops.noise_gain(a.detach().to(torch.float64).contiguous().numpy()))
+    worst, stable = loops.noise_gain(a.detach().to(torch.float64).contiguous().numpy())
+    return float(worst), bool(stable)
 
 
 def _over_tiles(work, x: Tensor, tile: int) -> None:

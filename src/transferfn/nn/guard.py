@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from transferfn.core.stability import UnstableFilterWarning, schur_cohn, stability
+from transferfn.kernels.lattice import seem_stable
 from transferfn.nn.mixer import values_are_hidden
 
 
@@ -27,6 +28,8 @@ def warn_if_unstable(a: Tensor, horizon: int | None, *, stacklevel: int = 3) -> 
     if values_are_hidden() or a.is_meta:
         return
     wide = a.detach().to("cpu", torch.float64)
+    if seem_stable(wide):
+        return
     _, outside = schur_cohn(wide)
     if not bool(outside.any()):
         return

@@ -7,10 +7,14 @@ import math
 import torch
 from jaxtyping import Complex
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from transferfn.core.dplr import DPLR
+from transferfn.kernels.tracing import values_are_hidden
 from transferfn.ops.cauchy import cauchy
 from transferfn.typing import Kernel
+
+ROOM = 2**17  # sums that are worked on at once
 
 
 def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizon: int) -> Kernel:
@@ -20,7 +24,8 @@ def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizo
 
         K(w) = dt / 2 exp(i phi) [ S(C~, B) - dt / 2 cos phi S(C~, P) (I + dt / 2 cos phi S(P^*, P))^-1 S(P^*, B) ]
 
-    with S(x, y) the :func:`cauchy` sum of x y over the poles dt Lambda / 2. Half the roots are enough.
+    with S(x, y) the :func:`cauchy` sum of x y over the poles dt Lambda / 2. Half the roots are enough. What is made of
+    the sums is made some channels at a time, and again for derivatives.
 
     Args:
         system: D systems of N/2 pairs of modes.
@@ -40,7 +45,25 @@ def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizo
     right = torch.cat((system.B[:, None], system.P), 1)  # (D, 1 + R, N/2)
     v = left[:, :, None] * right[:, None]
     sums = cauchy(v.flatten(1, 2), system.Lambda * half[:, 0, 0], phi).unflatten(1, v.shape[1:3])
-    rank = system.P.shape[1]
+    scales = half[..., 0] * torch.polar(torch.ones_like(phi), phi)
+    channels = max(ROOM // sums[0].numel(), 1)
+    pieces = zip(sums.split(channels), half.split(channels), scales.split(channels), strict=True)
+    again = len(sums) > channels and torch.is_grad_enabled() and not values_are_hidden()
+    spectrum = torch.cat(
+        [
+            checkpoint(_eliminated, *piece, phi, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else _eliminated(*piece, phi)
+            for piece in pieces
+        ]  # pyright: ignore[reportArgumentType]
+    )
+    k = torch.fft.irfft(spectrum, horizon).transpose(0, 1)
+    return k.reshape(*C_tilde.shape[:-1], horizon)
+
+
+def _eliminated(sums: Tensor, half: Tensor, scale: Tensor, phi: Tensor) -> Tensor:
+    """K(w) of some channels, (D, J, F), from the sums, (D, J + R, 1 + R, F)."""
+    rank = sums.shape[2] - 1
     scaled = half * phi.cos() * sums[:, -rank:]
     one = torch.eye(rank, 1 + rank, dtype=sums.dtype, device=sums.device).roll(1, -1)[..., None]
     table = torch.cat((sums[:, :-rank], scaled + one), 1)
@@ -48,6 +71,4 @@ def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizo
     for _ in range(rank):
         column, row = table[:, :-1, -1:], table[:, -1:, :-1]
         table = table[:, :-1, :-1] - column * row / table[:, -1:, -1:]
-    spectrum = half[..., 0] * torch.polar(torch.ones_like(phi), phi) * table[:, :, 0]
-    k = torch.fft.irfft(spectrum, horizon).transpose(0, 1)
-    return k.reshape(*C_tilde.shape[:-1], horizon)
+    return scale * table[:, :, 0]
