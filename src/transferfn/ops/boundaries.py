@@ -46,7 +46,7 @@ def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -
     if lengths is not None:
         if lengths.shape != (batch_size,) or lengths.dtype not in (torch.int64, torch.int32):
             raise ValueError(
-                f"lengths must hold one integer a row, shape ({batch_size},) of int64 or int32, got shape "
+                f"lengths must hold one integer a row, int64 or int32, shape ({batch_size},), got shape "
                 f"{tuple(lengths.shape)} of {lengths.dtype}. A padding mask converts with mask.sum(-1), other integers "
                 f"with lengths.long()."
             )
