@@ -46,8 +46,8 @@ def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -
     if lengths is not None:
         if lengths.shape != (batch_size,) or lengths.dtype not in (torch.int64, torch.int32):
             raise ValueError(
-                f"lengths must hold one integer a row, int64 or int32, shape ({batch_size},), got shape "
-                f"{tuple(lengths.shape)} of {lengths.dtype}. A padding mask converts with mask.sum(-1), other integers "
+                f"lengths must hold one integer a row, shape ({batch_size},), got shape {tuple(lengths.shape)} of "
+                f"{lengths.dtype}. They are int64 or int32: a padding mask converts with mask.sum(-1), other integers "
                 f"with lengths.long()."
             )
         if lengths.device.type == "cpu" and not values_are_hidden() and lengths.numel():  # elsewhere looking would wait
