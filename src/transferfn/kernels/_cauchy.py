@@ -21,7 +21,7 @@ KEPT = 4  # sums whose accumulators stay in registers
 @inline
 @no_type_check
 def _pair(sin, cos, size, decay):
-    """Q of a pair of poles, real and imaginary part."""
+    """The value q for a pair of poles, real and imaginary part."""
     along = cos * splat(size)
     wide, tall = (along - sin) * (along + sin), sin * cos * splat(-2 * decay)
     scale = splat(1.0) / (wide * wide + tall * tall)
@@ -67,13 +67,12 @@ def gradients(gre, gim, a, b, size, decay, sin, cos, ga, gb, gsize, gdecay, firs
     _, count, modes = a.shape
     points = len(sin)
     W = width(sin)
-    none = np.zeros(count * W)
     of_a, of_b = np.empty(count * W), np.empty(count * W)
     for d in range(first, last):
         from_re, from_im = gre[d].ravel(), gim[d].ravel()
         for n in range(modes):
-            of_a[:] = none
-            of_b[:] = none
+            of_a[:] = 0
+            of_b[:] = 0
             along, across = splat(0.0), splat(0.0)
             for f in range(0, points, W):
                 s, c = load(sin, f), load(cos, f)

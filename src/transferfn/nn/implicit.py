@@ -13,8 +13,8 @@ from transferfn.core.checks import check_whole
 from transferfn.nn.guard import widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.long_conv import FilterBank, LongConvolution
-from transferfn.nn.options import check_dtype
-from transferfn.ops.filter import signal_dtype, without_autocast
+from transferfn.nn.options import parameter_dtype
+from transferfn.ops.filter import without_autocast
 from transferfn.typing import Kernel
 
 
@@ -87,9 +87,7 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
         super().__init__(channels, horizon)
         self.features, self.width, self.frequency = features, width, frequency
         self.decay, self.decay_target, self.shift, self.normalized = decay, decay_target, shift, normalized
-        dtype = dtype or torch.get_default_dtype()
-        check_dtype(dtype)
-        dtype = signal_dtype(dtype)
+        dtype = parameter_dtype(dtype)
 
         def layer(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
             return nn.Linear(inputs, outputs, bias=bias, device=device, dtype=dtype)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, check_layer_sizes, draw_normal
 from transferfn.nn.guard import as_complex, widest
-from transferfn.nn.options import check_dtype
-from transferfn.ops.filter import signal_dtype
+from transferfn.nn.options import parameter_dtype
 
 
 class LRU(DiagonalMixer):
@@ -73,9 +72,7 @@ class LRU(DiagonalMixer):
         super().__init__(channels, state_size, bidirectional=bidirectional, shared_sample=shared_sample)
         self.state_size, self.r_min, self.r_max, self.max_phase = state_size, r_min, r_max, max_phase
 
-        dtype = dtype or torch.get_default_dtype()
-        check_dtype(dtype)
-        dtype = signal_dtype(dtype)
+        dtype = parameter_dtype(dtype)
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

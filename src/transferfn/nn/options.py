@@ -113,6 +113,17 @@ def check_dtype(dtype: torch.dtype) -> None:
         raise ValueError(f"coefficients are of a real floating-point type, float32 or float64, not {dtype}")
 
 
+def parameter_dtype(dtype: torch.dtype | None) -> torch.dtype:
+    """Type of the parameters: the one asked for or PyTorch's default, float32 or wider.
+
+    Args:
+        dtype: What the caller passed.
+    """
+    dtype = dtype or torch.get_default_dtype()
+    check_dtype(dtype)
+    return torch.promote_types(dtype, torch.float32)
+
+
 def check_draw(draw: tuple[Tensor, Tensor, Tensor], channels: int, order: int, denominator_groups: int) -> None:
     """Raise unless an initializer's coefficients have the shapes it was asked for.
 

@@ -19,7 +19,7 @@ from transferfn.nn.options import Constraint as Constraint
 from transferfn.nn.options import Init as Init
 from transferfn.nn.options import Initializer as Initializer
 from transferfn.nn.options import NumeratorKind as NumeratorKind
-from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options
+from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options, parameter_dtype
 from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import filter_both_ways, linear_filter, signal_dtype
@@ -102,9 +102,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
         self.kernel_dropout = kernel_dropout
 
         directions = (2,) if bidirectional else ()
-        dtype = dtype or torch.get_default_dtype()
-        check_dtype(dtype)
-        dtype = signal_dtype(dtype)
+        dtype = parameter_dtype(dtype)
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*directions, *shape, device=device, dtype=dtype))

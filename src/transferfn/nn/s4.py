@@ -15,14 +15,13 @@ from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, t
 from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import NotCausalError
-from transferfn.nn.options import check_dtype
+from transferfn.nn.options import check_dtype, parameter_dtype
 from transferfn.nn.state_space import StateSpaceMixer
 from transferfn.nn.state_space_options import (
     check_choice,
     check_sizes,
     check_steps,
     log_uniform,
-    parameter_dtype,
     two_groups,
 )
 from transferfn.nn.state_space_realization import DPLRRealization

@@ -25,7 +25,7 @@ from transferfn.nn.mixer import (
     valid_samples,
     values_are_hidden,
 )
-from transferfn.nn.options import check_dtype
+from transferfn.nn.options import parameter_dtype
 from transferfn.ops.filter import signal_dtype
 from transferfn.typing import DiagonalState, Sample, Signal, State
 
@@ -121,9 +121,7 @@ class S5(DiagonalMixer):
         self.dt_min, self.dt_max, self.step_scale = dt_min, dt_max, step_scale
         self.clip_eigenvalues = clip_eigenvalues
 
-        dtype = dtype or torch.get_default_dtype()
-        check_dtype(dtype)
-        dtype = signal_dtype(dtype)
+        dtype = parameter_dtype(dtype)
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))

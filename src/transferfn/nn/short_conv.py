@@ -12,7 +12,7 @@ from transferfn.core.system import TransferFunction
 from transferfn.nn.cache import beginnings
 from transferfn.nn.guard import keep_wide, widest
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, valid_samples
-from transferfn.nn.options import check_dtype
+from transferfn.nn.options import parameter_dtype
 from transferfn.nn.realization import check_state
 from transferfn.ops.boundaries import state_at
 from transferfn.ops.filter import at_rest, signal_dtype
@@ -65,9 +65,7 @@ class ShortConvolution(SequenceMixer):
             if size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
         self.channels, self.width = channels, width
-        dtype = dtype or torch.get_default_dtype()
-        check_dtype(dtype)
-        dtype = signal_dtype(dtype)
+        dtype = parameter_dtype(dtype)
         self.taps = nn.Parameter(torch.empty(channels, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()

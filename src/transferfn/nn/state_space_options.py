@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from transferfn.core.checks import check_whole
-from transferfn.nn.options import check_dtype
 
 
 def check_sizes(channels: int, state_size: int, groups: int, *, even: bool) -> None:
@@ -58,17 +57,6 @@ def check_choice(name: str, value: object, literal: Any) -> None:
     choices = get_args(literal)
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-
-
-def parameter_dtype(dtype: torch.dtype | None) -> torch.dtype:
-    """Type of the parameters: the one asked for or PyTorch's default, float32 or wider.
-
-    Args:
-        dtype: What the caller passed.
-    """
-    dtype = dtype or torch.get_default_dtype()
-    check_dtype(dtype)
-    return torch.promote_types(dtype, torch.float32)
 
 
 def log_uniform(count: int, low: float, high: float, generator: torch.Generator | None) -> Tensor:
