@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from transferfn.tasks.dataset import IGNORED as IGNORED
 from transferfn.tasks.dataset import Batch as Batch
 from transferfn.tasks.dataset import DataError as DataError
 from transferfn.tasks.dataset import Dataset as Dataset
+from transferfn.tasks.dataset import Signature as Signature
+from transferfn.tasks.dataset import Splits as Splits
+from transferfn.tasks.dataset import Target as Target
+from transferfn.tasks.dataset import Task as Task
 from transferfn.tasks.smnist import SmnistConfig as SmnistConfig
 from transferfn.tasks.smnist import load_smnist as load_smnist

@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 import struct
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferfn.tasks.cache import cache_folder
 from transferfn.tasks.dataset import DataError
 
 SIDE = 28
@@ -55,19 +55,6 @@ def bundled_digits() -> Images:
             mapped = _map_bundled(cache)
             table = table if mapped is None else mapped
     return table[:, :-1], table[:, -1]
-
-
-def cache_folder() -> Path:
-    """Return the folder for things that can be made again: ``TRANSFERFN_CACHE`` or the platform's usual place."""
-    if chosen := os.environ.get("TRANSFERFN_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "transferfn"
 
 
 def _map_bundled(cache: Path) -> NDArray[np.uint8] | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from transferfn.tasks._mnist import CLASSES, SIDE, Images, bundled_digits, read_folder
-from transferfn.tasks.dataset import Batch, DataError
+from transferfn.tasks.dataset import Batch, DataError, Signature, Splits
 
 _TEST_PER_CLASS = 100
 # Mean and standard deviation of all training pixels of the full set, for pixels in 0..1.
@@ -46,19 +46,17 @@ class SmnistConfig:
             )
 
     @property
-    def length(self) -> int:
-        """Number of samples of a signal."""
-        return self.side**2
+    def signature(self) -> Signature:
+        """One channel of side x side pixels, and a class of ten."""
+        return Signature(length=self.side**2, channels=1, outputs=CLASSES)
 
-    @property
-    def channels(self) -> int:
-        """Number of channels of a signal."""
-        return 1
+    def load(self) -> Splits:
+        """Read the images and split them.
 
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return CLASSES
+        Raises:
+            DataError: if a file is missing, damaged or not what it should be, or a class has too few images.
+        """
+        return load_smnist(self)
 
 
 class Digits:
@@ -68,6 +66,8 @@ class Digits:
         images: Pixels, (N, L), bytes.
         labels: Classes, (N,), bytes.
     """
+
+    fresh = False
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         self.images = images
@@ -89,19 +89,6 @@ class Digits:
             targets=torch.from_numpy(self.labels[rows].astype(np.int64)),
             index=torch.from_numpy(rows),
         )
-
-
-class Splits(NamedTuple):
-    """The parts of a task's data."""
-
-    train: Digits
-    """What the model learns from."""
-
-    validation: Digits | None
-    """What chooses the best epoch; None where nothing is held out."""
-
-    test: Digits
-    """What the final figure is measured on."""
 
 
 def load_smnist(config: SmnistConfig) -> Splits:

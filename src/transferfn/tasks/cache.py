@@ -1,0 +1,150 @@
+"""Prepared data: arrays made once, kept in the user's cache folder and mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferfn.tasks.dataset import DataError
+
+_ABOUT = "about.json"
+_FORMAT = 1
+"""Part of every key: raised when what is written for the same key changes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A folder of arrays that is whole."""
+
+    folder: Path
+    """Where it is."""
+
+    name: str
+    """What it is called."""
+
+    key: dict[str, Any]
+    """All that its content depends on."""
+
+    files: dict[str, int]
+    """Size of each array's file in bytes."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return an array, mapped into memory and read-only.
+
+        Args:
+            name: The array's name, without ``.npy``.
+        """
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays."""
+        return sum(self.files.values())
+
+
+def cache_folder() -> Path:
+    """Return the folder for things that can be made again: ``TRANSFERFN_CACHE`` or the platform's usual place."""
+    if chosen := os.environ.get("TRANSFERFN_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "transferfn"
+
+
+def prepare(name: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Prepared:
+    """Return the arrays of ``key``, made now if they are not there or not whole.
+
+    They are made in a folder beside their place, which is renamed when it is complete: whoever reads sees all or
+    nothing, also if the process is killed. Of several processes that make the same, the first to end is kept.
+
+    Args:
+        name: What to call it, a word that file names may hold.
+        key: All that the content depends on, plain values that JSON holds; files by their ``fingerprint``.
+        make: Writes ``NAME.npy`` files into the folder it is given.
+
+    Raises:
+        DataError: if the cache folder cannot be written.
+
+    Example:
+        >>> prepared = prepare("squares", {"count": 4}, lambda to: np.save(to / "squares.npy", np.arange(4) ** 2))
+        >>> prepared["squares"].tolist()
+        [0, 1, 4, 9]
+    """
+    key = json.loads(json.dumps({**key, "format": _FORMAT}))
+    digest = hashlib.sha256(json.dumps([name, key], sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_folder() / f"{name}-{digest}"
+    if (found := _read(folder)) is not None:
+        return found
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise DataError(
+            f"prepared data cannot be kept in {folder.parent} ({error}): set TRANSFERFN_CACHE to a folder that can be "
+            "written"
+        ) from None
+    try:
+        make(part)
+        files = {path.name: path.stat().st_size for path in sorted(part.glob("*.npy"))}
+        about = {"name": name, "key": key, "files": files}
+        (part / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)  # there only if it was damaged
+        try:
+            part.rename(folder)
+        except OSError:  # another process was first
+            if _read(folder) is None:
+                raise
+    except OSError as error:
+        raise DataError(
+            f"prepared data cannot be kept in {folder.parent} ({error}): free some space, or set TRANSFERFN_CACHE to "
+            "another folder"
+        ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    found = _read(folder)
+    if found is None:
+        raise DataError(f"{folder} was changed while it was written: start again")
+    return found
+
+
+def prepared_data() -> list[Prepared]:
+    """Return what is in the cache folder, sorted by name; what is not whole is left out."""
+    if not cache_folder().is_dir():
+        return []
+    found = (_read(path) for path in sorted(cache_folder().iterdir()) if path.suffix != ".part")
+    return [prepared for prepared in found if prepared is not None]
+
+
+def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
+    """Return what tells whether files have changed: name, size and time of the last change of each.
+
+    Args:
+        paths: The files.
+    """
+    stats = [(path, path.stat()) for path in sorted(paths)]
+    return [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def _read(folder: Path) -> Prepared | None:
+    try:
+        about = json.loads((folder / _ABOUT).read_text())
+        found = Prepared(folder=folder, name=about["name"], key=about["key"], files=about["files"])
+        whole = all((folder / name).stat().st_size == size for name, size in found.files.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if whole else None
