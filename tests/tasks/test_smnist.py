@@ -118,7 +118,7 @@ def test_smaller_images_are_block_means(tmp_path: Path, side: int) -> None:
     write_idx(tmp_path, train=30, test=20)
     config = SmnistConfig(path=tmp_path, validation=0.0, side=side)
     found = load_smnist(config).train.images[3].reshape(side, side)
-    assert config.length == side**2
+    assert config.signature.length == side**2
     block = 28 // side
     image = digits(30)[0][3].astype(float)
     means = [

@@ -7,19 +7,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from transferfn.tasks import SmnistConfig
+from transferfn.tasks import Signature, SmnistConfig
 from transferfn.training import ModelConfig, OptimizerConfig, TrainConfig
 
 
 class Stub(nn.Module):
-    def __init__(self, config: ModelConfig, data: SmnistConfig) -> None:
+    def __init__(self, config: ModelConfig, data: Signature) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(data.length, config.width),
             nn.BatchNorm1d(config.width),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.width, data.classes),
+            nn.Linear(config.width, data.outputs),
         )
 
     def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -34,9 +34,9 @@ class Stub(nn.Module):
 class Linear(Stub):
     """Without what depends on how a batch is shared out: dropout and statistics of the batch."""
 
-    def __init__(self, config: ModelConfig, data: SmnistConfig) -> None:
+    def __init__(self, config: ModelConfig, data: Signature) -> None:
         super().__init__(config, data)
-        self.layers = nn.Sequential(nn.Linear(data.length, data.classes))
+        self.layers = nn.Sequential(nn.Linear(data.length, data.outputs))
 
 
 def tiny(path: Path, **changes) -> TrainConfig:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from tasks.digit_files import write_idx
 from training.stub import Stub, tiny
-from transferfn.tasks import DataError, SmnistConfig
+from transferfn.tasks import DataError, Signature, SmnistConfig
 from transferfn.training import ModelConfig, OptimizerConfig, RunError, RunOptions, evaluate, fit, load_model
 from transferfn.training.log import MetricsFile, TrainingDivergedError
 from transferfn.training.module import step_seed, warmup_cosine
+from transferfn.training.objective import Classes
 from transferfn.training.run import read_rows
 
 
@@ -43,20 +44,20 @@ def test_a_run_leaves_everything_in_its_folder(data: Path, tmp_path: Path, capsy
     ]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert any(path.name.startswith("events.out.tfevents") for path in (tmp_path / "events").iterdir())
-    assert result.test_accuracy > 0.9
+    assert result.test_score > 0.9
     assert (result.test_samples, result.steps) == (40, 72)
     rows = read_rows(tmp_path / "metrics.csv")
     epochs = [row for row in rows if row["train_loss"]]
     assert [int(row["step"]) for row in epochs] == list(range(9, 73, 9))
     assert float(epochs[-1]["train_accuracy"]) > 0.9
-    assert max(float(row["val_accuracy"]) for row in epochs) == pytest.approx(result.validation_accuracy)
+    assert max(float(row["val_accuracy"]) for row in epochs) == pytest.approx(result.validation_score)
     assert len(capsys.readouterr().out.splitlines()) == 9
 
     model, loaded = load_model(tmp_path, build=Stub)
     assert loaded == config
     assert not model.training
-    accuracy, loss = evaluate(model, load_test(config.data))
-    assert (accuracy, loss) == (result.test_accuracy, pytest.approx(result.test_loss))
+    accuracy, loss = evaluate(model, load_test(config.data), Classes())
+    assert (accuracy, loss) == (result.test_score, pytest.approx(result.test_loss))
 
 
 def load_test(config: SmnistConfig):
@@ -75,7 +76,7 @@ def test_a_finished_run_is_not_touched(data: Path, tmp_path: Path) -> None:
 def test_without_validation_the_last_epoch_is_tested(data: Path, tmp_path: Path) -> None:
     config = tiny(data, data=SmnistConfig(path=data, side=7, validation=0.0), epochs=2)
     result = fit(config, options(tmp_path), build=Stub)
-    assert (result.validation_accuracy, result.best_epoch) == (None, 2)
+    assert (result.validation_score, result.best_epoch) == (None, 2)
     last, best = (torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("last", "best"))
     assert all(torch.equal(last["state_dict"][name], value) for name, value in best["state_dict"].items())
 
@@ -90,7 +91,7 @@ def test_a_broken_checkpoint_stops_the_run(data: Path, tmp_path: Path) -> None:
 
 
 def test_options_that_make_no_model(data: Path, tmp_path: Path) -> None:
-    def build(model: ModelConfig, data: SmnistConfig) -> nn.Module:
+    def build(model: ModelConfig, data: Signature) -> nn.Module:
         raise ValueError("order must be at least 1")
 
     with pytest.raises(RunError, match="no model can be built from these options: order must be at least 1"):

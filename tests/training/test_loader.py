@@ -17,8 +17,9 @@ from transferfn.training.loader import Loader, _start_worker, sample_order
 class Numbers:
     """A data set whose samples are their own index."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, fresh: bool = False) -> None:
         self.count = count
+        self.fresh = fresh
 
     def __len__(self) -> int:
         return self.count
@@ -48,6 +49,24 @@ def test_the_last_smaller_batch_is_dropped() -> None:
     loader = make()
     assert len(loader) == 5
     assert [len(batch) for batch in rows(loader)] == [4] * 5
+
+
+def test_fresh_samples_are_new_in_each_epoch() -> None:
+    loader = Loader(Numbers(10, fresh=True), batch_size=4, seed=3)
+    assert rows(loader) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert rows(loader) == [[10, 11, 12, 13], [14, 15, 16, 17]]
+    again = Loader(Numbers(10, fresh=True), batch_size=4, seed=3)
+    again.load_state_dict(loader.state_dict() | {"epoch": 1, "consumed": 1})
+    assert rows(again) == [[14, 15, 16, 17]]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_parts_of_a_batch_come_one_after_the_other(world_size: int) -> None:
+    whole = rows(make(23, batch_size=8))
+    ranks = [rows(make(23, batch_size=8, accumulate=2, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert [len(part) for part in ranks[0]] == [4 // world_size] * 4
+    parts = [sum((rank[step] for rank in ranks), []) for step in range(4)]
+    assert [parts[0] + parts[1], parts[2] + parts[3]] == whole
 
 
 def test_each_epoch_has_its_own_order() -> None:

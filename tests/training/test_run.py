@@ -51,10 +51,11 @@ def test_a_run_that_never_reached_a_checkpoint_is_no_obstacle(tmp_path: Path) ->
 
 
 RESULT = Result(
-    test_accuracy=0.5,
+    metric="accuracy",
+    test_score=0.5,
     test_loss=1.0,
     test_samples=2,
-    validation_accuracy=None,
+    validation_score=None,
     best_epoch=1,
     steps=3,
     parameters=4,
@@ -71,7 +72,7 @@ def test_a_result_is_not_told_of_another_configuration(tmp_path: Path) -> None:
         open_run(replace(CONFIG, epochs=7), RunOptions(out=tmp_path))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"test_accuracy": 1}', '{"test_accuracy": "high"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"test_score": 1}', '{"test_score": "high"}'])
 def test_a_damaged_result_is_no_result(tmp_path: Path, text: str) -> None:
     folder = start(tmp_path)
     folder.result.write_text(text)

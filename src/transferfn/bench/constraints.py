@@ -26,8 +26,7 @@ from transferfn.core import stability
 from transferfn.core.polynomial import monic, on_circle
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF
-from transferfn.tasks import SmnistConfig, load_smnist
-from transferfn.tasks.smnist import Digits
+from transferfn.tasks import Dataset, SmnistConfig, load_smnist
 
 COMMAND = "transferfn bench constraints"
 MEMORIES = (64, 512, 2048)  # of the combs, in samples
@@ -199,10 +198,10 @@ def train(kind: Map, order: int, filter_rate: float, plan: Plan, seed: int) -> R
     data = load_smnist(config)
 
     def mixer() -> RTF:
-        return filters_of(kind, plan.width, order, config.length)
+        return filters_of(kind, plan.width, order, config.signature.length)
 
-    backbone = Backbone(plan.width, plan.layers, mixer, inputs=config.channels, norm="layer")
-    model = Classifier(backbone, config.classes, head="last")
+    backbone = Backbone(plan.width, plan.layers, mixer, inputs=config.signature.channels, norm="layer")
+    model = Classifier(backbone, config.signature.outputs, head="last")
     optimizer = torch.optim.AdamW(
         model.param_groups(lr=plan.lr, weight_decay=0.05, filter_lr=filter_rate, filter_weight_decay=0.0)
     )
@@ -318,7 +317,7 @@ def _milliseconds(work: Callable[[], None]) -> float:
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, data: Digits) -> float:
+def _accuracy(model: nn.Module, data: Dataset) -> float:
     batch = data.gather(range(len(data)))
     return 100 * float((model(batch.inputs).argmax(-1) == batch.targets).double().mean())
 

@@ -19,6 +19,7 @@ import tyro
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, Result, RunError, RunOptions, TrainConfig, fit
+from transferfn.training.objective import told
 from transferfn.training.recipes import recipe_line, recipe_name
 
 PROGRAM = "transferfn"
@@ -213,9 +214,10 @@ def report(result: Result, out: Path) -> list[str]:
         result: What it came to.
         out: Its folder.
     """
-    chosen = "" if result.validation_accuracy is None else f", validation accuracy {result.validation_accuracy:.1%}"
+    metric, validation = result.metric, result.validation_score
+    chosen = "" if validation is None else f", validation {metric} {told(metric, validation)}"
     return [
-        f"test accuracy {result.test_accuracy:.1%} on {result.test_samples:,} images "
+        f"test {metric} {told(metric, result.test_score)} on {result.test_samples:,} samples "
         f"(weights of epoch {result.best_epoch}{chosen})",
         f"{result.parameters:,} parameters, {result.steps:,} steps, {result.seconds:.0f} s; everything is in {out}",
     ]

@@ -54,7 +54,7 @@ def summary(result: Result, parallel: Measured, stream: Measured) -> list[str]:
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return [
-        f"test accuracy   {result.test_accuracy:.1%} on {result.test_samples:,} images; {result.parameters:,} "
+        f"test accuracy   {result.test_score:.1%} on {result.test_samples:,} images; {result.parameters:,} "
         f"parameters, trained in {result.seconds:.0f} s",
         f"two ways        largest difference of any logit {difference:.1e} (logits up to {scale:.0f}), "
         f"{changed} of {images:,} predictions differ",

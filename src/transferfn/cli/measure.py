@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from transferfn.nn import Stream
-from transferfn.tasks import load_smnist
 from transferfn.training import RunError, load_model
 
 Mode = Literal["parallel", "stream"]
@@ -67,7 +66,7 @@ def measure(run: Path, mode: Mode) -> Measured:
 @torch.inference_mode()
 def _measure_here(run: Path, mode: Mode) -> dict[str, Any]:
     model, config = load_model(run)
-    images = load_smnist(config.data).test
+    images = config.data.load().test
     inputs = images.gather(range(len(images))).inputs
     decoder: Any = model.decoder() if mode == "stream" else None  # pyright: ignore[reportCallIssue]
 
@@ -82,7 +81,7 @@ def _measure_here(run: Path, mode: Mode) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     peak = _peak_since(before)
     if decoder is None:
-        kept = config.data.length * config.model.width * logits.element_size()
+        kept = config.data.signature.length * config.model.width * logits.element_size()
     else:
         kept = _state_bytes(Stream(decoder, 1))
     return {"logits": logits, "seconds": seconds, "peak": peak, "kept": kept}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transferfn.analysis import plots
 from transferfn.core import TransferFunction
 from transferfn.training import Result, load_model
+from transferfn.training.objective import told
 from transferfn.training.run import RunFolder, read_rows
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ def draw(out: Path, result: Result) -> list[tuple[Path, str]]:
     folder = RunFolder(path=out)
     folder.pictures.mkdir(exist_ok=True)
     model, config = load_model(out)
-    pictures = [("learning_curve.png", "accuracy after each epoch", learning_figure(read_rows(folder.metrics), result))]
+    pictures = [
+        ("learning_curve.png", "the score after each epoch", learning_figure(read_rows(folder.metrics), result))
+    ]
     if not config.model.bidirectional:  # a filter in both directions has no transfer function
         h, names = choose(model)
         pictures += [
-            ("kernels.png", "a few learned kernels", kernel_figure(h, names, length=config.data.length)),
+            ("kernels.png", "a few learned kernels", kernel_figure(h, names, length=config.data.signature.length)),
             ("poles.png", "their poles against the unit circle", pole_figure(h, names)),
             ("bode.png", "the magnitude of their frequency response", bode_figure(h, names)),
         ]
@@ -72,20 +75,21 @@ def choose(model: nn.Module, count: int = 4) -> tuple[TransferFunction, list[str
 
 
 def learning_figure(rows: Sequence[dict[str, str]], result: Result) -> Figure:
-    """Draw accuracy after each epoch.
+    """Draw the score after each epoch.
 
     Args:
         rows: The run's log.
         result: What the run came to.
     """
-    rows = [row for row in rows if row["train_accuracy"]]
-    curves = {"training": [100 * float(row["train_accuracy"]) for row in rows]}
-    if result.validation_accuracy is not None:
-        curves["validation"] = [100 * float(row["val_accuracy"]) for row in rows]
+    rows = [row for row in rows if row[f"train_{result.metric}"]]
+    scale, unit = (100, "accuracy (%)") if result.metric == "accuracy" else (1, "root mean squared error")
+    curves = {"training": [scale * float(row[f"train_{result.metric}"]) for row in rows]}
+    if result.validation_score is not None:
+        curves["validation"] = [scale * float(row[f"val_{result.metric}"]) for row in rows]
     figure = _figure(5.0, 3.2)
     ax = figure.add_subplot()
-    plots.learning_curve([int(row["epoch"]) + 1 for row in rows], curves, ax=ax)
-    test = 100 * result.test_accuracy
+    plots.learning_curve([int(row["epoch"]) + 1 for row in rows], curves, ylabel=unit, ax=ax)
+    test = scale * result.test_score
     ax.plot(
         [result.best_epoch],
         [test],
@@ -93,9 +97,9 @@ def learning_figure(rows: Sequence[dict[str, str]], result: Result) -> Figure:
         markersize=9,
         color=plots.COLOURS[2],
         linestyle="none",
-        label=f"test, {test:.1f} %",
+        label=f"test, {told(result.metric, result.test_score)}",
     )
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.legend(frameon=False, fontsize="small", loc="best")
     return figure
 
 

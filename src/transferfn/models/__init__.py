@@ -4,3 +4,4 @@ from __future__ import annotations
 
 from transferfn.models.backbone import Backbone as Backbone
 from transferfn.models.classifier import Classifier as Classifier
+from transferfn.models.pair import PairClassifier as PairClassifier

@@ -17,7 +17,8 @@ class BatchNorm(nn.Module):
     In training each channel is normalised by its mean and variance over the valid samples of the batch, and running
     averages of both are kept; in eval mode those averages make it an affine map of each sample. Without padding it
     computes what `torch.nn.BatchNorm1d` computes, and its state dict has the same names. (A class of its own, because
-    torch's cannot mask.) A batch with fewer than two valid samples leaves the running averages alone.
+    torch's cannot mask.) A batch with fewer than two valid samples leaves the running averages alone. In distributed
+    training statistics are those of each process's own samples, until `synchronize_norms` makes them those of all.
 
     Args:
         channels: Number of channels D.
@@ -44,6 +45,7 @@ class BatchNorm(nn.Module):
         self.momentum = momentum
         self.weight = nn.Parameter(torch.empty(channels))
         self.bias = nn.Parameter(torch.empty(channels))
+        self.synchronized = False
         self.register_buffer("running_mean", torch.empty(channels))
         self.register_buffer("running_var", torch.empty(channels))
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
@@ -70,7 +72,7 @@ class BatchNorm(nn.Module):
         Raises:
             ValueError: if a training batch has a single sample, whose variance is zero.
         """
-        if valid is not None and self.training:
+        if self.training and (valid is not None or self.synchronized):
             return self._normalize_valid(u, valid)
         rows = u.reshape(-1, self.channels)
         if rows.shape[0] == 0:
@@ -94,18 +96,28 @@ class BatchNorm(nn.Module):
         )
         return y.reshape(u.shape)
 
-    def _normalize_valid(self, u: Tensor, valid: Tensor) -> Tensor:
+    def _normalize_valid(self, u: Tensor, valid: Tensor | None) -> Tensor:
+        if valid is None:
+            valid = torch.ones(u.shape[:-1], dtype=torch.bool, device=u.device)
         keep = valid[..., None]
         over = tuple(range(u.dim() - 1))
         x = u.to(torch.promote_types(u.dtype, torch.float32))
-        count = valid.sum().to(x.dtype)
-        mean = torch.where(keep, x, 0).sum(over) / count.clamp(min=1)
+        count = self._of_all(valid.sum().to(x.dtype))
+        mean = self._of_all(torch.where(keep, x, 0).sum(over)) / count.clamp(min=1)
         # Two passes, and where after the subtraction: neither cancellation nor a NaN in the padding.
         centred = torch.where(keep, x - mean, 0)
-        var = centred.square().sum(over) / count.clamp(min=1)
+        var = self._of_all(centred.square().sum(over)) / count.clamp(min=1)
         self._track(mean, var, count)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return torch.addcmul(self.bias, centred, scale).to(u.dtype)
+
+    def _of_all(self, value: Tensor) -> Tensor:
+        """Add up what each process has; the gradient flows back to all of them."""
+        if not self.synchronized:
+            return value
+        from torch.distributed.nn.functional import all_reduce
+
+        return all_reduce(value)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
@@ -143,6 +155,20 @@ class LayerNorm(nn.LayerNorm):
             Normalised input, (..., D), in the dtype of `input`, also where autocast widens.
         """
         return super().forward(input).to(input.dtype)
+
+
+def synchronize_norms(model: nn.Module, synchronized: bool) -> None:
+    """Let the batch norms of a model take their statistics over the samples of all processes, or of their own again.
+
+    It needs an initialised process group whose processes all call the model in training mode the same number of times.
+
+    Args:
+        model: The model.
+        synchronized: Whether statistics are those of all processes.
+    """
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.synchronized = synchronized
 
 
 def make_norm(kind: NormKind | None, channels: int) -> BatchNorm | LayerNorm | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from transferfn.tasks.copying import CopyingConfig as CopyingConfig
 from transferfn.tasks.dataset import IGNORED as IGNORED
 from transferfn.tasks.dataset import Batch as Batch
 from transferfn.tasks.dataset import DataError as DataError
@@ -10,5 +11,6 @@ from transferfn.tasks.dataset import Signature as Signature
 from transferfn.tasks.dataset import Splits as Splits
 from transferfn.tasks.dataset import Target as Target
 from transferfn.tasks.dataset import Task as Task
+from transferfn.tasks.delay import DelayConfig as DelayConfig
 from transferfn.tasks.smnist import SmnistConfig as SmnistConfig
 from transferfn.tasks.smnist import load_smnist as load_smnist

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from transferfn.models import Backbone, Classifier
+from transferfn.models import Backbone, Classifier, PairClassifier
 from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Hyena, ImplicitFilter
 from transferfn.nn.mixer import SequenceMixer
-from transferfn.tasks import SmnistConfig
+from transferfn.tasks import Signature
 from transferfn.training.config import ModelConfig
 
 
-def build_model(model: ModelConfig, data: SmnistConfig) -> Classifier:
-    """Build a classifier of signals; weights come from torch's global generator.
+def build_model(model: ModelConfig, signature: Signature) -> Classifier | PairClassifier:
+    """Build a model for a task; weights come from torch's global generator.
 
     Args:
         model: The model.
-        data: The data, which says how long signals are and how many channels and classes there are.
+        signature: What the task gives and asks for.
 
     Raises:
         ValueError: if the values do not fit together.
@@ -22,14 +22,24 @@ def build_model(model: ModelConfig, data: SmnistConfig) -> Classifier:
     backbone = Backbone(
         model.width,
         model.layers,
-        lambda: build_mixer(model, data.length),
-        inputs=data.channels,
-        norm=model.norm,
+        lambda: build_mixer(model, signature.length),
+        vocabulary=signature.vocabulary,
+        inputs=signature.channels,
+        norm=None if model.norm == "none" else model.norm,
         prenorm=model.prenorm,
+        gelu=model.gelu,
+        glu=model.glu,
+        residual=model.residual,
         dropout=model.dropout,
-        mixer_dropout=model.dropout,
+        mixer_dropout=model.dropout if model.mixer_dropout is None else model.mixer_dropout,
     )
-    return Classifier(backbone, data.classes, head=model.head)
+    match signature.target:
+        case "class":
+            return Classifier(backbone, signature.outputs, head=model.head)
+        case "class-of-pair":
+            return PairClassifier(backbone, signature.outputs)
+        case "class-per-sample" | "signal":
+            return Classifier(backbone, signature.outputs, head="per_step")
 
 
 def build_mixer(model: ModelConfig, length: int) -> SequenceMixer:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from transferfn.training.config import TrainConfig, from_dict, to_dict
 from transferfn.training.log import finite_loss
+from transferfn.training.objective import Metric, better, objective, worst
 from transferfn.training.run import RunError
 
 _KEY = "transferfn"
@@ -59,7 +60,8 @@ class Checkpoints(Checkpoint):
         self.folder = folder
         self.config = config
         self.every = every
-        self.best_accuracy = -1.0
+        self.metric: Metric = objective(config.data.signature.target).metric
+        self.best_score = worst(self.metric)
         self.best_loss = float("inf")
         self.best_epoch = -1
 
@@ -75,7 +77,8 @@ class Checkpoints(Checkpoint):
             batch: The samples.
             batch_idx: Number of the batch in its epoch.
         """
-        if trainer.global_step % self.every == 0 and batch_idx + 1 < trainer.num_training_batches:
+        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0  # else gradients are summed up half-way
+        if whole and trainer.global_step % self.every == 0 and batch_idx + 1 < trainer.num_training_batches:
             finite_loss(outputs["loss"], step=trainer.global_step)
             trainer.save_checkpoint(self.folder / "last.ckpt")
 
@@ -87,13 +90,13 @@ class Checkpoints(Checkpoint):
             pl_module: The module.
         """
         metrics = trainer.callback_metrics
-        if "val_accuracy" in metrics:
-            accuracy, loss = float(metrics["val_accuracy"]), float(metrics["val_loss"])
-            best = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
+        if "val_loss" in metrics:
+            score, loss = float(metrics[f"val_{self.metric}"]), float(metrics["val_loss"])
+            best = better(self.metric, score, self.best_score) or (score == self.best_score and loss < self.best_loss)
         else:
-            accuracy, loss, best = -1.0, float("inf"), True  # nothing to choose by: the last epoch is kept
+            score, loss, best = worst(self.metric), float("inf"), True  # nothing to choose by: the last epoch is kept
         if best:
-            self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, trainer.current_epoch
+            self.best_score, self.best_loss, self.best_epoch = score, loss, trainer.current_epoch
             trainer.save_checkpoint(self.folder / "best.ckpt")
         trainer.save_checkpoint(self.folder / "last.ckpt")
 
@@ -111,7 +114,7 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch so far."""
-        return {"accuracy": self.best_accuracy, "loss": self.best_loss, "epoch": self.best_epoch}
+        return {"score": self.best_score, "loss": self.best_loss, "epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best epoch so far.
@@ -119,7 +122,7 @@ class Checkpoints(Checkpoint):
         Args:
             state_dict: What ``state_dict`` returned.
         """
-        self.best_accuracy, self.best_loss = state_dict["accuracy"], state_dict["loss"]
+        self.best_score, self.best_loss = state_dict["score"], state_dict["loss"]
         self.best_epoch = state_dict["epoch"]
 
 

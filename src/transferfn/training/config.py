@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from transferfn.tasks import SmnistConfig
+from transferfn.tasks import CopyingConfig, DelayConfig, SmnistConfig
 
 ConfigT = TypeVar("ConfigT")
 
+
+TaskConfig = SmnistConfig | CopyingConfig | DelayConfig
+"""The tasks that can be trained here."""
 
 MixerName = Literal["rtf", "s4", "s4d", "s5", "lru", "hyena", "hyena-rtf", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A stack of blocks with a classifier on top."""
+    """A stack of blocks with a readout on top."""
 
     mixer: MixerName = "rtf"
     """What mixes the samples of a block along time."""
@@ -52,22 +56,34 @@ class ModelConfig:
     constraint: Literal["none", "l1", "reflection"] = "reflection"
     """What keeps the filters of RTF stable."""
 
-    norm: Literal["layer", "batch"] = "layer"
+    norm: Literal["layer", "batch", "none"] = "layer"
     """Normalisation of a block."""
 
     prenorm: bool = True
     """Whether the normalisation comes before the filter or after the residual sum."""
 
+    gelu: bool = True
+    """Whether what a mixer returns goes through a GELU."""
+
+    glu: bool = True
+    """Whether each block mixes channels by a gated linear unit."""
+
+    residual: bool = True
+    """Whether each block adds its input to its output."""
+
     dropout: float = 0.0
-    """Dropout inside each block."""
+    """Dropout of what each block returns."""
+
+    mixer_dropout: float | None = None
+    """Dropout of what each mixer returns; None takes dropout."""
 
     head: Literal["mean", "last"] = "mean"
-    """Which features are classified: their mean over time or the last ones."""
+    """Which features are classified, where a sequence has one class: their mean over time or the last ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW with a linear warm-up and a cosine decay to zero, stepped every batch."""
+    """AdamW with a linear warm-up and a cosine decay, stepped every batch."""
 
     lr: float = 1e-2
     """Highest learning rate."""
@@ -87,6 +103,9 @@ class OptimizerConfig:
     warmup: float = 0.1
     """Share of all steps in which the learning rate rises, 0 to 1."""
 
+    floor: float = 0.0
+    """Share of the highest learning rate that is left at the end, 0 to 1."""
+
     clip: float | None = None
     """Largest norm of the gradient; None does not clip."""
 
@@ -99,6 +118,8 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.betas must be at least 0 and less than 1, got {self.betas}")
         if not 0 <= self.warmup <= 1:
             raise ValueError(f"optimizer.warmup is a share of all steps, 0 to 1; got {self.warmup}")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"optimizer.floor is a share of the highest learning rate, 0 to 1; got {self.floor}")
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ValueError(f"optimizer.clip is the largest norm of the gradient, more than 0; got {self.clip}")
 
@@ -107,7 +128,7 @@ class OptimizerConfig:
 class TrainConfig:
     """All that the result of a run depends on."""
 
-    data: SmnistConfig = field(default_factory=SmnistConfig)
+    data: TaskConfig = field(default_factory=SmnistConfig)
     """The data."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -122,6 +143,12 @@ class TrainConfig:
     batch_size: int = 50
     """Samples of an optimiser step, over all devices."""
 
+    accumulate: int = 1
+    """Parts into which these are split to save memory; their gradients are added up."""
+
+    ema: float | None = None
+    """Decay of a running mean of the weights, which then is what is validated and kept; None keeps none."""
+
     seed: int = 0
     """Seed of the weights, of the order of the samples and of dropout."""
 
@@ -129,9 +156,16 @@ class TrainConfig:
     """Number format of the training."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size counts the samples of all parts and must be a multiple of their number, got "
+                f"batch_size={self.batch_size} and accumulate={self.accumulate}"
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie between 0 and 1, got {self.ema}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
 
@@ -156,7 +190,13 @@ class RunOptions:
     """What trains: cpu, gpu, mps, ..."""
 
     devices: int = 1
-    """How many of them; start with torchrun for several machines."""
+    """How many of them on each machine."""
+
+    nodes: int = 1
+    """How many machines; start the same command on each with torchrun."""
+
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share the work: each has a whole model (ddp) or a part of it (fsdp, needs GPUs)."""
 
     checkpoint_every: int = 50
     """Steps between two checkpoints; one is also written after each epoch."""
@@ -168,7 +208,7 @@ class RunOptions:
     """Whether a line an epoch is printed, and a bar shown on a terminal."""
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_every", "log_every", "devices"):
+        for name in ("checkpoint_every", "log_every", "devices", "nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
@@ -184,15 +224,35 @@ def to_dict(config: Any) -> dict[str, Any]:
     Args:
         config: A dataclass of plain values, paths, tuples and further such dataclasses.
     """
-    return {item.name: _plain(getattr(config, item.name)) for item in fields(config)}
+    hints = get_type_hints(type(config))
+    return {item.name: _plain(hints[item.name], getattr(config, item.name)) for item in fields(config)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(kind: Any, value: Any) -> Any:
     if is_dataclass(value):
-        return to_dict(value)
+        tag = {"task": task_name(type(value))} if len(_dataclasses(kind)) > 1 else {}
+        return tag | to_dict(value)
     if isinstance(value, Path):
         return str(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _dataclasses(kind: Any) -> list[type]:
+    """Return which dataclasses a type allows; where there are several, JSON tells which it is."""
+    return [part for part in get_args(kind) if is_dataclass(part) and isinstance(part, type)]
+
+
+def task_name(kind: type) -> str:
+    """Return what a task is called.
+
+    Args:
+        kind: The class of its configuration.
+
+    Example:
+        >>> task_name(SmnistConfig)
+        'smnist'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__.removesuffix("Config")).lower()
 
 
 def from_dict(kind: type[ConfigT], values: Any) -> ConfigT:
@@ -229,6 +289,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in parts:
             return None
+        if len(tasks := {task_name(part): part for part in _dataclasses(kind)}) > 1:
+            if not isinstance(value, dict) or value.get("task") not in tasks:
+                raise ValueError(f"{where}: expected a task, one of {', '.join(tasks)}, got {value!r}")
+            name = value["task"]
+            return _build(tasks[name], {key: value[key] for key in value if key != "task"}, f"{where}.")
         (kind,) = (part for part in parts if part is not type(None))
         return _read(kind, value, where)
     if is_dataclass(kind):
@@ -261,6 +326,9 @@ def differences(mine: Any, other: Any) -> list[str]:
 
 
 def _differences(mine: dict[str, Any], other: dict[str, Any], where: str) -> Iterator[str]:
+    if mine.get("task") != other.get("task"):
+        yield f"{where}task {mine['task']} (there {other['task']})"
+        return
     for name, value in mine.items():
         if isinstance(value, dict):
             yield from _differences(value, other[name], f"{where}{name}.")

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from transferfn.tasks import Dataset, SmnistConfig, load_smnist
+from transferfn.nn.norm import synchronize_norms
+from transferfn.tasks import Batch, Dataset, Signature
 from transferfn.training.build import build_model
 from transferfn.training.config import ModelConfig, RunOptions, TrainConfig, to_dict
+from transferfn.training.objective import Objective, objective
 from transferfn.training.run import (
     Result,
     RunError,
@@ -31,7 +32,7 @@ from transferfn.training.run import (
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
-Builder = Callable[[ModelConfig, SmnistConfig], nn.Module]
+Builder = Callable[[ModelConfig, Signature], nn.Module]
 
 
 def fit(
@@ -46,7 +47,7 @@ def fit(
     Args:
         config: What the run computes.
         options: How it is carried out.
-        build: Makes the model from its configuration and that of the data.
+        build: Makes the model from its configuration and what the task gives and asks for.
         callbacks: Further Lightning callbacks.
 
     Returns:
@@ -61,11 +62,12 @@ def fit(
     try:
         import lightning.pytorch as pl
         from lightning.fabric.utilities.exceptions import MisconfigurationException
+        from lightning.pytorch.callbacks import EMAWeightAveraging
         from lightning.pytorch.loggers import TensorBoardLogger
 
         from transferfn.training.checkpoint import AtomicCheckpointIO, Checkpoints, model_weights, read_checkpoint
         from transferfn.training.log import Log, MetricsFile
-        from transferfn.training.module import ClassifierModule, DataModule
+        from transferfn.training.module import DataModule, TrainingModule
     except ModuleNotFoundError as error:
         raise RunError(f"training needs the package {error.name}: pip install 'transferfn[train]'") from None
 
@@ -73,8 +75,9 @@ def fit(
     done = folder.read_result()
     if done is not None and not options.overwrite:
         return done
-    data = load_smnist(config.data)
-    model = seeded_model(config, build=build)
+    goal = objective(config.data.signature.target)
+    model = seeded_model(config, build=build)  # before the data: a wrong option is told at once
+    data = config.data.load()
     if len(data.train) < config.batch_size:
         raise RunError(
             f"{len(data.train)} training samples do not fill one batch of {config.batch_size}: lower batch-size"
@@ -82,18 +85,22 @@ def fit(
     steps = config.epochs * (len(data.train) // config.batch_size)
     resume = resume_path(folder, options)
     step = int(read_checkpoint(resume)["global_step"]) if resume else 0
-    log = Log(every=options.log_every, progress=options.progress)
+    log = Log(goal, every=options.log_every, progress=options.progress)
     checkpoints = Checkpoints(folder.checkpoints, config, every=options.checkpoint_every)
+    averaging = [] if config.ema is None else [EMAWeightAveraging(decay=config.ema)]
     with _quiet_lightning():
         try:
             trainer = pl.Trainer(
                 accelerator=options.accelerator,
                 devices=options.devices,
+                num_nodes=options.nodes,
+                strategy=options.strategy,
+                accumulate_grad_batches=config.accumulate,
                 precision=config.precision,
                 max_epochs=config.epochs,
                 gradient_clip_val=config.optimizer.clip,
                 logger=False,
-                callbacks=[log, checkpoints, *callbacks],
+                callbacks=[log, checkpoints, *averaging, *callbacks],
                 plugins=[AtomicCheckpointIO()],
                 log_every_n_steps=1,
                 num_sanity_val_steps=0,
@@ -104,28 +111,32 @@ def fit(
             )
         except (MisconfigurationException, ValueError, RuntimeError) as error:
             raise RunError(f"this machine cannot train so: {' '.join(str(error).split())}") from error
-        if config.batch_size % trainer.world_size:
+        if config.batch_size % (trainer.world_size * config.accumulate):
+            parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
             raise RunError(
                 f"batch-size counts the samples over all devices and must be a multiple of their number, "
-                f"got {config.batch_size} samples for {trainer.world_size} devices"
+                f"got {config.batch_size} samples for {trainer.world_size} devices{parts}"
             )
+        synchronize_norms(model, trainer.world_size > 1)
         if resume is None:  # not before all is known to fit together: it deletes what was there
             begin_run(folder, config)
         trainer.loggers = [
             MetricsFile(folder.metrics, resume_step=step),
             TensorBoardLogger(folder.events, name="", version="", purge_step=step + 1 if resume else None),
         ]
-        module = ClassifierModule(model, config.optimizer, steps=steps, seed=config.seed)
+        module = TrainingModule(model, goal, config.optimizer, steps=steps, seed=config.seed)
         datamodule = DataModule(data.train, data.validation, config, options)
         with _interruptible(), contextlib.closing(datamodule):
             trainer.fit(module, datamodule, ckpt_path=resume, weights_only=True)
     model.load_state_dict(model_weights(read_checkpoint(folder.best)))
-    accuracy, loss = evaluate(model, data.test, device=trainer.strategy.root_device)
+    synchronize_norms(model, False)
+    score, loss = evaluate(model, data.test, goal, device=trainer.strategy.root_device)
     result = Result(
-        test_accuracy=accuracy,
+        metric=goal.metric,
+        test_score=score,
         test_loss=loss,
         test_samples=len(data.test),
-        validation_accuracy=None if data.validation is None else checkpoints.best_accuracy,
+        validation_score=None if data.validation is None else checkpoints.best_score,
         best_epoch=checkpoints.best_epoch + 1,
         steps=trainer.global_step,
         parameters=count_parameters(model),
@@ -141,7 +152,7 @@ def seeded_model(config: TrainConfig, *, build: Builder = build_model) -> nn.Mod
 
     Args:
         config: What the run computes.
-        build: Makes the model from its configuration and that of the data.
+        build: Makes the model from its configuration and what the task gives and asks for.
 
     Raises:
         RunError: if the configuration makes no model.
@@ -149,7 +160,7 @@ def seeded_model(config: TrainConfig, *, build: Builder = build_model) -> nn.Mod
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
-            return build(config.model, config.data)
+            return build(config.model, config.data.signature)
         except ValueError as error:
             raise RunError(f"no model can be built from these options: {error}") from error
 
@@ -159,7 +170,7 @@ def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module
 
     Args:
         folder: The folder of the run.
-        build: Makes the model from its configuration and that of the data.
+        build: Makes the model from its configuration and what the task gives and asks for.
 
     Raises:
         RunError: if there is no run, or its checkpoint cannot be read.
@@ -175,27 +186,34 @@ def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, dataset: Dataset, *, batch_size: int = 100, device: torch.device | str = "cpu"
+    model: nn.Module,
+    dataset: Dataset,
+    objective: Objective,
+    *,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
 ) -> tuple[float, float]:
-    """Return accuracy and mean cross entropy of a classifier in eval mode.
+    """Return score and mean loss of a model in eval mode.
 
     Args:
-        model: The classifier.
+        model: The model.
         dataset: The samples.
+        objective: What it is judged by.
         batch_size: How many at a time.
         device: Where to compute.
     """
     model = model.to(device).eval()
-    correct = loss = count = 0.0
+    kind = next(model.parameters()).dtype
+    loss = total = count = 0.0
     for start in range(0, len(dataset), batch_size):
-        batch = dataset.gather(range(start, min(start + batch_size, len(dataset))))
-        inputs = batch.inputs.to(device, next(model.parameters()).dtype)
-        logits = model(inputs, lengths=None if batch.lengths is None else batch.lengths.to(device))
-        targets = batch.targets.to(device)
-        correct += float((logits.argmax(-1) == targets).sum())
-        loss += float(F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum"))
-        count += targets.numel()
-    return correct / count, loss / count
+        gathered = dataset.gather(range(start, min(start + batch_size, len(dataset))))
+        batch = Batch(*(None if part is None else part.to(device) for part in gathered))  # pyright: ignore
+        inputs = batch.inputs.to(kind) if batch.inputs.is_floating_point() else batch.inputs
+        judged = objective.judge(model(inputs, lengths=batch.lengths), batch)
+        loss += float(judged.loss * judged.count)
+        total += float(judged.total)
+        count += float(judged.count)
+    return objective.score(total, count), loss / count
 
 
 def count_parameters(model: nn.Module) -> int:

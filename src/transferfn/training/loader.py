@@ -21,6 +21,7 @@ class Loader:
     Which samples make up a batch depends on ``seed``, the epoch and the position in it, and on nothing else: not on
     worker processes, not on how many batches were fetched ahead, not on the state of any random generator. With
     several ranks each takes its own slice of the same batch, so the batches of a run do not depend on their number.
+    Where samples are made on demand, each epoch has its own.
 
     ``state_dict`` counts the batches that were handed out, never those that workers hold ready. The first iteration
     after ``load_state_dict`` continues where the state was taken; every later one is the next epoch.
@@ -31,6 +32,7 @@ class Loader:
         seed: Seed of the order.
         shuffle: Whether the order is drawn anew each epoch; otherwise samples come in their own order.
         drop_last: Whether the last, smaller batch of an epoch is left out.
+        accumulate: Parts into which each batch is split, handed out one after the other.
         rank: Which slice of a batch this process takes.
         world_size: Number of ranks.
         workers: Worker processes that gather batches ahead of time; 0 gathers in this process.
@@ -55,16 +57,17 @@ class Loader:
         seed: int,
         shuffle: bool = True,
         drop_last: bool = True,
+        accumulate: int = 1,
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
         start_method: Literal["fork", "spawn", "forkserver"] | None = None,
         pin_memory: bool = False,
     ) -> None:
-        if batch_size < 1 or world_size < 1 or batch_size % world_size:
+        if batch_size < 1 or world_size < 1 or accumulate < 1 or batch_size % (world_size * accumulate):
             raise ValueError(
-                f"batch_size counts the samples over all ranks and must be a multiple of their number, "
-                f"got batch_size={batch_size} and world_size={world_size}"
+                f"batch_size counts the samples over all ranks and parts and must be a multiple of their number, "
+                f"got batch_size={batch_size}, world_size={world_size} and accumulate={accumulate}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}")
@@ -81,6 +84,8 @@ class Loader:
             seed=seed,
             shuffle=shuffle,
             drop_last=drop_last,
+            fresh=dataset.fresh,
+            accumulate=accumulate,
             rank=rank,
             world_size=world_size,
         )
@@ -162,7 +167,7 @@ class Loader:
         yield from self._fetcher
 
 
-_ORDER = ("seed", "batch_size", "samples")
+_ORDER = ("seed", "batch_size", "accumulate", "samples")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -182,17 +187,23 @@ class _Plan:
     seed: int
     shuffle: bool
     drop_last: bool
+    fresh: bool
+    accumulate: int
     rank: int
     world_size: int
 
     def __len__(self) -> int:
         whole, rest = divmod(self.samples, self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return (whole + (rest > 0 and not self.drop_last)) * self.accumulate
 
     def batches(self, epoch: int, start: int) -> Iterator[list[int]]:
-        order = sample_order(self.samples, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.samples)
-        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            count = min(self.batch_size, self.samples - first)
+        if self.fresh:
+            order = np.arange(epoch * self.samples, (epoch + 1) * self.samples)
+        else:
+            order = sample_order(self.samples, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.samples)
+        part_size = self.batch_size // self.accumulate
+        for first in range(start * part_size, len(self) * part_size, part_size):
+            count = min(part_size, self.samples - first)
             # Contiguous slices of the batch; a smaller last one is shared out as evenly as can be.
             low, high = (first + count * part // self.world_size for part in (self.rank, self.rank + 1))
             yield order[low:high].tolist()

@@ -16,6 +16,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from transferfn.training.objective import Objective, told
+from transferfn.training.radii import radius_row
 from transferfn.training.run import RunError, read_rows
 
 
@@ -84,11 +86,13 @@ class Log(Callback):
     Rows are written before the checkpoint of the same step, so that a run that continues finds all of them.
 
     Args:
+        objective: What the model is trained for and judged by.
         every: Steps between two rows.
         progress: Whether to print a line an epoch, and show a bar on a terminal.
     """
 
-    def __init__(self, *, every: int, progress: bool) -> None:
+    def __init__(self, objective: Objective, *, every: int, progress: bool) -> None:
+        self.objective = objective
         self.every = every
         self.progress = progress
         self.sums: dict[str, Tensor] = {}
@@ -111,7 +115,7 @@ class Log(Callback):
         self._clock = time.monotonic()
         parameters = sum(value.numel() for value in pl_module.parameters() if value.requires_grad)
         start = f"continuing after step {trainer.global_step} of" if trainer.global_step else "for"
-        steps = int(trainer.num_training_batches) * (trainer.max_epochs or 0)
+        steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches * (trainer.max_epochs or 0)
         self._say(trainer, f"training {parameters:,} parameters {start} {steps:,} steps")
 
     def on_train_batch_end(
@@ -127,9 +131,10 @@ class Log(Callback):
             batch_idx: Number of the batch in its epoch.
         """
         count = outputs["count"]
-        step = {"loss": outputs["loss"].detach() * count, "correct": outputs["correct"], "count": count}
+        step = {"loss": outputs["loss"].detach() * count, "total": outputs["total"], "count": count}
         self.sums = {name: self.sums.get(name, 0) + value for name, value in step.items()}  # pyright: ignore
-        if trainer.global_step % self.every == 0:
+        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if whole and trainer.global_step % self.every == 0:
             loss = finite_loss(outputs["loss"], step=trainer.global_step)
             row = {"epoch": trainer.current_epoch, "lr": _learning_rate(trainer), "loss": loss}
             _tell(trainer, row)
@@ -143,20 +148,22 @@ class Log(Callback):
             pl_module: The module.
         """
         sums, self.sums = {name: float(value) for name, value in self.sums.items()}, {}
+        metric = self.objective.metric
         finite_loss(sums["loss"], step=trainer.global_step)
         row = {
             "epoch": trainer.current_epoch,
             "train_loss": sums["loss"] / sums["count"],
-            "train_accuracy": sums["correct"] / sums["count"],
+            f"train_{metric}": self.objective.score(sums["total"], sums["count"]),
         }
         row |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row |= radius_row(pl_module)
         _tell(trainer, row)
         self._close()
-        validated = f"  validation {row['val_accuracy']:6.1%}" if "val_accuracy" in row else ""
+        validated = f"  validation {told(metric, row[f'val_{metric}']):>6}" if f"val_{metric}" in row else ""
         self._say(
             trainer,
             f"epoch {row['epoch'] + 1:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
-            f"training {row['train_accuracy']:6.1%}{validated}  {self.elapsed:7.1f} s",
+            f"training {told(metric, row[f'train_{metric}']):>6}{validated}  {self.elapsed:7.1f} s",
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

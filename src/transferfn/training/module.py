@@ -1,4 +1,4 @@
-"""The training of a classifier as a Lightning module, and its data as a Lightning data module."""
+"""The training of a model as a Lightning module, and its data as a Lightning data module."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 import lightning.pytorch as pl
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transferfn.tasks import Batch, Dataset
 from transferfn.training.config import OptimizerConfig, RunOptions, TrainConfig
 from transferfn.training.loader import Loader
+from transferfn.training.objective import Judged, Objective
 
 
 @runtime_checkable
@@ -21,7 +21,7 @@ class Trainable(Protocol):
     """What a model must be able to do to be trained here; it is a module, too."""
 
     def __call__(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Return logits, (B, classes) or (B, L, classes)."""
+        """Return logits, (B, classes) or (B, L, classes), or signals, (B, L, O)."""
         ...
 
     def param_groups(
@@ -43,28 +43,32 @@ class Trainable(Protocol):
         ...
 
 
-class ClassifierModule(pl.LightningModule):
-    """Cross entropy and accuracy, AdamW, a linear warm-up and a cosine decay stepped every batch.
+class TrainingModule(pl.LightningModule):
+    """The objective, AdamW, a linear warm-up and a cosine decay stepped every batch.
 
     What is random in a step, such as dropout, is a pure function of (seed, rank, step), so that a run that was
     interrupted draws the same as one that was not.
 
     Args:
-        model: The classifier, a ``Trainable`` module.
+        model: The model, a ``Trainable`` module.
+        objective: What it is trained for and judged by.
         optimizer: The optimiser's values.
         steps: Number of steps of the whole run.
         seed: Seed of what is random in a step.
     """
 
-    def __init__(self, model: nn.Module, optimizer: OptimizerConfig, *, steps: int, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, optimizer: OptimizerConfig, *, steps: int, seed: int
+    ) -> None:
         super().__init__()
         self.model = model
+        self.objective = objective
         self.optimizer_config = optimizer
         self.steps = steps
         self.seed = seed
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss and how many predictions were right.
+        """Return the loss, and what the score is made of.
 
         Args:
             batch: The samples.
@@ -72,24 +76,32 @@ class ClassifierModule(pl.LightningModule):
         """
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         torch.manual_seed(step_seed(self.seed, rank=self.global_rank, step=step))
-        return self._judge(batch)
+        return self._judge(batch)._asdict()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of the validation before."""
+        self._sums = torch.zeros(3, dtype=torch.float64, device="cpu")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss and accuracy over the validation samples.
+        """Add loss and score of the batch to the sums.
 
         Args:
             batch: The samples.
             batch_idx: Number of the batch.
         """
         judged = self._judge(batch)
-        values = {"val_loss": judged["loss"], "val_accuracy": judged["correct"] / judged["count"]}
-        self.log_dict(values, on_epoch=True, batch_size=int(judged["count"]), sync_dist=True, logger=False)
+        if judged.count:  # a rank may get no samples of the last, smaller batch
+            self._sums += torch.stack([judged.loss * judged.count, judged.total, judged.count]).double().cpu()
 
-    def _judge(self, batch: Batch) -> dict[str, Tensor]:
-        logits = self.model(batch.inputs, lengths=batch.lengths)
-        loss = F.cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
-        correct = (logits.detach().argmax(-1) == batch.targets).sum()
-        return {"loss": loss, "correct": correct.float(), "count": torch.tensor(float(batch.targets.numel()))}
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and score over all validation samples, of all ranks."""
+        sums = self._sums.float().to(self.device)
+        loss, total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        values = {"val_loss": loss / count, f"val_{self.objective.metric}": self.objective.score(total, count)}
+        self.log_dict(values, logger=False)  # the log writes them with what else it knows of the epoch
+
+    def _judge(self, batch: Batch) -> Judged:
+        return self.objective.judge(self.model(batch.inputs, lengths=batch.lengths), batch)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW over the model's own groups and the schedule."""
@@ -103,7 +115,7 @@ class ClassifierModule(pl.LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=values.lr, weight_decay=values.weight_decay, betas=values.betas)
         warmup = round(values.warmup * self.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, steps=self.steps, warmup=warmup)
+            optimizer, lambda step: warmup_cosine(step, steps=self.steps, warmup=warmup, floor=values.floor)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -168,6 +180,7 @@ class DataModule(pl.LightningDataModule):
             seed=self.config.seed,
             shuffle=training,
             drop_last=training,
+            accumulate=self.config.accumulate if training else 1,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             workers=self.options.workers if training else 0,
@@ -187,13 +200,14 @@ def step_seed(seed: int, *, rank: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def warmup_cosine(step: int, *, steps: int, warmup: int) -> float:
-    """Return the factor of the learning rate in a step: a linear rise, then half a cosine down to zero.
+def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.0) -> float:
+    """Return the factor of the learning rate in a step: a linear rise, then half a cosine down to the floor.
 
     Args:
         step: Number of the step, from 0.
         steps: Number of all steps.
         warmup: Number of steps of the rise.
+        floor: The factor at the end.
 
     Example:
         >>> [round(warmup_cosine(step, steps=8, warmup=2), 3) for step in range(9)]
@@ -201,4 +215,5 @@ def warmup_cosine(step: int, *, steps: int, warmup: int) -> float:
     """
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+    return floor + (1 - floor) * cosine

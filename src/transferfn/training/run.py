@@ -11,23 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from transferfn.training.config import RunOptions, TrainConfig, differences, from_dict, to_dict
+from transferfn.training.objective import Metric
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """What a finished run came to."""
 
-    test_accuracy: float
-    """Share of the test samples that the best checkpoint classifies right."""
+    metric: Metric
+    """What scores are: accuracy, a share, or the root of the mean squared error."""
+
+    test_score: float
+    """Score of the best checkpoint on the test samples."""
 
     test_loss: float
-    """Its mean cross entropy on them."""
+    """Its mean loss on them."""
 
     test_samples: int
     """How many there are."""
 
-    validation_accuracy: float | None
-    """Accuracy by which the best epoch was chosen; None if nothing was held out."""
+    validation_score: float | None
+    """Score by which the best epoch was chosen; None if nothing was held out."""
 
     best_epoch: int
     """Number of that epoch, from 1."""

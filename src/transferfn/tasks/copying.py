@@ -1,0 +1,102 @@
+"""Copying: repeat a sequence of tokens once it has been read; asks for a memory as long as the sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from transferfn.tasks.dataset import IGNORED, Batch, Signature, Splits
+from transferfn.tasks.draws import draws
+
+_TRAIN, _VALIDATION, _TEST = 0, 1, 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyingConfig:
+    """Copying as in the paper: tokens to remember, then as many markers, at which they are asked for in order.
+
+    Training samples are fresh in every epoch; those of validation and test are the same every time.
+
+    Example:
+        >>> batch = CopyingConfig(memorize=3, symbols=62).load().train.gather([0])
+        >>> batch.inputs.tolist(), batch.targets.tolist()
+        ([[50, 29, 34, 63, 63, 63]], [[-100, -100, -100, 50, 29, 34]])
+    """
+
+    memorize: int = 1024
+    """Number of tokens to remember."""
+
+    symbols: int = 62
+    """Number of distinct tokens, 1..symbols; the marker is the next one."""
+
+    samples: int = 10_000
+    """Training samples of an epoch."""
+
+    held_out: int = 500
+    """Samples of validation, and of test."""
+
+    seed: int = 0
+    """Seed of the samples."""
+
+    def __post_init__(self) -> None:
+        for name in ("memorize", "symbols", "samples", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+
+    @property
+    def signature(self) -> Signature:
+        """Tokens, of which 0 never occurs, and a class for each."""
+        return Signature(
+            length=2 * self.memorize,
+            vocabulary=self.symbols + 2,
+            outputs=self.symbols + 2,
+            target="class-per-sample",
+        )
+
+    def load(self) -> Splits:
+        """Return data sets that make their samples when asked."""
+        return Splits(
+            train=Copies(self, _TRAIN, self.samples, fresh=True),
+            validation=Copies(self, _VALIDATION, self.held_out),
+            test=Copies(self, _TEST, self.held_out),
+        )
+
+
+class Copies:
+    """Sequences to copy, each a pure function of the seed, the split and its index.
+
+    Args:
+        config: The task.
+        stream: Which split.
+        samples: How many an epoch.
+        fresh: Whether each epoch has its own.
+    """
+
+    def __init__(self, config: CopyingConfig, stream: int, samples: int, *, fresh: bool = False) -> None:
+        self.config = config
+        self.stream = stream
+        self.samples = samples
+        self.fresh = fresh
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def gather(self, indices: Sequence[int]) -> Batch:
+        """Return sequences and what is asked for at each sample, both (B, 2 memorize).
+
+        Args:
+            indices: Which ones.
+        """
+        count, symbols = self.config.memorize, np.uint64(self.config.symbols)
+        rows = [draws(self.config.seed, self.stream, index, count) % symbols for index in indices]
+        tokens = torch.from_numpy(np.stack(rows).astype(np.int64) + 1)
+        return Batch(
+            inputs=torch.cat([tokens, torch.full_like(tokens, self.config.symbols + 1)], dim=1),
+            targets=torch.cat([torch.full_like(tokens, IGNORED), tokens], dim=1),
+            index=torch.tensor(list(indices)),
+        )
