@@ -1,6 +1,7 @@
-"""A run in a process of its own that kills itself without warning: python killed.py DATA OUT STEP.
+"""A run in a process of its own that kills itself without warning: python killed.py DATA OUT STEP DEVICES.
 
-It writes the indices of each batch to OUT.batches, one line a step, and dies when STEP steps are done.
+It writes the indices of each batch to OUT.batches (and OUT.batches1 of the second process), one line a step, and the
+first process dies when STEP steps are done.
 """
 
 from __future__ import annotations
@@ -25,17 +26,26 @@ class Record(Callback):
         self.die_at = die_at
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        with self.path.open("a") as file:
+        rank = trainer.global_rank
+        with Path(f"{self.path}{rank or ''}").open("a") as file:
             step = trainer.global_step
             file.write(json.dumps({"step": step, "batch": batch_idx, "index": batch.index.tolist()}) + "\n")
-        if trainer.global_step == self.die_at:
+        if rank == 0 and trainer.global_step == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:
-    data, out, die_at = sys.argv[1:]
+    data, out, die_at, devices = sys.argv[1:]
     torch.set_num_threads(1)
-    options = RunOptions(out=Path(out), workers=2, checkpoint_every=4, log_every=1, accelerator="cpu", progress=False)
+    options = RunOptions(
+        out=Path(out),
+        workers=2,
+        checkpoint_every=4,
+        log_every=1,
+        accelerator="cpu",
+        devices=int(devices),
+        progress=False,
+    )
     fit(tiny(Path(data)), options, callbacks=[Record(Path(f"{out}.batches"), int(die_at))])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from transferfn.nn.norm import BatchNorm
 from transferfn.tasks import Signature, SmnistConfig
 from transferfn.training import ModelConfig, OptimizerConfig, TrainConfig
 
@@ -37,6 +38,16 @@ class Linear(Stub):
     def __init__(self, config: ModelConfig, data: Signature) -> None:
         super().__init__(config, data)
         self.layers = nn.Sequential(nn.Linear(data.length, data.outputs))
+
+
+class Normed(Linear):
+    """With a batch norm, whose statistics must be those of all processes."""
+
+    def __init__(self, config: ModelConfig, data: Signature) -> None:
+        super().__init__(config, data)
+        self.layers = nn.Sequential(
+            nn.Linear(data.length, 8), BatchNorm(8), nn.ReLU(), BatchNorm(8), nn.Linear(8, data.outputs)
+        )
 
 
 def tiny(path: Path, **changes) -> TrainConfig:

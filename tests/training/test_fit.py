@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,32 +214,6 @@ def test_rows_of_a_log_survive_a_restart(tmp_path: Path) -> None:
         {"step": "2", "loss": "0.5", "accuracy": "0.1"},
         {"step": "3", "loss": "0.3", "accuracy": "0.2"},
     ]
-
-
-def test_two_processes_train_like_one(data: Path, tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import sys, torch\n"
-        "from pathlib import Path\n"
-        "from training.stub import Linear, tiny\n"
-        "from transferfn.training import RunOptions, fit\n"
-        "torch.set_num_threads(1)\n"
-        "options = RunOptions(out=Path(sys.argv[2]), accelerator='cpu', devices=int(sys.argv[3]))\n"
-        "fit(tiny(Path(sys.argv[1])), options, build=Linear)\n"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
-    for devices in (1, 2):
-        arguments = [sys.executable, str(script), str(data), str(tmp_path / str(devices)), str(devices)]
-        done = subprocess.run(
-            arguments, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = (read_rows(tmp_path / devices / "metrics.csv") for devices in ("1", "2"))
-    assert len(one) == len(two)
-    for name in ("val_loss", "val_accuracy"):
-        assert [float(row[name]) for row in two if row[name]] == pytest.approx(
-            [float(row[name]) for row in one if row[name]], rel=1e-4
-        )
 
 
 def test_a_config_with_other_epochs_needs_another_folder(data: Path, tmp_path: Path) -> None:

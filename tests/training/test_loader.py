@@ -65,7 +65,7 @@ def test_parts_of_a_batch_come_one_after_the_other(world_size: int) -> None:
     whole = rows(make(23, batch_size=8))
     ranks = [rows(make(23, batch_size=8, accumulate=2, rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert [len(part) for part in ranks[0]] == [4 // world_size] * 4
-    parts = [sum((rank[step] for rank in ranks), []) for step in range(4)]
+    parts = [[row for rank in ranks for row in rank[step]] for step in range(4)]
     assert [parts[0] + parts[1], parts[2] + parts[3]] == whole
 
 

@@ -53,18 +53,18 @@ def assert_equal_bits(found: Any, wanted: Any) -> None:
         assert same, (mine, other)
 
 
-def run_process(data: Path, out: Path, *, die_at: int) -> int:
+def run_process(data: Path, out: Path, *, die_at: int, devices: int = 1) -> int:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, str(HERE / "killed.py"), str(data), str(out), str(die_at)]
+    arguments = [sys.executable, str(HERE / "killed.py"), str(data), str(out), str(die_at), str(devices)]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
 
 
-def batches(out: Path) -> dict[int, dict[str, Any]]:
+def batches(out: Path, rank: str = "") -> dict[int, dict[str, Any]]:
     """What each step was trained on; a step that was done again must have seen the same."""
     found: dict[int, dict[str, Any]] = {}
-    for line in Path(f"{out}.batches").read_text().splitlines():
+    for line in Path(f"{out}.batches{rank}").read_text().splitlines():
         row = json.loads(line)
         assert found.setdefault(row["step"], row) == row
     return found
@@ -80,6 +80,18 @@ def test_killed_in_the_second_epoch(data: Path, tmp_path: Path) -> None:
     assert batches(killed) == batches(whole)
     assert len(batches(whole)) == 27
     assert len(Path(f"{killed}.batches").read_text().splitlines()) == 15 + (27 - 12)
+    assert_same_run(killed, whole)
+
+
+def test_two_processes_killed_and_continued(data: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_process(data, whole, die_at=-1, devices=2) == 0
+    assert run_process(data, killed, die_at=14, devices=2) == -signal.SIGKILL
+    assert run_process(data, killed, die_at=-1, devices=2) == 0
+    for rank in ("", "1"):
+        assert batches(killed, rank) == batches(whole, rank)
+    shared = [set(batches(whole, "")[step]["index"]) & set(batches(whole, "1")[step]["index"]) for step in range(27)]
+    assert not any(shared)
     assert_same_run(killed, whole)
 
 
@@ -138,6 +150,19 @@ def test_stopped_anywhere(data: Path, uninterrupted: Path, tmp_path: Path, hook:
         fit(tiny(data), options(out), build=Stub, callbacks=[StopAt(hook, count)])
     fit(tiny(data), options(out), build=Stub)
     assert_same_run(out, uninterrupted)
+
+
+@pytest.mark.parametrize("change", [{"ema": 0.9}, {"accumulate": 2}], ids=["ema", "accumulate"])
+def test_stopped_with_a_mean_of_weights_or_in_parts_of_a_batch(data: Path, tmp_path: Path, change: dict) -> None:
+    config = tiny(data, **change)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    result = fit(config, options(whole), build=Stub)
+    assert result.steps == 27
+    for count in (10, 13):
+        with pytest.raises(Stop):
+            fit(config, options(out), build=Stub, callbacks=[StopAt("on_train_batch_end", count)])
+    fit(config, options(out), build=Stub)
+    assert_same_run(out, whole)
 
 
 def test_stopped_again_and_again(data: Path, uninterrupted: Path, tmp_path: Path) -> None:

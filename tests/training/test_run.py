@@ -56,6 +56,7 @@ RESULT = Result(
     test_loss=1.0,
     test_samples=2,
     validation_score=None,
+    peak_memory=1,
     best_epoch=1,
     steps=3,
     parameters=4,

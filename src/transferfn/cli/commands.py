@@ -1,4 +1,4 @@
-"""What `transferfn` understands: list, train RECIPE, demo, bench. Errors are one line; heavy imports come late."""
+"""What `transferfn` understands. Errors are one line; heavy imports come late."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 
+from transferfn.cli.compare import Compare, compare
+from transferfn.cli.data import Data, choices, inspect_data, prepare_data, show_prepared
+from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
+from transferfn.cli.sweep import Sweep, sweep, sweeps
+from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.tasks import DataError
-from transferfn.training import RECIPES, Result, RunError, RunOptions, TrainConfig, fit
-from transferfn.training.objective import told
-from transferfn.training.recipes import recipe_line, recipe_name
+from transferfn.training import RECIPES, RunError
+from transferfn.training.recipes import Variant, recipe_line, recipe_name
 
 PROGRAM = "transferfn"
 DESCRIPTION = "Sequence layers given by rational transfer functions: train them, stream them, look at them."
+
+ChoiceT = TypeVar("ChoiceT")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,39 +38,51 @@ class List:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """A recipe's values, and where and how to carry it out."""
+class Train(Generic[ChoiceT]):
+    """Train a recipe; the same command continues a run that was interrupted."""
 
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    """What the run computes."""
-
-    options: Annotated[RunOptions, tyro.conf.arg(name="")]
-    """Where and how it is carried out."""
-
-
-def _recipes() -> Any:
-    """Return the type of a run whose subcommands are the recipes, each with its own defaults."""
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Run,
-                tyro.conf.subcommand(
-                    recipe_name(recipe),
-                    default=Run(config=recipe(), options=RunOptions(out=Path("runs") / recipe_name(recipe))),
-                    description=recipe_line(recipe),
-                ),
-            ]
-            for recipe in RECIPES
-        )
-    ]
+    run: Annotated[ChoiceT, tyro.conf.arg(name="")]
+    """The recipe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Train:
-    """Train a recipe; the same command continues a run that was interrupted."""
+class Search(Generic[ChoiceT]):
+    """Train a recipe with many values of its options and find the best; the same command continues it."""
 
-    run: Annotated[_recipes(), tyro.conf.arg(name="")]  # pyright: ignore[reportInvalidTypeForm]
+    sweep: Annotated[ChoiceT, tyro.conf.arg(name="")]
     """The recipe."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListData:
+    """Show which data has been made ready, and where it is kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepare(Generic[ChoiceT]):
+    """Read or make the data of a recipe and keep it, so that training starts at once."""
+
+    chosen: Annotated[ChoiceT, tyro.conf.arg(name="")]
+    """The recipe."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspect(Generic[ChoiceT]):
+    """Say what the samples of a recipe are like, and draw a few."""
+
+    chosen: Annotated[ChoiceT, tyro.conf.arg(name="")]
+    """The recipe."""
+
+    out: Path = Path("samples.png")
+    """File for the picture."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataCommand(Generic[ChoiceT]):
+    """See to the data of recipes: list, prepare, inspect."""
+
+    command: Annotated[ChoiceT, tyro.conf.arg(name="")]
+    """What to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +104,28 @@ class Bench:
     """What to measure."""
 
 
-Command = (
-    Annotated[List, tyro.conf.subcommand("list")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-)
+def _commands(variant: Variant) -> Any:
+    """Return the type of a command line whose recipes have the defaults of a variant."""
+    data = {"list": ListData, "prepare": Prepare[choices(variant)], "inspect": Inspect[choices(variant)]}
+    return _any_of(
+        {
+            "list": List,
+            "train": Train[runs(variant)],
+            "eval": Evaluate,
+            "report": Compare,
+            "sweep": Search[sweeps(variant)],
+            "data": DataCommand[_any_of(data)],
+            "demo": Demo,
+            "bench": Bench,
+        }
+    )
+
+
+def _any_of(commands: dict[str, Any]) -> Any:
+    """Return the type of a choice between commands."""
+    return Union[  # noqa: UP007 (a union of a tuple's members)
+        tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())
+    ]
 
 
 class UsageError(Exception):
@@ -109,19 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        command = parse(arguments)
-        if isinstance(command, (Train, Demo)):
-            _require("lightning", "matplotlib")
-        if isinstance(command, List):
-            show_recipes()
-        elif isinstance(command, Train):
-            train(command.run)
-        elif isinstance(command, Bench):
-            bench(command.report)
-        else:
-            from transferfn.cli.demo import demo
-
-            demo(command.out, overwrite=command.overwrite)
+        _carry_out(parse(arguments))
     except (UsageError, MissingPackageError, DataError, RunError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
@@ -132,6 +154,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _carry_out(command: Any) -> None:
+    match command:
+        case List():
+            show_recipes()
+        case Train(run=Run() as run):
+            _require("lightning", "matplotlib")
+            train(run)
+        case Search(sweep=Sweep() as asked):
+            _require("lightning", "matplotlib")
+            sweep(asked)
+        case Evaluate():
+            evaluate_run(command)
+        case Compare():
+            _require("matplotlib")
+            compare(command)
+        case DataCommand(command=ListData()):
+            show_prepared()
+        case DataCommand(command=Prepare(chosen=Data() as chosen)):
+            prepare_data(chosen)
+        case DataCommand(command=Inspect(chosen=Data() as chosen, out=out)):
+            _require("matplotlib")
+            inspect_data(chosen, out)
+        case Bench(report=report):
+            bench(report)
+        case Demo(out=out, overwrite=overwrite):
+            _require("lightning", "matplotlib")
+            from transferfn.cli.demo import demo
+
+            demo(out, overwrite=overwrite)
+
+
 def _require(*packages: str) -> None:
     """Say now, rather than after hours of training, what is not installed."""
     for package in packages:
@@ -139,11 +192,14 @@ def _require(*packages: str) -> None:
             raise UsageError(f"this command needs the package {package}: pip install 'transferfn[train]'")
 
 
-def parse(arguments: Sequence[str]) -> List | Train | Demo | Bench:
+def parse(arguments: Sequence[str]) -> Any:
     """Understand a command line.
 
     Args:
         arguments: What follows the program's name.
+
+    Returns:
+        One of the commands.
 
     Raises:
         UsageError: in one line, if it cannot be understood.
@@ -153,11 +209,11 @@ def parse(arguments: Sequence[str]) -> List | Train | Demo | Bench:
     try:
         with contextlib.redirect_stderr(screen):
             return tyro.cli(
-                Command,  # pyright: ignore[reportArgumentType]
+                _commands(variant_of(arguments)),
                 prog=PROGRAM,
                 description=DESCRIPTION,
                 args=list(arguments) or ["--help"],
-                config=(tyro.conf.OmitSubcommandPrefixes,),
+                config=(tyro.conf.AvoidSubcommands,),
             )
     except SystemExit as exit_:
         if exit_.code in (0, None):
@@ -181,7 +237,8 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
-    names = {"list", "train", "demo", "bench", *REPORTS, *(recipe_name(recipe) for recipe in RECIPES)}
+    commands = {"list", "train", "eval", "report", "sweep", "data", "prepare", "inspect", "demo", "bench"}
+    names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"
 
@@ -191,33 +248,4 @@ def show_recipes() -> None:
     width = max(len(recipe_name(recipe)) for recipe in RECIPES)
     for recipe in RECIPES:
         print(f"{recipe_name(recipe):<{width}}  {recipe_line(recipe)}")
-    print(f"\n{PROGRAM} train RECIPE --help shows every option and its default.")
-
-
-def train(run: Run) -> None:
-    """Train, draw and print what came out.
-
-    Args:
-        run: What and how.
-    """
-    from transferfn.cli.pictures import draw
-
-    result = fit(run.config, run.options)
-    draw(run.options.out, result)
-    print("\n".join(report(result, run.options.out)))
-
-
-def report(result: Result, out: Path) -> list[str]:
-    """Describe a finished run.
-
-    Args:
-        result: What it came to.
-        out: Its folder.
-    """
-    metric, validation = result.metric, result.validation_score
-    chosen = "" if validation is None else f", validation {metric} {told(metric, validation)}"
-    return [
-        f"test {metric} {told(metric, result.test_score)} on {result.test_samples:,} samples "
-        f"(weights of epoch {result.best_epoch}{chosen})",
-        f"{result.parameters:,} parameters, {result.steps:,} steps, {result.seconds:.0f} s; everything is in {out}",
-    ]
+    print(f"\n{PROGRAM} train RECIPE --help shows every option and its default; --size small is for a laptop.")

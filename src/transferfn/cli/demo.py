@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transferfn.cli.measure import ROWS, Measured, measure
 from transferfn.cli.pictures import draw
-from transferfn.training import Result, RunOptions, fit
-from transferfn.training.recipes import smnist_demo
+from transferfn.training import Result, RunOptions, TrainConfig, fit
+from transferfn.training.recipes import Variant, smnist
 
 
 def demo(out: Path, *, overwrite: bool = False) -> None:
@@ -20,7 +20,7 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
     """
     start = time.monotonic()
     print("Sequential MNIST: handwritten digits, read one pixel after the other (784 samples a digit).\n")
-    result = fit(smnist_demo(), RunOptions(out=out, overwrite=overwrite, accelerator="cpu"))
+    result = fit(demo_config(), RunOptions(out=out, overwrite=overwrite, accelerator="cpu"))
     print("\nStreaming the test images pixel by pixel ...", flush=True)
     parallel, stream = measure(out, "parallel"), measure(out, "stream")
     pictures = draw(out, result)
@@ -29,6 +29,11 @@ def demo(out: Path, *, overwrite: bool = False) -> None:
     for path, what in pictures:
         print(f"{path}  {what}")
     print(f"\n{time.monotonic() - start:.0f} s for this command; everything is in {out}")
+
+
+def demo_config() -> TrainConfig:
+    """Return what the demo trains."""
+    return smnist(Variant(size="small"))
 
 
 def summary(result: Result, parallel: Measured, stream: Measured) -> list[str]:

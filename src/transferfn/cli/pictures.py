@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transferfn.analysis import plots
 from transferfn.core import TransferFunction
+from transferfn.nn import RTF
 from transferfn.training import Result, load_model
 from transferfn.training.objective import told
 from transferfn.training.run import RunFolder, read_rows
@@ -35,7 +36,11 @@ def draw(out: Path, result: Result) -> list[tuple[Path, str]]:
     pictures = [
         ("learning_curve.png", "the score after each epoch", learning_figure(read_rows(folder.metrics), result))
     ]
-    if not config.model.bidirectional:  # a filter in both directions has no transfer function
+    rows = read_rows(folder.metrics)
+    if any(row.get("radius_max") for row in rows):
+        pictures.append(("radii.png", "how long the filters remember while they learn", radii_figure(rows)))
+    mixers = [module for module in model.modules() if isinstance(module, RTF)]
+    if mixers and not config.model.bidirectional:  # a filter in both directions has no transfer function
         h, names = choose(model)
         pictures += [
             ("kernels.png", "a few learned kernels", kernel_figure(h, names, length=config.data.signature.length)),
@@ -61,12 +66,13 @@ def choose(model: nn.Module, count: int = 4) -> tuple[TransferFunction, list[str
     backbone: Any = model.backbone
     found: list[tuple[float, str, tuple[Tensor, Tensor, Tensor]]] = []
     for layer, block in enumerate(backbone.blocks, 1):
-        h: TransferFunction = block.mixer.transfer_function()
-        radius = h.poles().abs().amax(-1)
-        for channel in range(h.channels):
-            group = channel * h.denominator_groups // h.channels
-            name = f"layer {layer}, channel {channel + 1}"
-            found.append((float(radius[group]), name, (h.b[channel], h.a[group], h.h0[channel])))
+        for mixer in (module for module in block.modules() if isinstance(module, RTF)):
+            h = mixer.transfer_function()
+            radius = h.poles().abs().amax(-1)
+            for channel in range(h.channels):
+                group = channel * h.denominator_groups // h.channels
+                name = f"layer {layer}, channel {channel + 1}"
+                found.append((float(radius[group]), name, (h.b[channel], h.a[group], h.h0[channel])))
     found.sort(key=lambda item: item[:2])
     last = len(found) - 1
     picked = [found[round(last * (0.02 + 0.96 * place / max(1, count - 1)))] for place in range(count)]
@@ -100,6 +106,30 @@ def learning_figure(rows: Sequence[dict[str, str]], result: Result) -> Figure:
         label=f"test, {told(result.metric, result.test_score)}",
     )
     ax.legend(frameon=False, fontsize="small", loc="best")
+    return figure
+
+
+def radii_figure(rows: Sequence[dict[str, str]]) -> Figure:
+    """Draw the pole radii of the filters after each epoch: the median, most of them, and the largest.
+
+    Args:
+        rows: The run's log.
+    """
+    rows = [row for row in rows if row.get("radius_max")]
+    epochs = [int(row["epoch"]) + 1 for row in rows]
+    low, median, high, largest = (
+        [float(row[f"radius_{name}"]) for row in rows] for name in ("low", "median", "high", "max")
+    )
+    figure = _figure(5.0, 3.2)
+    ax = figure.add_subplot()
+    ax.fill_between(epochs, low, high, color=plots.COLOURS[0], alpha=0.2, linewidth=0, label="middle 80 %")
+    ax.plot(epochs, median, color=plots.COLOURS[0], label="median")
+    ax.plot(epochs, largest, color=plots.COLOURS[1], linestyle=(0, (4, 2)), label="largest")
+    ax.axhline(1, color="0.3", linewidth=0.8)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("largest pole radius of a filter")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small")
     return figure
 
 

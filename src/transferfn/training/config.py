@@ -9,7 +9,9 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
 
 from transferfn.tasks import CopyingConfig, DelayConfig, SmnistConfig
 
@@ -26,16 +28,16 @@ MixerName = Literal["rtf", "s4", "s4d", "s5", "lru", "hyena", "hyena-rtf", "atte
 class ModelConfig:
     """A stack of blocks with a readout on top."""
 
-    mixer: MixerName = "rtf"
+    mixer: Annotated[MixerName, tyro.conf.arg(aliases=("--mixer",))] = "rtf"
     """What mixes the samples of a block along time."""
 
-    width: int = 64
+    width: Annotated[int, tyro.conf.arg(aliases=("--width",))] = 64
     """Channels of every block."""
 
-    layers: int = 3
+    layers: Annotated[int, tyro.conf.arg(aliases=("--layers",))] = 3
     """Number of blocks."""
 
-    order: int = 32
+    order: Annotated[int, tyro.conf.arg(aliases=("--order",))] = 32
     """Order n of each filter, or number of real states; attention and hyena have none."""
 
     heads: int = 4

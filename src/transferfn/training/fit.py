@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -141,6 +142,7 @@ def fit(
         steps=trainer.global_step,
         parameters=count_parameters(model),
         seconds=log.elapsed,
+        peak_memory=_peak_memory(trainer.strategy.root_device),
     )
     if process_rank() == 0:
         write_json(folder.result, to_dict(result))
@@ -223,6 +225,17 @@ def count_parameters(model: nn.Module) -> int:
         model: The model.
     """
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @contextlib.contextmanager

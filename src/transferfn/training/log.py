@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -147,7 +148,9 @@ class Log(Callback):
             trainer: The trainer.
             pl_module: The module.
         """
-        sums, self.sums = {name: float(value) for name, value in self.sums.items()}, {}
+        both = torch.stack([self.sums[name].double() for name in _SUMS]).float().to(pl_module.device)
+        sums = dict(zip(_SUMS, trainer.strategy.reduce(both, reduce_op="sum").tolist(), strict=True))
+        self.sums = {}
         metric = self.objective.metric
         finite_loss(sums["loss"], step=trainer.global_step)
         row = {
@@ -241,6 +244,10 @@ def finite_loss(loss: Tensor | float, *, step: int) -> float:
     if not math.isfinite(value):
         raise TrainingDivergedError(step, value)
     return value
+
+
+_SUMS = ("loss", "total", "count")
+"""What is added up over the steps of an epoch, and over all ranks."""
 
 
 def _learning_rate(trainer: pl.Trainer) -> float:

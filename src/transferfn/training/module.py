@@ -98,7 +98,8 @@ class TrainingModule(pl.LightningModule):
         sums = self._sums.float().to(self.device)
         loss, total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
         values = {"val_loss": loss / count, f"val_{self.objective.metric}": self.objective.score(total, count)}
-        self.log_dict(values, logger=False)  # the log writes them with what else it knows of the epoch
+        # The log writes them with what else it knows of the epoch; all ranks have the same, which sync_dist asks for.
+        self.log_dict(values, logger=False, sync_dist=True)
 
     def _judge(self, batch: Batch) -> Judged:
         return self.objective.judge(self.model(batch.inputs, lengths=batch.lengths), batch)

@@ -45,6 +45,9 @@ class Result:
     seconds: float
     """Time of training and validation, over all starts."""
 
+    peak_memory: int
+    """Most bytes that the process, or what it trained on, ever held; of the last start. 0 where it cannot be told."""
+
 
 class RunError(Exception):
     """Raised when a run cannot be started or continued: says why and what to do, in one line."""

@@ -182,7 +182,7 @@ def test_train_resumes_refuses_and_reports(data: Path, tmp_path: Path, capsys: p
     screen = capsys.readouterr()
     assert "test accuracy" in screen.out
     assert screen.err == ""
-    assert len(list((out / "pictures").glob("*.png"))) == 4
+    assert len(list((out / "pictures").glob("*.png"))) == 5
     assert main(small(data, out)) == 0  # finished: the result is told again
     assert capsys.readouterr().out.splitlines() == screen.out.splitlines()[-2:]
     assert "model.order 3 (there 2)" in error(capsys, *small(data, out, "--model.order", "3"))
@@ -197,7 +197,8 @@ def test_train_resumes_refuses_and_reports(data: Path, tmp_path: Path, capsys: p
 
 def test_a_bidirectional_model_trains(data: Path, tmp_path: Path) -> None:
     assert main(small(data, tmp_path, "--model.bidirectional", "--no-progress")) == 0
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["learning_curve.png"]
+    drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert drawn == ["learning_curve.png", "radii.png"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
@@ -227,7 +228,7 @@ def test_the_demo(
     pil = pytest.importorskip("PIL.Image")
     model = ModelConfig(width=8, layers=2, order=4, head="mean")
     config = replace(tiny(data, epochs=4), model=model, optimizer=OptimizerConfig(lr=1e-2))
-    monkeypatch.setattr(demo_module, "smnist_demo", lambda: config)
+    monkeypatch.setattr(demo_module, "demo_config", lambda: config)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0

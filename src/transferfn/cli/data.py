@@ -1,0 +1,133 @@
+"""`transferfn data`: what the recipes read, made ready and looked at before training."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from transferfn.cli.train import Size
+from transferfn.tasks import IGNORED, Dataset, Signature
+from transferfn.tasks.cache import cache_folder, prepared_data
+from transferfn.training.config import TaskConfig, task_name
+from transferfn.training.recipes import RECIPES, Variant, recipe_line, recipe_name
+
+_LOOKED_AT = 2000
+"""Samples that are counted; a million would take minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """The data of a recipe."""
+
+    size: Size = "full"
+    """The experiment as published, or a small one; sets other defaults."""
+
+    data: TaskConfig
+    """Which data."""
+
+
+def choices(variant: Variant) -> Any:
+    """Return the type of a recipe's data, whose subcommands are the recipes.
+
+    Args:
+        variant: Which form of the recipes.
+    """
+    return Union[  # noqa: UP007 (a union of a tuple's members)
+        tuple(
+            Annotated[
+                Data,
+                tyro.conf.subcommand(
+                    recipe_name(recipe),
+                    default=Data(size=variant.size, data=recipe(variant).data),
+                    description=recipe_line(recipe),
+                ),
+            ]
+            for recipe in RECIPES
+        )
+    ]
+
+
+def show_prepared() -> None:
+    """Print which data has been made ready, and where."""
+    found = prepared_data()
+    for prepared in found:
+        told = ", ".join(f"{name} {value}" for name, value in prepared.key.items() if _short(value))
+        print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {told}")
+    total = sum(prepared.size for prepared in found)
+    print(f"{len(found)} prepared, {total / 1e6:.1f} MB in {cache_folder()} (TRANSFERFN_CACHE names another folder)")
+
+
+def prepare_data(chosen: Data) -> None:
+    """Make the data of a recipe ready, so that training starts at once.
+
+    Args:
+        chosen: Which data.
+    """
+    start = time.perf_counter()
+    splits = chosen.data.load()
+    sizes = ", ".join(f"{len(part):,} for {name}" for name, part in splits._asdict().items() if part is not None)
+    print(f"{task_name(type(chosen.data))}: {sizes}, ready after {time.perf_counter() - start:.1f} s")
+
+
+def inspect_data(chosen: Data, out: Path) -> None:
+    """Print what a recipe's samples are like, and draw a few.
+
+    Args:
+        chosen: Which data.
+        out: File for the picture.
+    """
+    from transferfn.analysis.samples import sample_figure
+
+    signature, splits = chosen.data.signature, chosen.data.load()
+    print(_kind(signature))
+    for name, part in splits._asdict().items():
+        if part is not None:
+            print(f"{name}: {len(part):,} samples{' an epoch, made on demand' if part.fresh else ''}")
+            for line in _counts(part, signature):
+                print(f"  {line}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sample_figure(splits.train, signature).savefig(out, dpi=150, bbox_inches="tight")
+    print(f"a few samples are drawn in {out}")
+
+
+def _kind(signature: Signature) -> str:
+    inputs = (
+        f"{signature.channels} channel{'s' * (signature.channels != 1)}"
+        if signature.vocabulary is None
+        else f"tokens 0..{signature.vocabulary - 1}"
+    )
+    asked = {
+        "class": f"one of {signature.outputs} classes",
+        "class-of-pair": f"one of {signature.outputs} classes for each pair",
+        "class-per-sample": f"one of {signature.outputs} classes at each sample",
+        "signal": f"a signal of {signature.outputs} channel{'s' * (signature.outputs != 1)}",
+    }[signature.target]
+    return f"up to {signature.length:,} samples of {inputs}; asked for: {asked}"
+
+
+def _counts(part: Dataset, signature: Signature) -> list[str]:
+    """Say how long sequences are and how classes are shared out, of the first ones."""
+    looked = min(len(part), _LOOKED_AT)
+    lengths: list[int] = []
+    classes: Counter[int] = Counter()
+    for start in range(0, looked, 50):
+        batch = part.gather(range(start, min(start + 50, looked)))
+        lengths += [signature.length] * len(batch.index) if batch.lengths is None else batch.lengths.flatten().tolist()
+        if signature.target in ("class", "class-of-pair"):
+            classes.update(batch.targets[batch.targets != IGNORED].flatten().tolist())
+    of = "" if looked == len(part) else f" of the first {looked:,}"
+    ordered = sorted(lengths)
+    lines = [f"lengths{of} {ordered[0]:,} to {ordered[-1]:,}, median {ordered[len(ordered) // 2]:,}"]
+    if classes:
+        shares = ", ".join(f"{name}: {count}" for name, count in sorted(classes.items())[:40])
+        lines.append(f"classes{of} {shares}")
+    return lines
+
+
+def _short(value: Any) -> bool:
+    return isinstance(value, (int, float, str)) and len(str(value)) < 20

@@ -1,0 +1,53 @@
+"""`transferfn eval RUN`: the best model of a run, judged again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from transferfn.training import RunError, evaluate, load_model
+from transferfn.training.fit import count_parameters
+from transferfn.training.objective import objective, told
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate:
+    """Judge the best model of a run on its test or validation samples."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+    split: Literal["test", "validation"] = "test"
+    """Which samples."""
+
+    batch_size: int = 64
+    """How many at a time."""
+
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, mps, ..."""
+
+
+def evaluate_run(command: Evaluate) -> None:
+    """Load, judge and print.
+
+    Args:
+        command: Which run, and how.
+
+    Raises:
+        RunError: if there is no such run, or nothing was held out for validation.
+    """
+    model, config = load_model(command.run)
+    splits = config.data.load()
+    data = splits.test if command.split == "test" else splits.validation
+    if data is None:
+        raise RunError(f"{command.run} held no samples out for validation: take --split test")
+    goal = objective(config.data.signature.target)
+    start = time.perf_counter()
+    score, loss = evaluate(model, data, goal, batch_size=command.batch_size, device=command.device)
+    seconds = time.perf_counter() - start
+    print(f"{command.split} {goal.metric} {told(goal.metric, score)}, loss {loss:.4g} on {len(data):,} samples")
+    print(f"{count_parameters(model):,} parameters; {len(data) / seconds:,.0f} samples a second on {command.device}")

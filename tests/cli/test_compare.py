@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from transferfn.cli import main
+from transferfn.cli.compare import finished, grouped, row
+from transferfn.training import Result, TrainConfig
+from transferfn.training.config import to_dict
+from transferfn.training.published import experiment, published
+from transferfn.training.recipes import Variant, delay, smnist
+
+RADII = "radius_min,radius_low,radius_median,radius_high,radius_max"
+
+
+def result(score: float, metric: str = "accuracy") -> Result:
+    return Result(
+        metric=metric,
+        test_score=score,
+        test_loss=1.0,
+        test_samples=100,
+        validation_score=score,
+        best_epoch=2,
+        steps=300,
+        parameters=1234,
+        seconds=60.0,
+        peak_memory=500_000_000,
+    )
+
+
+def write(folder: Path, config: TrainConfig, found: Result | None) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": to_dict(config)}))
+    if found is not None:
+        (folder / "result.json").write_text(json.dumps(to_dict(found)))
+        metric = found.metric
+        rows = [f"{step},{epoch},1.0,0.5,0.{4 + epoch},0.9,0.9,0.95,0.99,1.0{epoch}" for epoch, step in ((0, 9), (1, 18))]
+        head = f"step,epoch,train_loss,train_{metric},val_{metric},{RADII}"
+        (folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
+
+
+def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, score in ((0, 0.5), (1, 0.75)):
+        write(tmp_path / "runs" / f"rtf-{seed}", replace(smnist(), seed=seed), result(score))
+    s4d = smnist(Variant(mixer="s4d"))
+    write(tmp_path / "runs" / "s4d", replace(s4d, optimizer=replace(s4d.optimizer, lr=0.02)), result(0.6))
+    write(tmp_path / "runs" / "unfinished", smnist(Variant(mixer="s5")), None)
+    out = tmp_path / "report" / "mnist"
+    assert main(["report", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    screen = capsys.readouterr().out
+    assert screen == out.with_suffix(".md").read_text()
+    lines = screen.splitlines()
+    assert len(lines) == 4
+    assert lines[2].startswith("| smnist | rtf, optimizer.lr 0.01 | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 5.0")
+    assert lines[3].startswith("| smnist | s4d, optimizer.lr 0.02 | 1,234 | accuracy 60.0% |  | 5.0 | 500")
+    with out.with_suffix(".csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(found["mean"]) for found in rows] == [0.625, 0.6]
+    assert json.loads(out.with_suffix(".json").read_text())[0]["seeds"] == 2
+    for name in ("learning", "radii"):
+        assert out.with_name(f"mnist-{name}.png").stat().st_size > 5000
+
+
+def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "rtf", delay(), result(0.02, "rmse"))
+    assert main(["report", str(tmp_path / "rtf"), "--out", str(tmp_path / "report")]) == 0
+    screen = capsys.readouterr().out
+    assert "| delay | rtf | 1,234 | rmse 0.02 | 0.006 |" in screen
+    assert "Published for delay at order 1024 (not measured here): S4 0.029, RTF 0.006." in screen
+
+
+def test_only_the_published_experiment_is_compared_with_it() -> None:
+    assert published(delay()) == {"S4": 0.029, "RTF": 0.006}
+    assert experiment(delay(Variant(size="small"))) is None
+    assert published(smnist()) == {}
+    between = replace(delay(), model=replace(delay().model, order=100))
+    assert published(between) == {}
+
+
+def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:
+    config = delay(Variant(size="small"))
+    for seed in range(3):
+        seeded = replace(config, seed=seed, data=replace(config.data, seed=seed))
+        write(tmp_path / str(seed), seeded, result(0.1 * (seed + 1), "rmse"))
+    (group,) = grouped(finished(tmp_path))
+    found = row(group)
+    assert (found["seeds"], found["lowest"], found["highest"]) == (3, 0.1, pytest.approx(0.3))
+
+
+def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no finished run in" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "is no folder with runs" in capsys.readouterr().err

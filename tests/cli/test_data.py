@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tasks.digit_files import write_idx
+from transferfn.cli import main
+
+
+def test_inspecting_says_what_samples_are_like_and_draws_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, picture = write_idx(tmp_path / "digits"), tmp_path / "pictures" / "digits.png"
+    assert main(["data", "inspect", "smnist", "--data.path", str(folder), "--out", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "up to 784 samples of 1 channel; asked for: one of 10 classes"
+    assert lines[1] == "train: 180 samples"
+    assert lines[2] == "  lengths 784 to 784, median 784"
+    assert lines[3].startswith("  classes 0: 18, 1: 18")
+    assert picture.stat().st_size > 5000
+
+
+def test_fresh_samples_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "copying.png"
+    assert main(["data", "inspect", "copying", "--size", "small", "--out", str(picture)]) == 0
+    screen = capsys.readouterr().out
+    assert "up to 128 samples of tokens 0..63; asked for: one of 64 classes at each sample" in screen
+    assert "train: 2,000 samples an epoch, made on demand" in screen
+
+
+def test_preparing_and_listing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFERFN_CACHE", str(tmp_path))
+    assert main(["data", "list"]) == 0
+    assert f"0 prepared, 0.0 MB in {tmp_path}" in capsys.readouterr().out
+    assert main(["data", "prepare", "delay"]) == 0
+    assert "delay: 16,384 for train, 1,024 for validation, 1,024 for test, ready" in capsys.readouterr().out

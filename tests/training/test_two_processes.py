@@ -1,0 +1,75 @@
+"""Two processes compute what one does, and either continues what the other began."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks.digit_files import write_idx
+from transferfn.training.run import read_rows
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+import training.stub
+from transferfn.training import RunOptions, fit
+torch.set_num_threads(1)
+data, out, devices, build, until = sys.argv[1:]
+options = RunOptions(out=Path(out), accelerator="cpu", devices=int(devices), checkpoint_every=4)
+callbacks = []
+if int(until):
+    from training.test_resume import StopAt
+    callbacks = [StopAt("on_train_batch_start", int(until))]
+fit(training.stub.tiny(Path(data), accumulate=2), options, build=getattr(training.stub, build), callbacks=callbacks)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_idx(tmp_path_factory.mktemp("digits"))
+
+
+def run(data: Path, out: Path, *, devices: int, build: str, until: int = 0) -> subprocess.CompletedProcess:
+    script = out.with_suffix(".py")
+    script.write_text(SCRIPT)
+    arguments = [sys.executable, str(script), str(data), str(out), str(devices), build, str(until)]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def assert_alike(mine: Path, other: Path) -> None:
+    """Compare what was measured and the weights, up to the order of sums."""
+    one, two = (read_rows(folder / "metrics.csv") for folder in (mine, other))
+    for name in ("val_loss", "val_accuracy"):
+        found, wanted = ([float(row[name]) for row in rows if row.get(name)] for rows in (two, one))
+        assert len(wanted) == 3
+        assert found == pytest.approx(wanted, rel=1e-4)
+    weights = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (mine, other)]
+    for name, value in weights[0]["state_dict"].items():
+        torch.testing.assert_close(weights[1]["state_dict"][name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("build", ["Linear", "Normed"])
+def test_two_processes_train_like_one(data: Path, tmp_path: Path, build: str) -> None:
+    for devices in (1, 2):
+        done = run(data, tmp_path / str(devices), devices=devices, build=build)
+        assert done.returncode == 0, done.stderr
+    assert_alike(tmp_path / "1", tmp_path / "2")
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path, first: int, then: int) -> None:
+    whole, changed = tmp_path / "whole", tmp_path / "changed"
+    assert run(data, whole, devices=1, build="Normed").returncode == 0
+    assert run(data, changed, devices=first, build="Normed", until=24).returncode != 0  # stopped in the second epoch
+    assert not (changed / "result.json").exists()
+    assert torch.load(changed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 9
+    done = run(data, changed, devices=then, build="Normed")
+    assert done.returncode == 0, done.stderr
+    assert_alike(whole, changed)
