@@ -103,7 +103,8 @@ def prepare(name: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> 
         files = {path.name: path.stat().st_size for path in sorted(part.glob("*.npy"))}
         about = {"name": name, "key": key, "files": files}
         (part / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)  # there only if it was damaged
+        if _read(folder) is None:  # not there, or damaged
+            shutil.rmtree(folder, ignore_errors=True)
         try:
             part.rename(folder)
         except OSError:  # another process was first
