@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -75,6 +76,24 @@ def encode_bytes(text: str, *, length: int) -> NDArray[np.uint16]:
         [98, 196]
     """
     return np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)[:length].astype(np.uint16) + np.uint16(1)
+
+
+def encoder(
+    level: Level, texts: Iterable[tuple[str, int]], *, size: int, least: int, length: int
+) -> Callable[[str], NDArray[np.uint16]]:
+    """Return what makes tokens of a text.
+
+    Args:
+        level: What a token is.
+        texts: Texts to count characters in, each with how often it counts.
+        size: Number of tokens of characters.
+        least: Characters that occur less often are unknown.
+        length: Number of tokens of a text at most.
+    """
+    if level == "byte":
+        return partial(encode_bytes, length=length)
+    cut = ((text[: length - 1], times) for text, times in texts)
+    return partial(Vocabulary(cut, size=size, least=least).encode, length=length)
 
 
 def _codes(text: str) -> NDArray[np.uint32]:

@@ -120,7 +120,7 @@ def _from_pickle(path: Path, name: str, data: bytes) -> tuple[NDArray[np.uint8],
         raise SOURCE.damaged(path, f"{name} cannot be read as a batch ({error or type(error).__name__})") from None
     found = found if isinstance(found, dict) else {}
     planes, labels = found.get(b"data"), found.get(b"labels")
-    right = (
+    if (
         isinstance(planes, np.ndarray)
         and planes.dtype == np.uint8
         and planes.ndim == 2
@@ -128,13 +128,12 @@ def _from_pickle(path: Path, name: str, data: bytes) -> tuple[NDArray[np.uint8],
         and isinstance(labels, list)
         and len(labels) == len(planes)
         and all(isinstance(label, int) for label in labels)
+    ):
+        return planes, np.asarray(labels, np.int64)
+    raise SOURCE.damaged(
+        path,
+        f"{name} is no batch of CIFAR-10: expected a dictionary with data (N, 3072), bytes, and labels, N integers",
     )
-    if not right:
-        raise SOURCE.damaged(
-            path,
-            f"{name} is no batch of CIFAR-10: expected a dictionary with data (N, 3072), bytes, and labels, N integers",
-        )
-    return planes, np.asarray(labels, np.int64)
 
 
 def _read_parquet(folder: Path) -> Iterator[tuple[str, Pictures]]:

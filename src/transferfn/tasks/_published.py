@@ -201,8 +201,10 @@ def parquet_rows(path: Path, columns: list[str], source: Source) -> Iterator[tup
             names = file.schema_arrow.names
             if missing := [name for name in columns if name not in names]:
                 raise source.damaged(path, f"has the columns {', '.join(names)}, not {' and '.join(missing)}")
-            for batch in file.iter_batches(columns=columns, batch_size=1000):
-                yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+            with tqdm(total=file.metadata.num_rows, desc=f"reading {path.name}", disable=None) as bar:
+                for batch in file.iter_batches(columns=columns, batch_size=1000):
+                    yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+                    bar.update(len(batch))
     except (OSError, pa.ArrowException) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise source.damaged(path, f"cannot be read ({first_line}), fetch it again") from None

@@ -65,10 +65,10 @@ class DigitsConfig:
             raise DataError(
                 f"the digits come with scikit-learn, but {error.name} is not installed: pip install 'transferfn[train]'"
             ) from None
-        images, labels = load_digits(return_X_y=True)
+        images, classes = map(np.asarray, load_digits(return_X_y=True))
         if images.shape != (_COUNT, SIDE**2):
             raise DataError(f"scikit-learn holds {len(images)} digits, this task is defined on {_COUNT}")
-        values, labels = images.astype(np.uint8), labels.astype(np.int64)
+        values, labels = images.astype(np.uint8), classes.astype(np.int64)
 
         def digits(rows: np.ndarray) -> SignalSequences:
             order = fixed_permutation(SIDE**2) if self.permuted else None

@@ -9,10 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from transferfn.tasks._characters import BYTES, Level, Vocabulary, encode_bytes
+from transferfn.tasks._characters import BYTES, Level, encoder
 from transferfn.tasks._published import Source, find, tar_files
 from transferfn.tasks.cache import fingerprint, prepare
 from transferfn.tasks.dataset import DataError, Signature, Splits
@@ -109,13 +108,8 @@ class RetrievalConfig:
         if self.published:
             _SOURCE.check_sizes(place, {split: len(pairs[split]) for split in _FILES})
         times = np.bincount(np.asarray(pairs["train"]).ravel(), minlength=len(papers))
-        vocabulary = Vocabulary(zip(papers, times.tolist(), strict=True), size=_VOCABULARY, least=_LEAST)
-
-        def encode(text: str) -> NDArray[np.uint16]:
-            if self.level == "byte":
-                return encode_bytes(text, length=self.length)
-            return vocabulary.encode(text, length=self.length)
-
+        texts = zip(papers, times.tolist(), strict=True)
+        encode = encoder(self.level, texts, size=_VOCABULARY, least=_LEAST, length=self.length)
         write_sequences(folder, "papers", ((encode(text), 0) for text in papers), dtype=np.uint16)
         for split in _FILES:
             np.save(folder / f"{split}-pairs.npy", np.asarray(pairs[split], np.int64))
@@ -177,8 +171,8 @@ def _rows(
                     number += 1
                     if label not in (0.0, 1.0):
                         raise _SOURCE.damaged(path, f"pair {number} has the class {label}, expected 0 or 1")
-                    numbers = (papers.setdefault(text[:cut], len(papers)) for text in (one, two))
-                    yield (*numbers, int(label))
+                    first, second = (papers.setdefault(text[:cut], len(papers)) for text in (one, two))
+                    yield first, second, int(label)
                     bar.update()
     except pa.ArrowException as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]

@@ -189,7 +189,7 @@ def _read_clip(place: Path, name: str, file: BufferedReader) -> NDArray[np.int16
         rate, width, channels = found
         raise _SOURCE.damaged(
             place,
-            f"{name} has {rate} samples a second of {8 * width} bits on {channels} channels, expected {RATE} of 16 on 1",
+            f"{name} has {rate} samples a second of {8 * width} bits on {channels} channels, expected {RATE}, 16, 1",
         )
     if count > RATE or len(data) != 2 * count:
         raise _SOURCE.damaged(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from transferfn.tasks._characters import BYTES, Level, Vocabulary, encode_bytes
+from transferfn.tasks._characters import BYTES, Level, encoder
 from transferfn.tasks._published import Source, find, find_parquet, parquet_rows, tar_files
 from transferfn.tasks.cache import fingerprint, prepare
 from transferfn.tasks.dataset import DataError, Signature, Splits
@@ -125,18 +125,8 @@ class TextConfig:
         for split, part in parts.items():
             if not part:
                 raise _SOURCE.damaged(place, f"holds no {split} review")
-        encode: Callable[[str], NDArray[np.uint16]]
-        if self.level == "character":
-            cut = ((text[: self.length - 1], 1) for text, _ in parts["train"])
-            vocabulary = Vocabulary(cut, size=_VOCABULARY, least=_LEAST)
-
-            def encode(text: str) -> NDArray[np.uint16]:
-                return vocabulary.encode(text, length=self.length)
-        else:
-
-            def encode(text: str) -> NDArray[np.uint16]:
-                return encode_bytes(text, length=self.length)
-
+        texts = ((text, 1) for text, _ in parts["train"])
+        encode = encoder(self.level, texts, size=_VOCABULARY, least=_LEAST, length=self.length)
         for split, part in parts.items():
             write_sequences(folder, split, ((encode(text), label) for text, label in part), dtype=np.uint16)
 
