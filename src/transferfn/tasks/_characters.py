@@ -31,8 +31,8 @@ class Vocabulary:
         least: Characters that occur less often are unknown.
 
     Source:
-        The loaders of S4 (state-spaces/s4, src/dataloaders/lra.py), which count with torchtext: ties in order of the
-        characters.
+        The loaders of S4 (state-spaces/s4, src/dataloaders/lra.py), which count with torchtext; characters that are
+        equally frequent come in their own order.
 
     Example:
         >>> vocabulary = Vocabulary([("banana", 1), ("b", 2)], size=5, least=1)
