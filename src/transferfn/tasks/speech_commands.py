@@ -47,7 +47,8 @@ class SpeechCommandsConfig:
     """Speech Commands, version 0.02: clips of 16,000 samples at 16 kHz, and one of 35 words.
 
     Shorter clips are filled with zeros at the end. The split is that of the lists in the archive, as in the loaders of
-    S4 and RTF with all classes: no speaker is in two parts. (Their loader for ten classes draws its own 70/15/15 %.)
+    S4 and RTF with all classes: no speaker is in two parts. (Their loader for ten classes draws its own 70/15/15 %;
+    the copy on Hugging Face has another test set and is not read.)
     All samples are divided by one number, the root mean square of the training samples; the loader of S4 instead
     shifts and scales each of the 16,000 positions by a mean and a deviation of its own.
 
