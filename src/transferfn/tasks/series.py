@@ -51,7 +51,7 @@ class SeriesConfig:
         Signature(length=29, outputs=9, target='class', channels=12, vocabulary=None)
         >>> batch = SeriesConfig().load().train.gather([0, 1])  # doctest: +SKIP
         >>> batch.inputs.shape, batch.lengths  # doctest: +SKIP
-        (torch.Size([2, 26, 12]), tensor([20, 26]))
+        (torch.Size([2, 26, 12]), tensor([26, 20]))
     """
 
     problem: Problem = "JapaneseVowels"
