@@ -12,7 +12,8 @@ from transferfn.cli.compare import finished, grouped, row
 from transferfn.training import Result, TrainConfig
 from transferfn.training.config import to_dict
 from transferfn.training.published import experiment, published
-from transferfn.training.recipes import Variant, delay, smnist
+from transferfn.training.recipes import delay, smnist
+from transferfn.training.variant import Variant
 
 RADII = "radius_min,radius_low,radius_median,radius_high,radius_max"
 

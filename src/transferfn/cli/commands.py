@@ -24,7 +24,8 @@ from transferfn.cli.sweep import Sweep, sweep, sweeps
 from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
-from transferfn.training.recipes import Variant, recipe_line, recipe_name
+from transferfn.training.recipes import recipe_line, recipe_name
+from transferfn.training.variant import Variant
 
 PROGRAM = "transferfn"
 DESCRIPTION = "Sequence layers given by rational transfer functions: train them, stream them, look at them."

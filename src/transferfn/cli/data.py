@@ -14,7 +14,8 @@ from transferfn.cli.train import Size
 from transferfn.tasks import IGNORED, Dataset, Signature
 from transferfn.tasks.cache import cache_folder, prepared_data
 from transferfn.training.config import TaskConfig, task_name
-from transferfn.training.recipes import RECIPES, Variant, recipe_line, recipe_name
+from transferfn.training.recipes import RECIPES, recipe_line, recipe_name
+from transferfn.training.variant import Variant
 
 _LOOKED_AT = 2000
 """Samples that are counted; a million would take minutes."""

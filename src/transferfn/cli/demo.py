@@ -8,7 +8,8 @@ from pathlib import Path
 from transferfn.cli.measure import ROWS, Measured, measure
 from transferfn.cli.pictures import draw
 from transferfn.training import Result, RunOptions, TrainConfig, fit
-from transferfn.training.recipes import Variant, smnist
+from transferfn.training.recipes import smnist
+from transferfn.training.variant import Variant
 
 
 def demo(out: Path, *, overwrite: bool = False) -> None:

@@ -12,7 +12,8 @@ import tyro
 from transferfn.training import RECIPES, Result, RunOptions, TrainConfig, fit
 from transferfn.training.config import MixerName
 from transferfn.training.objective import told
-from transferfn.training.recipes import Recipe, Variant, recipe_line, recipe_name
+from transferfn.training.recipes import Recipe, recipe_line, recipe_name
+from transferfn.training.variant import Variant
 
 Size = Literal["full", "small"]
 Source = Literal["code", "paper"]

