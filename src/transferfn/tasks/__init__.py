@@ -11,5 +11,6 @@ from transferfn.tasks.dataset import Splits as Splits
 from transferfn.tasks.dataset import Target as Target
 from transferfn.tasks.dataset import Task as Task
 from transferfn.tasks.listops import ListopsConfig as ListopsConfig
+from transferfn.tasks.pathfinder import PathfinderConfig as PathfinderConfig
 from transferfn.tasks.smnist import SmnistConfig as SmnistConfig
 from transferfn.tasks.smnist import load_smnist as load_smnist
