@@ -39,7 +39,9 @@ def write(folder: Path, config: TrainConfig, found: Result | None) -> None:
     if found is not None:
         (folder / "result.json").write_text(json.dumps(to_dict(found)))
         metric = found.metric
-        rows = [f"{step},{epoch},1.0,0.5,0.{4 + epoch},0.9,0.9,0.95,0.99,1.0{epoch}" for epoch, step in ((0, 9), (1, 18))]
+        rows = [
+            f"{step},{epoch},1.0,0.5,0.{4 + epoch},0.9,0.9,0.95,0.99,1.0{epoch}" for epoch, step in ((0, 9), (1, 18))
+        ]
         head = f"step,epoch,train_loss,train_{metric},val_{metric},{RADII}"
         (folder / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
 
@@ -56,7 +58,9 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     assert screen == out.with_suffix(".md").read_text()
     lines = screen.splitlines()
     assert len(lines) == 4
-    assert lines[2].startswith("| smnist | rtf, optimizer.lr 0.01 | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 5.0")
+    assert lines[2].startswith(
+        "| smnist | rtf, optimizer.lr 0.01 | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 5.0"
+    )
     assert lines[3].startswith("| smnist | s4d, optimizer.lr 0.02 | 1,234 | accuracy 60.0% |  | 5.0 | 500")
     with out.with_suffix(".csv").open() as file:
         rows = list(csv.DictReader(file))

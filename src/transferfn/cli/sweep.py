@@ -18,8 +18,8 @@ from transferfn.training import RECIPES, RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import from_dict, to_dict
 from transferfn.training.objective import better, objective, told
 from transferfn.training.recipes import recipe_line, recipe_name
-from transferfn.training.variant import Variant
 from transferfn.training.run import write_json
+from transferfn.training.variant import Variant
 
 if TYPE_CHECKING:
     import optuna

@@ -14,6 +14,8 @@ from transferfn.tasks.dataset import Task as Task
 from transferfn.tasks.delay import DelayConfig as DelayConfig
 from transferfn.tasks.digits import DigitsConfig as DigitsConfig
 from transferfn.tasks.image import ImageConfig as ImageConfig
+from transferfn.tasks.listops import ListopsConfig as ListopsConfig
+from transferfn.tasks.pathfinder import PathfinderConfig as PathfinderConfig
 from transferfn.tasks.retrieval import RetrievalConfig as RetrievalConfig
 from transferfn.tasks.series import SeriesConfig as SeriesConfig
 from transferfn.tasks.smnist import SmnistConfig as SmnistConfig

@@ -49,7 +49,9 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
             prenorm=False,
             dropout=0.1,
         ),
-        optimizer=optimizer_for(variant, lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05, s4_lr=0.01),
+        optimizer=optimizer_for(
+            variant, lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05, s4_lr=0.01
+        ),
         epochs=200,
     )
 
