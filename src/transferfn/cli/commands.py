@@ -19,11 +19,13 @@ import tyro
 from transferfn.cli.compare import Compare, compare
 from transferfn.cli.data import Data, choices, inspect_data, prepare_data, show_prepared
 from transferfn.cli.evaluate import Evaluate, evaluate_run
+from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
 from transferfn.cli.sweep import Sweep, sweep, sweeps
 from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
+from transferfn.training.experiments import EXPERIMENTS
 from transferfn.training.recipes import recipe_line, recipe_name
 from transferfn.training.variant import Variant
 
@@ -52,6 +54,14 @@ class Search(Generic[ChoiceT]):
 
     sweep: Annotated[ChoiceT, tyro.conf.arg(name="")]
     """The recipe."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Carry(Generic[ChoiceT]):
+    """Carry out all runs of an experiment, with several seeds, and compare them; the same command continues."""
+
+    experiment: Annotated[ChoiceT, tyro.conf.arg(name="")]
+    """The experiment."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +125,7 @@ def _commands(variant: Variant) -> Any:
             "eval": Evaluate,
             "report": Compare,
             "sweep": Search[sweeps(variant)],
+            "experiment": Carry[experiments()],
             "data": DataCommand[_any_of(data)],
             "demo": Demo,
             "bench": Bench,
@@ -165,6 +176,9 @@ def _carry_out(command: Any) -> None:
         case Search(sweep=Sweep() as asked):
             _require("lightning", "matplotlib")
             sweep(asked)
+        case Carry(experiment=Experimenting() as asked):
+            _require("lightning", "matplotlib")
+            run_experiment(asked)
         case Evaluate():
             evaluate_run(command)
         case Compare():
@@ -238,8 +252,8 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
-    commands = {"list", "train", "eval", "report", "sweep", "data", "prepare", "inspect", "demo", "bench"}
-    names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES)}
+    commands = {"list", "train", "eval", "report", "sweep", "experiment", "data", "prepare", "inspect", "demo", "bench"}
+    names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"
 

@@ -92,7 +92,7 @@ def inspect_data(chosen: Data, out: Path) -> None:
             for line in _counts(part, signature):
                 print(f"  {line}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    sample_figure(splits.train, signature).savefig(out, dpi=150, bbox_inches="tight")
+    sample_figure(chosen.data).savefig(out, dpi=150, bbox_inches="tight")
     print(f"a few samples are drawn in {out}")
 
 

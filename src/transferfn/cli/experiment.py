@@ -1,0 +1,137 @@
+"""`transferfn experiment NAME`: all runs of an experiment, several at a time, and their comparison."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from transferfn.cli.compare import Compare, compare
+from transferfn.training import RunError, RunOptions, TrainConfig, fit
+from transferfn.training.config import differences, from_dict, task_name, to_dict
+from transferfn.training.experiments import EXPERIMENTS, Experiment
+from transferfn.training.objective import told
+from transferfn.training.run import RunFolder, write_json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experimenting:
+    """Which experiment, where it goes and how many runs at a time."""
+
+    name: Annotated[str, tyro.conf.Suppress]
+    """The experiment."""
+
+    runs: Path
+    """Folder of its runs; those that are there are not done again."""
+
+    out: Path
+    """Where the comparison goes: with .md, .csv, .json and, of the pictures, -*.png at its end."""
+
+    jobs: int = 2
+    """How many runs at a time, each on one thread."""
+
+
+def experiments() -> Any:
+    """Return the type of an experiment whose subcommands are their names."""
+    return Union[  # noqa: UP007 (a union of a tuple's members)
+        tuple(
+            Annotated[
+                Experimenting,
+                tyro.conf.subcommand(
+                    experiment_name(experiment),
+                    default=Experimenting(
+                        name=experiment_name(experiment),
+                        runs=Path("runs") / experiment_name(experiment),
+                        out=Path("results") / experiment_name(experiment),
+                    ),
+                    description=(experiment.__doc__ or "").strip(),
+                ),
+            ]
+            for experiment in EXPERIMENTS
+        )
+    ]
+
+
+def experiment_name(experiment: Experiment) -> str:
+    """Return the name by which the command line knows an experiment.
+
+    Args:
+        experiment: One of ``EXPERIMENTS``.
+    """
+    return experiment.__name__.replace("_", "-")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def run_experiment(asked: Experimenting) -> None:
+    """Carry out the runs that are not there yet, and compare all.
+
+    Args:
+        asked: Which experiment, and how.
+
+    Raises:
+        RunError: if a run fails; those that are finished are kept.
+    """
+    (experiment,) = (item for item in EXPERIMENTS if experiment_name(item) == asked.name)
+    configs = experiment()
+    folders = [asked.runs / f"{number:03d}-{label(config)}" for number, config in enumerate(configs)]
+    waiting = [(config, path) for config, path in zip(configs, folders, strict=True) if not _finished(config, path)]
+    start, failures = time.monotonic(), []
+    for data in {config.data for config, _ in waiting}:
+        data.load()  # once, not in each job
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        jobs = {pool.submit(_run, config, path): path for config, path in waiting}
+        for count, job in enumerate(as_completed(jobs), 1):
+            error = job.result()
+            result = RunFolder(path=jobs[job]).read_result()
+            if error or result is None:
+                failures.append(error)
+            score = error if error or result is None else f"{result.metric} {told(result.metric, result.test_score)}"
+            minutes = (time.monotonic() - start) / 60
+            print(f"{count}/{len(waiting)}  {minutes:5.1f} min  {jobs[job].name}  {score}", flush=True)
+    if failures:
+        raise RunError(f"{len(failures)} of {len(configs)} runs failed, first: {failures[0]}; the same command goes on")
+    compare(Compare(runs=tuple(folders), out=asked.out))
+
+
+def label(config: TrainConfig) -> str:
+    """Return a short name of a run for its folder.
+
+    Args:
+        config: What it computes.
+    """
+    return f"{task_name(type(config.data))}-{config.model.mixer}-{config.model.order}-{config.seed}"
+
+
+def _finished(config: TrainConfig, path: Path) -> bool:
+    folder = RunFolder(path=path)
+    if folder.read_result() is None:
+        return False
+    if differing := differences(config, folder.read_config()):
+        raise RunError(f"{path} holds another run ({', '.join(differing)}): choose another folder with --runs")
+    return True
+
+
+def _run(config: TrainConfig, path: Path) -> str:
+    """Carry out a run in a process of its own; return what went wrong, or nothing."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "asked.json", to_dict(config))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", __name__, str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return (done.stderr.strip().splitlines() or ["it was stopped"])[-1] if done.returncode else ""
+
+
+def _main(path: Path) -> None:
+    config = from_dict(TrainConfig, json.loads((path / "asked.json").read_text()))
+    fit(config, RunOptions(out=path, accelerator="cpu", progress=False, checkpoint_every=500))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

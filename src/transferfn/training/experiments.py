@@ -1,0 +1,117 @@
+"""Experiments: sets of runs that answer one question, each with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal
+
+from transferfn.tasks import ListopsConfig, PathfinderConfig, SmnistConfig
+from transferfn.training.config import MixerName, ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
+from transferfn.training.recipes import copying, delay
+from transferfn.training.variant import Variant, optimizer_for
+
+Experiment = Callable[[], list[TrainConfig]]
+SEEDS = (0, 1, 2)
+
+Init = Literal["comb", "zeros", "xavier", "montel"]
+Constraint = Literal["none", "l1", "reflection"]
+
+
+def delay_orders() -> list[TrainConfig]:
+    """Delay at the paper's size: RTF, S4 and S4D of order 512, too small to be FIR filters, and 1024."""
+    return list(_seeded(_delay(mixer, order) for order in (512, 1024) for mixer in ("rtf", "s4", "s4d")))
+
+
+def _delay(mixer: MixerName, order: int) -> TrainConfig:
+    config = delay(Variant(mixer=mixer))
+    return replace(config, model=replace(config.model, order=order))
+
+
+def copying_orders() -> list[TrainConfig]:
+    """Copying of 128 tokens instead of 1,024, with RTF, S4 and S4D of orders below and above that."""
+    found = []
+    for order in (32, 64, 128, 256):
+        for mixer in ("rtf", "s4", "s4d"):
+            config = copying(Variant(mixer=mixer))
+            found.append(
+                replace(
+                    config,
+                    data=replace(config.data, memorize=128, samples=2000, held_out=200),
+                    model=replace(config.model, layers=2, order=order),
+                    epochs=10,
+                )
+            )
+    return list(_seeded(found))
+
+
+def mixers_smnist() -> list[TrainConfig]:
+    """Sequential MNIST, 784 pixels: RTF, S4, S4D, S5 and attention of equal width."""
+    return list(_seeded(_mixer_run(mixer, SmnistConfig(), epochs=8) for mixer in _MIXERS))
+
+
+def mixers_listops() -> list[TrainConfig]:
+    """ListOps with lists of 20 to 100 tokens: RTF, S4, S4D, S5 and attention of equal width, in both directions."""
+    return list(_seeded(_mixer_run(mixer, LISTOPS, epochs=6, bidirectional=True) for mixer in _MIXERS))
+
+
+def mixers_pathfinder() -> list[TrainConfig]:
+    """Pathfinder of 32 x 32 pixels with short paths: RTF, S4, S4D, S5 and attention of equal width."""
+    return list(_seeded(_mixer_run(mixer, PATHFINDER, epochs=6, bidirectional=True) for mixer in _MIXERS))
+
+
+def births_smnist() -> list[TrainConfig]:
+    """Where filters start and what keeps them stable, on sequential MNIST of 14 x 14 pixels with order 8."""
+    inits: tuple[Init, ...] = ("comb", "zeros", "xavier", "montel")
+    constraints: tuple[Constraint, ...] = ("none", "l1", "reflection")
+    return list(_seeded(_birth(init, constraint) for init in inits for constraint in constraints))
+
+
+def rates_smnist() -> list[TrainConfig]:
+    """At which rate stable filters that start as combs learn best, on sequential MNIST of 14 x 14 pixels."""
+    rates = (1e-3, 3e-3, 1e-2, 3e-2)
+    return list(_seeded(_birth("comb", constraint, rate) for constraint in ("none", "reflection") for rate in rates))
+
+
+_MIXERS: tuple[MixerName, ...] = ("rtf", "s4", "s4d", "s5", "attention")
+LISTOPS = ListopsConfig(train=20_000, validation=1000, test=2000, depth=5, arguments=5, min_length=20, max_length=100)
+PATHFINDER = PathfinderConfig(train=10_000, validation=1000, test=2000, contour_length=6)
+
+
+def _mixer_run(mixer: MixerName, data: TaskConfig, *, epochs: int, bidirectional: bool = False) -> TrainConfig:
+    variant = Variant(mixer=mixer)
+    return TrainConfig(
+        data=data,
+        model=ModelConfig(mixer=mixer, width=64, layers=2, order=32, bidirectional=bidirectional),
+        optimizer=optimizer_for(
+            variant, lr=0.01, weight_decay=0.05, filter_lr=0.01, filter_weight_decay=0.0, s4_lr=0.01
+        ),
+        epochs=epochs,
+    )
+
+
+def _birth(init: Init, constraint: Constraint, filter_lr: float = 4e-3) -> TrainConfig:
+    return TrainConfig(
+        data=SmnistConfig(side=14),
+        model=ModelConfig(width=64, layers=3, order=8, init=init, constraint=constraint, head="last"),
+        optimizer=OptimizerConfig(lr=4e-3, filter_lr=filter_lr),
+        epochs=8,
+    )
+
+
+def _seeded(configs: Iterator[TrainConfig] | list[TrainConfig]) -> Iterator[TrainConfig]:
+    for config in configs:
+        for seed in SEEDS:
+            yield replace(config, seed=seed)
+
+
+EXPERIMENTS: tuple[Experiment, ...] = (
+    delay_orders,
+    copying_orders,
+    mixers_smnist,
+    mixers_listops,
+    mixers_pathfinder,
+    births_smnist,
+    rates_smnist,
+)
+"""What `transferfn experiment` offers, in this order."""
