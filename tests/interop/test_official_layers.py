@@ -15,7 +15,7 @@ from nn.golden import TOLERANCES, cases, pairs
 from nn.layers import untyped
 from transferfn.interop.official_s4 import load_s4, load_s4d
 from transferfn.interop.official_s5 import load_s5
-from transferfn.nn import S4, S4D, S5
+from transferfn.nn import S4, S4D
 
 S4_CASES, S4D_CASES, S5_CASES = cases("s4"), cases("s4d"), cases("s5")
 types = pytest.mark.parametrize("dtype", TOLERANCES, ids=["f64", "f32"])
