@@ -145,7 +145,7 @@ def test_s5(case: str, dtype: torch.dtype) -> None:
     assert layer.bidirectional == bool(f["bidirectional"])
     assert {x.dtype for x in layer.parameters()} == {dtype}
     assert relative_error(layer(f["u"][None].to(dtype))[0], f["y"]) <= TOLERANCES[dtype]
-    system = layer.system()
+    system = layer.state_space()
     assert relative_error(pairs(system.a), pairs(f["Lambda_bar"])) <= TOLERANCES[dtype]
     assert relative_error(pairs(system.B), pairs(f["B_bar"])) <= TOLERANCES[dtype]
 

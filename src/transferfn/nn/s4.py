@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from transferfn.core import hippo
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_length, check_whole
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
 from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
-from transferfn.nn.mixer import NotCausalError
+from transferfn.nn.mixer import NotCausalError, check_tensor
 from transferfn.nn.options import check_dtype, parameter_dtype
 from transferfn.nn.state_space import StateSpaceMixer
 from transferfn.nn.state_space_options import (
@@ -110,7 +110,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
         groups = channels if groups is None else groups
         measures = measure if isinstance(measure, tuple) else (measure,)
         for one in measures:
-            check_choice("measure", one, hippo.Measure)
+            check_choice("measure", one, hippo.Measure, ", or a tuple of them")
         check_sizes(channels, state_size, groups, even=True)
         check_horizon(horizon)
         check_steps(dt_min, dt_max)
@@ -169,7 +169,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
         self.assign_output_vector(torch.view_as_complex(normal(*self.truncated_C.shape) * 0.5**0.5))
         self.D.copy_(normal(self.channels))
 
-    def system(self) -> DPLR:
+    def continuous_system(self) -> DPLR:
         """The systems in continuous time with one copy of the shared matrices a channel, float64; differentiable."""
         copies = self.channels // self.groups
         Lambda = torch.complex(-widest(self.log_A_real).exp(), widest(self.A_imag)).repeat(copies, 1)
@@ -178,7 +178,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
     def recurrence(self) -> DiscreteDPLR:
         """The systems in discrete time with their true output vectors, whose step costs O(N); differentiable."""
-        return self.system().bilinear(self.output_vector(), self._feedthrough())
+        return self.continuous_system().bilinear(self.output_vector(), self._feedthrough())
 
     def output_vector(self) -> Tensor:
         """The true C, valid at every length, complex, (D, N/2) or (2, D, N/2); differentiable."""
@@ -191,10 +191,18 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
         Args:
             C: True output vectors, one of each pair of conjugate modes, complex, (D, N/2) or (2, D, N/2).
+
+        Raises:
+            TypeError: if it is no tensor.
+            ValueError: if it is not complex or of another shape.
         """
         expected = self.truncated_C.shape[:-1]
+        check_tensor("C", C)
         if C.shape != expected or not C.is_complex():
-            raise ValueError(f"expected complex output vectors of shape {tuple(expected)}, got {tuple(C.shape)}")
+            raise ValueError(
+                f"expected complex output vectors of shape {tuple(expected)}, got shape {tuple(C.shape)} of {C.dtype}. "
+                f"torch.view_as_complex makes them of pairs of real and imaginary parts."
+            )
         matrix = self._matrix()
         row = output_row(C.to(device=matrix.device, dtype=torch.promote_types(matrix.dtype, torch.complex64)))
         self.truncated_C.copy_(torch.view_as_real(output_modes(truncate(row, matrix, self.horizon))))
@@ -219,11 +227,16 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
         Returns:
             (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
+
+        Raises:
+            TypeError: if the length is no whole number.
+            ValueError: if it is less than 1.
         """
+        check_length(length)
         if length > self.horizon or length * FEW < self.horizon:
             return super().kernel(length, dtype)
         with without_autocast(self.D):
-            k = generated_kernel(self.system(), as_complex(self.truncated_C), self.horizon)[..., :length]
+            k = generated_kernel(self.continuous_system(), as_complex(self.truncated_C), self.horizon)[..., :length]
             return (k + nn.functional.pad(self._feedthrough()[..., None], (0, length - 1))).to(dtype)
 
     def realize(self, dtype: torch.dtype | None = None) -> DPLRRealization:
@@ -282,7 +295,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
     def _matrix(self) -> Tensor:
         """A_bar in real numbers, (D, N, N)."""
-        system = self.system()
+        system = self.continuous_system()
         return system.bilinear(system.B, system.dt).matrix()
 
     def _feedthrough(self) -> Tensor:
