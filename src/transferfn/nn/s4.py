@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transferfn.core import hippo
 from transferfn.core.checks import check_length, check_whole
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
+from transferfn.core.dplr_blocks import reached
 from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import NotCausalError, check_tensor
@@ -27,8 +29,8 @@ from transferfn.nn.state_space_options import (
 from transferfn.nn.state_space_realization import DPLRRealization
 from transferfn.ops.filter import without_autocast
 from transferfn.ops.generating import generated_kernel
-from transferfn.ops.state_space import Recurrence
-from transferfn.typing import Kernel
+from transferfn.ops.state_space import Recurrence, StateSpace
+from transferfn.typing import Kernel, Lengths, Resets, Signal
 
 FEW = 16  # of how many samples of the horizon one must be wanted for the generating function, which computes all
 LEAST_DECAY = 1e-4  # of the diagonal part, whose real part is exp of a parameter; that of most measures is zero
@@ -305,11 +307,43 @@ class S4(RelativeToHorizon, StateSpaceMixer):
     def _recurrence(self) -> Recurrence:
         return self.recurrence()
 
+    def _parallel(self) -> StateSpace:
+        return _Parallel(self)
+
     def _coefficients(self) -> Tensor:
         return self.D
 
     def _state_shape(self) -> tuple[int, ...]:
         return (self.channels, self.state_size // 2, 2)
+
+
+class _Parallel:
+    """A layer's systems as chunks are filtered by: full matrices, which are dear, are only made if a state wants them."""
+
+    def __init__(self, layer: S4) -> None:
+        self.layer = layer
+        self.channels, self.state_shape = layer.channels, layer._state_shape()
+        self.kernel = layer.kernel
+
+    @cached_property
+    def dense(self) -> DenseSystem:
+        return self.layer.state_space()
+
+    def reached(self, u: Signal, ends: Lengths | None) -> Tensor:
+        system = self.layer.continuous_system()
+        return reached(system.bilinear(system.B, system.dt), u, ends)  # no output is asked for
+
+    def response(self, state: Tensor, length: int) -> Signal:
+        return self.dense.response(state, length)
+
+    def advanced(self, state: Tensor, length: int, ends: Lengths | None) -> Tensor:
+        return self.dense.advanced(state, length, ends)
+
+    def scan(self, u: Signal, state: Tensor, ends: Lengths | None, resets: Resets) -> tuple[Signal, Tensor]:
+        return self.dense.scan(u, state, ends, resets)
+
+    def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.recurrence().step(u, state)
 
 
 def check_horizon(horizon: int) -> None:

@@ -26,6 +26,7 @@ from transferfn.nn.mixer import (
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.state_space import (
     Recurrence,
+    StateSpace,
     convolution_filter,
     scan_both_ways,
     state_space_filter,
@@ -55,6 +56,10 @@ class StateSpaceMixer(SequenceMixer):
 
     def _recurrence(self) -> Recurrence:
         """What steps through single samples."""
+        return self.state_space()
+
+    def _parallel(self) -> StateSpace:
+        """What filters chunks."""
         return self.state_space()
 
     def _state_shape(self) -> tuple[int, ...]:
@@ -127,8 +132,7 @@ class StateSpaceMixer(SequenceMixer):
         else:
             self._check_state(state, u.shape[0])
         with without_autocast(u):
-            system = self.state_space()
-            y, after = state_space_filter(u, system, state, lengths=lengths, resets=resets)
+            y, after = state_space_filter(u, self._parallel(), state, lengths=lengths, resets=resets)
         assert after is not None
         require_finite(after, u, self._largest_pole, ADVICE)
         return y, after
