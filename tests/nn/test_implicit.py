@@ -198,8 +198,9 @@ def test_shares_are_channels_of_the_whole() -> None:
     ids=lambda x: str(x) if isinstance(x, dict) else "",
 )
 def test_wrong_options_are_named(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    sizes: dict[str, Any] = {"channels": D, "horizon": M}
     with pytest.raises(error, match=message):
-        ImplicitFilter(**({"channels": D, "horizon": M} | options))
+        ImplicitFilter(**(sizes | options))
 
 
 def test_no_modulation_has_no_rates() -> None:

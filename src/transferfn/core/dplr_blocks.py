@@ -48,7 +48,9 @@ def reached(system: DiscreteDPLR, u: Signal, ends: Lengths | None) -> Tensor:
 
     feedback = response(system.g)
     one = torch.eye(block * ranks, dtype=kind, device=u.device)
-    from_state = output_row(system.h[:, None] * powers[:, :, None]).flatten(1, 2) / 2  # v of a state before, (D, T R, N)
+    from_state = (
+        output_row(system.h[:, None] * powers[:, :, None]).flatten(1, 2) / 2
+    )  # v of a state before, (D, T R, N)
     right = torch.cat((response(system.B[:, None]), from_state), -1)
     v_of_u, v_of_x = torch.linalg.solve_triangular(one + feedback, right, upper=False, unitriangular=True).split(
         (block, from_state.shape[-1]), -1

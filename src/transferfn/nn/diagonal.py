@@ -219,9 +219,7 @@ class DiagonalMixer(SequenceMixer):
                 y = y + _out_of(z, back[0])
         return y.to(given), torch.view_as_real(after)
 
-    def _whole(
-        self, u: Signal, system: DiagonalSystem, lengths: Lengths | None, resets: Resets | None
-    ) -> Signal:
+    def _whole(self, u: Signal, system: DiagonalSystem, lengths: Lengths | None, resets: Resets | None) -> Signal:
         """Filter a whole signal from rest, and say so if it has outgrown all numbers."""
         y = self._run(u, system, None, lengths, resets)[0]
         warn_of_overflow(y, u, lengths, self._largest_pole, self._advice(), stacklevel=4)

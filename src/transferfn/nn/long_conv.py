@@ -34,8 +34,8 @@ class LongConvolution(SequenceMixer):
 
     Whole sequences are filtered by FFT. There is no recurrence: the state is all samples so far, and a step is a dot
     product with them, so that time and memory of a step are proportional to their number. ``resets`` cut rows where
-    their values say, which a graph of ``torch.compile`` cannot hold. A sample that is not finite is kept in the state as
-    it is, without an error.
+    their values say, which a graph of ``torch.compile`` cannot hold. A sample that is not finite is kept in the state
+    as it is, without an error.
 
     Subclasses say what the impulse response is, and what is to be drawn or learned of it.
 

@@ -16,9 +16,9 @@ from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, t
 from transferfn.core.dplr_blocks import reached
 from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
-from transferfn.nn.mixer import NotCausalError, check_tensor
-from transferfn.nn.options import check_dtype, parameter_dtype
-from transferfn.nn.state_space import StateSpaceMixer
+from transferfn.nn.mixer import check_tensor
+from transferfn.nn.options import parameter_dtype
+from transferfn.nn.state_space_layer import StateSpaceLayer
 from transferfn.nn.state_space_options import (
     check_choice,
     check_sizes,
@@ -36,7 +36,7 @@ FEW = 16  # of how many samples of the horizon one must be wanted for the genera
 LEAST_DECAY = 1e-4  # of the diagonal part, whose real part is exp of a parameter; that of most measures is zero
 
 
-class S4(RelativeToHorizon, StateSpaceMixer):
+class S4(RelativeToHorizon, StateSpaceLayer[DPLRRealization]):
     r"""One diagonal plus low rank state-space system a channel, from HiPPO, discretized bilinearly.
 
     dx/dt = A x + B u,  y = C x + D u,  A = diag(Lambda) - sum_r P_r P_r^*,  Lambda = -exp(log_A_real) + i A_imag
@@ -241,22 +241,6 @@ class S4(RelativeToHorizon, StateSpaceMixer):
             k = generated_kernel(self.continuous_system(), as_complex(self.truncated_C), self.horizon)[..., :length]
             return (k + nn.functional.pad(self._feedthrough()[..., None], (0, length - 1))).to(dtype)
 
-    def realize(self, dtype: torch.dtype | None = None) -> DPLRRealization:
-        """An immutable recurrence with the exact coefficients, computed now and once.
-
-        Args:
-            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters.
-
-        Raises:
-            NotCausalError: if the layer is bidirectional.
-        """
-        if not self.is_causal:
-            raise NotCausalError("S4", "realize")
-        dtype = dtype or self.D.dtype
-        check_dtype(dtype)
-        with torch.no_grad():
-            return DPLRRealization(self.recurrence(), dtype=dtype)
-
     def with_horizon(self, horizon: int) -> S4:
         """A copy that computes the same systems, its output vectors expressed relative to another horizon.
 
@@ -307,6 +291,9 @@ class S4(RelativeToHorizon, StateSpaceMixer):
     def _recurrence(self) -> Recurrence:
         return self.recurrence()
 
+    def _realized(self, dtype: torch.dtype) -> DPLRRealization:
+        return DPLRRealization(self.recurrence(), dtype=dtype)
+
     def _parallel(self) -> StateSpace:
         return _Parallel(self)
 
@@ -318,7 +305,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
 
 class _Parallel:
-    """A layer's systems as chunks are filtered by: full matrices, which are dear, are only made if a state wants them."""
+    """A layer's systems as chunks are filtered by: full matrices are dear, and only made if a state wants them."""
 
     def __init__(self, layer: S4) -> None:
         self.layer = layer

@@ -176,8 +176,8 @@ class S5(DiagonalMixer):
         """The recurrence that the layer runs, in complex128 where the device has it; differentiable.
 
         Args:
-            dt: Factors on the step sizes, (B, L) or (B); the multipliers then have these axes in front, and the type of
-                these. None means 1.
+            dt: Factors on the step sizes, (B, L) or (B); the multipliers then have these axes in front, computed as
+                widely and rounded to the type of these. None means 1.
 
         Returns:
             The system, with B discretized if ``dt`` is None, otherwise with its factors apart.
@@ -189,9 +189,10 @@ class S5(DiagonalMixer):
         if dt is None:
             a, gain = discretize(self.discretization, z, step, step.new_ones(()))
             return DiagonalSystem(a, None, gain[:, None] * B, C, D)
+        # Rounding z before it is multiplied by dt would cost its phase |z| units of the last place, a hundred and more.
+        a, gain = discretize(self.discretization, z, step, dt.to(step.dtype))
         kind = torch.promote_types(dt.dtype, torch.complex64)
-        a, gain = discretize(self.discretization, z.to(kind), step.to(dt.dtype), dt)
-        return DiagonalSystem(a, gain, B, C, D)
+        return DiagonalSystem(a.to(kind), gain.to(kind), B, C, D)
 
     def forward(
         self,
