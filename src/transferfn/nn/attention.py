@@ -38,8 +38,8 @@ class Attention(SequenceMixer):
 
     Unlike the state of a filter its state grows: it is a cache of keys and values of all samples so far, and a step
     costs time and memory proportional to their number. After resets, ``extend`` drops what no row sees any more. Keys
-    and values are kept in float32 or wider, as all states are. Those of a sample that is not finite are kept, too, and no
-    error: whatever sees them is NaN, and nothing after a reset does, neither values nor gradients.
+    and values are kept in float32 or wider, as all states are. Those of a sample that is not finite are kept, too, and
+    no error: whatever sees them is NaN, and nothing after a reset does, neither values nor gradients.
 
     Args:
         channels: Number of channels D.
