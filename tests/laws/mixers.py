@@ -63,7 +63,7 @@ class Mixer:
 
 def holds_filters(module: nn.Module) -> bool:
     """Whether a module has coefficients of its own: a bank of filters, a free response, or a state-space system."""
-    return any(hasattr(module, name) for name in ("transfer_function", "impulse_response", "state_space", "poles"))
+    return any(hasattr(module, name) for name in ("transfer_function", "kernel", "state_space"))
 
 
 def reflections(

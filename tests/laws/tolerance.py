@@ -23,10 +23,10 @@ def kappa(module: nn.Module) -> float:
     for child in module.modules():
         if hasattr(child, "transfer_function"):
             product *= kappa_of(child.system() if hasattr(child, "system") else child.transfer_function())
-        elif hasattr(child, "state_space"):
-            product *= kappa_of_states(child)
         elif hasattr(child, "poles"):
             product *= kappa_of_poles(child.poles())
+        elif hasattr(child, "state_space"):
+            product *= kappa_of_states(child)
     return product
 
 

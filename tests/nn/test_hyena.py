@@ -31,7 +31,7 @@ def official_filter(numbers: dict[str, Any], channels: int) -> ImplicitFilter:
     """The filter of a case, with the parameters of the official code."""
     layer = ImplicitFilter(
         channels,
-        numbers["seq_len"],
+        horizon=numbers["seq_len"],
         features=numbers["emb_dim"],
         width=numbers["width"],
         hidden=numbers["num_hidden"],
@@ -112,15 +112,15 @@ def by_loops(layer: Hyena, u: Tensor, lengths: list[int], cuts: list[list[int]])
 def response_of(mixer: Any, length: int) -> Tensor:
     if isinstance(mixer, RTF):
         return mixer.transfer_function().impulse_response(length)
-    return mixer.impulse_response(length)
+    return mixer.kernel(length)
 
 
 def make(kind: str, order: int = 2, **options: Any) -> Hyena:
     torch.manual_seed(0)
     filters: dict[str, Any] = {
         "rtf": lambda: RTF(D, 3, horizon=P),
-        "implicit": lambda: ImplicitFilter(D, P, width=8),
-        "shared": ImplicitFilter(D * (order - 1), P, width=8).split(order - 1),
+        "implicit": lambda: ImplicitFilter(D, horizon=P, width=8),
+        "shared": ImplicitFilter(D * (order - 1), horizon=P, width=8).split(order - 1),
     }
     return Hyena(D, filter=filters[kind], order=order, **options).double().eval()
 
@@ -240,7 +240,7 @@ def test_param_groups(kind: str, order: int) -> None:
 
 def mixers(kind: str) -> Any:
     def build() -> SequenceMixer:
-        return Hyena(D, filter=lambda: RTF(D, 3, horizon=P) if kind == "rtf" else ImplicitFilter(D, P, width=8))
+        return Hyena(D, filter=lambda: RTF(D, 3, horizon=P) if kind == "rtf" else ImplicitFilter(D, horizon=P, width=8))
 
     return build
 

@@ -20,7 +20,7 @@ H, N = 3, 5
 
 def make(dtype: torch.dtype = F64, **options: Any) -> LRU:
     torch.manual_seed(0)
-    return LRU(**({"channels": H, "state_size": N, "r_min": 0.3, "r_max": 0.95, "dtype": dtype} | options)).eval()
+    return LRU(**({"channels": H, "states": N, "r_min": 0.3, "r_max": 0.95, "dtype": dtype} | options)).eval()
 
 
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["causal", "both"])
@@ -50,7 +50,7 @@ def test_a_loop_over_time(bidirectional: bool, bounds: Any, length: int) -> None
 
 def test_the_poles_start_in_the_ring() -> None:
     """Uniform over its area: squared magnitudes and phases are uniform."""
-    layer = make(state_size=4000, r_min=0.5, r_max=0.9, max_phase=1.0)
+    layer = make(states=4000, r_min=0.5, r_max=0.9, max_phase=1.0)
     a = layer.poles()
     square, phase = (a.abs().square() - 0.25) / (0.81 - 0.25), a.angle()
     for values in (square, phase):
@@ -70,7 +70,7 @@ def test_the_whole_disc_is_the_default() -> None:
 
 
 def test_states_start_with_the_variance_of_their_input() -> None:
-    layer = make(channels=16, state_size=64, r_min=0.5, r_max=0.9)
+    layer = make(channels=16, states=64, r_min=0.5, r_max=0.9)
     torch.manual_seed(1)
     u = torch.randn(400, 100, 16, dtype=F64)
     _, state = layer.extend(u)
@@ -88,7 +88,7 @@ def test_it_is_stable_wherever_training_leads() -> None:
 
 
 def test_variances_of_the_draws() -> None:
-    layer = make(channels=40, state_size=60)
+    layer = make(channels=40, states=60)
     assert float(layer.input_matrix.detach().square().mean()) == pytest.approx(
         1 / 80, rel=0.11
     )  # five standard deviations
@@ -111,7 +111,7 @@ def test_reset_parameters_takes_its_randomness_from_the_generator() -> None:
     ("options", "message"),
     [
         ({"channels": 0}, "channels must be at least 1, got 0"),
-        ({"state_size": -1}, "state_size must be at least 1, got -1"),
+        ({"states": -1}, "states must be at least 1, got -1"),
         ({"r_min": 0.95}, "0 <= r_min < r_max <= 1, got r_min=0.95, r_max=0.95"),
         ({"r_max": 1.1}, "got r_min=0.3, r_max=1.1"),
         ({"r_min": -0.1}, "got r_min=-0.1"),

@@ -110,7 +110,7 @@ def test_official_matrices(case: str) -> None:
         ({"state_size": 5}, "state_size must be even, got 5"),
         ({"groups": 3}, "groups must divide channels=4, got 3"),
         ({"horizon": 0}, "horizon is a number of samples, at least 1; got 0"),
-        ({"measure": "lin"}, "measure must be one of 'legs', 'legt', 'lagt', 'fourier', got 'lin'"),
+        ({"measure": "lin"}, "measure must be one of 'legs', 'legt', 'lagt', 'fourier', or a tuple of them, got 'lin'"),
         ({"dt_min": 1.0}, "need 0 < dt_min <= dt_max, got dt_min=1.0, dt_max=0.5"),
         ({"b_clip": -1.0}, "b_clip is a positive bound, or None for the exact system; got -1.0"),
         ({"dtype": torch.int32}, "not torch.int32"),
@@ -238,7 +238,7 @@ def test_output_vectors_of_another_horizon_are_refused() -> None:
 
 
 def test_assigned_output_vectors_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"complex output vectors of shape \(4, 3\), got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"complex output vectors of shape \(4, 3\), got shape \(1, 3\)"):
         make().assign_output_vector(torch.ones(1, 3, dtype=torch.complex128))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -101,6 +102,90 @@ def test_a_share_without_its_owner() -> None:
 def test_types_of_parameters_are_real(make) -> None:
     with pytest.raises(ValueError, match=r"real floating-point type, float32 or float64, not torch.int32"):
         make(torch.int32)
+
+
+@every
+@pytest.mark.parametrize("verb", ["forward", "extend", "step"])
+@pytest.mark.parametrize("of", ["input", "parameters"])
+def test_forward_mode_is_right_or_refused(name: str, verb: str, of: str) -> None:
+    """Never silently zero."""
+    torch.manual_seed(0)
+    layer = LAYERS[name]().double()
+    u = torch.randn(1, 6, 4, dtype=torch.float64)
+    leaves = {"u": u} if of == "input" else {key: x.detach() for key, x in layer.named_parameters()}
+    tangents = {key: torch.randn_like(x) for key, x in leaves.items()}
+
+    def run(leaves: dict[str, Any]) -> torch.Tensor:
+        x = leaves.get("u", u)
+        parameters = leaves if of == "parameters" else {}
+
+        class Verb(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = layer
+
+            def forward(self) -> torch.Tensor:
+                if verb == "forward":
+                    return self.layer(x)
+                if verb == "extend":
+                    return self.layer.extend(x)[0]
+                return self.layer.step(x[:, 0], self.layer.init_state(1))[0]
+
+        return torch.func.functional_call(Verb(), {f"layer.{key}": value for key, value in parameters.items()}, ())
+
+    refuses = verb != "step" if name in {"s5", "lru"} else of == "parameters" and name in {"rtf", "hyena"}
+    if refuses or (name == "attention" and verb == "step"):
+        told = {"attention": "forward AD", "s5": "S5 and LRU run, has no forward-mode"}
+        with pytest.raises(NotImplementedError, match=told.get("s5" if name == "lru" else name, "jvp")):
+            torch.func.jvp(run, (leaves,), (tangents,))
+        return
+    y, tangent, *_ = torch.func.jvp(run, (leaves,), (tangents,))
+    assert torch.allclose(y, run(leaves))
+    h = 1e-5
+    ahead, behind = (run({key: x + s * h * tangents[key] for key, x in leaves.items()}) for s in (1, -1))
+    assert relative_error(tangent, (ahead - behind) / (2 * h)) < 1e-5
+    assert bool((ahead != behind).any())
+
+
+@pytest.mark.parametrize("name", ["s4", "s4d", "implicit"])
+def test_a_kernel_is_the_response_to_a_pulse_with_the_feedthrough(name: str) -> None:
+    torch.manual_seed(0)
+    layer = LAYERS[name]().double()
+    pulse = torch.zeros(1, 9, 4, dtype=torch.float64)
+    pulse[:, 0] = 1
+    assert relative_error(layer.kernel(9), layer(pulse)[0].mT) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["s4", "s4d", "s5", "lru"])
+@pytest.mark.parametrize("realized", [False, True])
+def test_state_space_is_the_discrete_system_that_is_run(name: str, realized: bool) -> None:
+    """Two samples by its matrices: what a sample enters the state with, and what a state becomes."""
+    torch.manual_seed(0)
+    layer = LAYERS[name]().double()
+    layer = layer.realize() if realized else layer
+    system, u = layer.state_space(), torch.randn(1, 2, 4, dtype=torch.float64)
+    state = layer.init_state(1)
+    for u_t in u.unbind(1):
+        x = state.flatten(2) if name == "s4" else torch.view_as_complex(state)
+        if name in {"s5", "lru"}:
+            x = system.a * x + u_t.to(x.dtype) @ system.B.mT
+            expected = torch.view_as_real(x)
+        else:
+            A = system.A if name == "s4" else torch.diag_embed(system.A)
+            x = (A @ x[..., None])[..., 0] + system.B * u_t[..., None]
+            expected = x.unflatten(2, (-1, 2)) if name == "s4" else torch.view_as_real(x)
+        _, state = layer.step(u_t, state)
+        assert relative_error(state, expected) < 1e-12
+
+
+@every
+def test_only_sizes_are_positional(name: str) -> None:
+    """Channels and what gives the size of the state or the heads may be positional; a horizon is not."""
+    build = type(LAYERS[name]())
+    positional = [p for p in inspect.signature(build).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    sizes = {"state_size", "states", "order", "width", "heads"}
+    assert positional[0].name == "channels"
+    assert {p.name for p in positional[1:]} <= sizes
 
 
 def test_steps_that_are_no_numbers() -> None:

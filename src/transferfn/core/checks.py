@@ -55,8 +55,23 @@ def check_whole(name: str, value: object) -> None:
     Raises:
         TypeError: if it is something else.
     """
-    if not isinstance(value, (Integral, torch.SymInt)):
+    if isinstance(value, bool) or not isinstance(value, (Integral, torch.SymInt)):
         raise TypeError(f"{name} is a whole number, got {value!r}")
+
+
+def check_length(length: object) -> None:
+    """Raise unless a number of samples of a response is one that responses have.
+
+    Args:
+        length: What the caller passed.
+
+    Raises:
+        TypeError: if it is no whole number.
+        ValueError: if it is less than 1.
+    """
+    check_whole("length", length)
+    if length < 1:  # pyright: ignore[reportOperatorIssue]
+        raise ValueError(f"length is the number of samples of the response, at least 1; got {length}")
 
 
 def as_number(value: object) -> float | Tensor | None:

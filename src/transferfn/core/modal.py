@@ -184,13 +184,21 @@ class ModalSystem:
 
 def _powers(A: Tensor, block: int, blocks: int) -> tuple[Tensor, Tensor]:
     """A^0, ..., A^(T-1), (D, T, N), and A^0, A^T, ..., A^((Q-1) T), (D, Q, N), by doubling; T is a power of two."""
-    low, power = _doubled(A, block)
-    high, _ = _doubled(power, blocks)
+    low, power = doubled(A, block)
+    high, _ = doubled(power, blocks)
     return low, high
 
 
-def _doubled(A: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first powers of A along a new axis before the last, and the power after the last of their doublings."""
+def doubled(A: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first powers of A along a new axis before the last, and the power after the last of their doublings.
+
+    Args:
+        A: Multipliers, (D, N).
+        count: Number of powers T, that of zero the first.
+
+    Returns:
+        (D, T, N), and A to the power of T, rounded up to a power of two.
+    """
     found, power = torch.ones_like(A)[:, None], A
     for _ in range(doublings(count)):
         found = torch.cat((found, found * power[:, None]), 1)

@@ -38,7 +38,8 @@ class Attention(SequenceMixer):
 
     Unlike the state of a filter its state grows: it is a cache of keys and values of all samples so far, and a step
     costs time and memory proportional to their number. After resets, ``extend`` drops what no row sees any more. Keys
-    and values are kept in float32 or wider, as all states are.
+    and values are kept in float32 or wider, as all states are. Those of a sample that is not finite are kept, too, and
+    no error: whatever sees them is NaN, and nothing after a reset does, neither values nor gradients.
 
     Args:
         channels: Number of channels D.
@@ -180,7 +181,10 @@ class Attention(SequenceMixer):
             return u, (past_keys, past_values)
         valid = None if lengths is None else valid_samples(lengths, u.shape[1])[..., None]
         clear = u if valid is None else torch.where(valid, u, 0)
-        clear = clear.to(self.input.weight.dtype)
+        clear, sound = clear.to(self.input.weight.dtype), None
+        if resets is not None:  # what is not finite must not reach sequences that begin after it, nor their gradients
+            sound = clear.isfinite().all(-1, keepdim=True)
+            clear = torch.where(sound, clear, 0)
         queries, keys, values = self.input(clear).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
         has_past = past_keys.shape[2] > 0
         begun = None if resets is None and not has_past else beginnings(counts, u.shape[1], resets)
@@ -189,15 +193,24 @@ class Attention(SequenceMixer):
             since = time if begun is None else (time - begun)[:, None]
             queries, keys = (rotate(x, since, self.rotary_base) for x in (queries, keys))
         new = keys, values
+        if sound is not None:
+            new = tuple(torch.where(sound[:, None], x, torch.nan) for x in new)
+            keys, values = new
         if has_past:
             keys, values = (torch.cat((x.to(y.dtype), y), 2) for x, y in ((past_keys, keys), (past_values, values)))
+        spoiled = None
         if begun is not None:
-            y = _attend_within(queries, keys, values, self._visible(begun, keys.shape[2], valid), resets is not None)
+            visible = self._visible(begun, keys.shape[2], valid)
+            if sound is not None:
+                keys, values, spoiled = _cleared(keys, values, visible)
+            y = scaled_dot_product_attention(queries, keys, values, visible)
         elif self.is_causal or valid is None:  # what is ahead is hidden anyhow, be it padding or not
             y = scaled_dot_product_attention(queries, keys, values, is_causal=self.is_causal)
         else:
             y = scaled_dot_product_attention(queries, keys, values, _itself(valid) | valid.mT[:, None])
         y = self.output(y.transpose(1, 2).flatten(2)).to(u.dtype)  # autocast narrows linear maps
+        if spoiled is not None:
+            y = torch.where(spoiled, torch.nan, y)
         return y if valid is None else torch.where(valid, y, 0), new
 
     def _visible(self, begun: Int[Tensor, "B L"], size: int, valid: Tensor | None) -> Bool[Tensor, "B 1 L _"]:
@@ -250,15 +263,13 @@ def rotate(x: Heads, time: Int[Tensor, "*_ L"], base: float) -> Heads:
     return torch.cat((first * cos - second * sin, first * sin + second * cos), -1).to(x.dtype)
 
 
-def _attend_within(queries: Heads, keys: Heads, values: Heads, visible: Tensor, may_hide: bool) -> Heads:
-    """Attention to visible samples; hidden ones may hold anything, though a weight of zero times NaN is NaN."""
-    if not may_hide:
-        return scaled_dot_product_attention(queries, keys, values, visible)
+def _cleared(
+    keys: Heads, values: Heads, visible: Bool[Tensor, "B 1 L T"]
+) -> tuple[Heads, Heads, Bool[Tensor, "B L 1"]]:
+    """Keys and values of finite numbers only, since a weight of zero times NaN is NaN; and which samples see others."""
     sound = (keys.isfinite() & values.isfinite()).all(-1).all(1)
     keys, values = (torch.where(sound[:, None, :, None], x, 0) for x in (keys, values))
-    y = scaled_dot_product_attention(queries, keys, values, visible)
-    sees_unsound = (visible & ~sound[:, None, None]).any(-1, keepdim=True)
-    return torch.where(sees_unsound, torch.nan, y)
+    return keys, values, (visible & ~sound[:, None, None])[:, 0].any(-1, keepdim=True)
 
 
 def _itself(valid: Bool[Tensor, "B L 1"]) -> Bool[Tensor, "L L"]:

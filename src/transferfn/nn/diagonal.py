@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -12,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_length, check_whole
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
-from transferfn.core.stability import UnstableFilterWarning
 from transferfn.core.system import TransferFunction
-from transferfn.nn.guard import StateOverflowError, keep_wide
+from transferfn.nn.guard import keep_wide, require_finite, warn_of_growth, warn_of_overflow
 from transferfn.nn.mixer import (
     NotCausalError,
     SequenceMixer,
@@ -73,17 +71,17 @@ class DiagonalMixer(SequenceMixer):
         self.bidirectional, self.is_causal = bidirectional, not bidirectional
 
     @abstractmethod
-    def system(self) -> DiagonalSystem:
+    def state_space(self) -> DiagonalSystem:
         """The recurrence that the layer runs, in complex128 where the device has it; differentiable."""
 
     def poles(self) -> Tensor:
         """Multipliers a of the states, complex, (P): stable where their magnitude is below 1."""
-        return self.system().a
+        return self.state_space().a
 
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return self._run(u, self.system(), None, lengths, resets)[0]
+        return self._whole(u, self.state_space(), lengths, resets)
 
     def extend(  # noqa: D102
         self,
@@ -96,7 +94,7 @@ class DiagonalMixer(SequenceMixer):
         self._require_recurrence("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return self._extend(u, self.system(), state, lengths, resets)
+        return self._extend(u, self.state_space(), state, lengths, resets)
 
     def step(self, u_t: Sample, state: State) -> tuple[Sample, DiagonalState]:
         """Map one sample. Coefficients are computed at every call; :meth:`realize` does it once.
@@ -114,7 +112,7 @@ class DiagonalMixer(SequenceMixer):
         """
         self._require_recurrence("step")
         check_sample(u_t, self.channels)
-        return self._step(u_t, self.system(), state)
+        return self._step(u_t, self.state_space(), state)
 
     def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -149,7 +147,7 @@ class DiagonalMixer(SequenceMixer):
         dtype = dtype or self._like().dtype
         check_dtype(dtype)
         with torch.no_grad():
-            return DiagonalRealization(self.system(), signal_dtype(dtype))
+            return DiagonalRealization(self.state_space(), signal_dtype(dtype))
 
     def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
         """Optimizer groups: the parameters of the recurrence with rates of their own, and the rest without.
@@ -187,9 +185,10 @@ class DiagonalMixer(SequenceMixer):
                 f"a layer of {self.channels} channels that share their states is {self.channels}^2 filters, of each "
                 f"input to each output: only that of one channel is a bank of transfer functions"
             )
+        check_length(length)
         impulse = torch.zeros(1, length, 1, dtype=torch.float64, device=next(self.parameters()).device)
         impulse[0, 0] = 1
-        system = self.system()
+        system = self.state_space()
         y, _ = self._run(impulse, system, None, None, None)
         poles = torch.cat((system.a, system.a.conj()))  # of the real part of what the states give
         return from_poles(poles[None], y[..., 0], tolerance=tolerance)
@@ -220,6 +219,12 @@ class DiagonalMixer(SequenceMixer):
                 y = y + _out_of(z, back[0])
         return y.to(given), torch.view_as_real(after)
 
+    def _whole(self, u: Signal, system: DiagonalSystem, lengths: Lengths | None, resets: Resets | None) -> Signal:
+        """Filter a whole signal from rest, and say so if it has outgrown all numbers."""
+        y = self._run(u, system, None, lengths, resets)[0]
+        warn_of_overflow(y, u, lengths, self._largest_pole, self._advice(), stacklevel=4)
+        return y
+
     def _extend(
         self,
         u: Signal,
@@ -233,7 +238,7 @@ class DiagonalMixer(SequenceMixer):
         else:
             self._check_state(state, u)
         y, after = self._run(u, system, state, lengths, resets)
-        self._check_finite(after, u)
+        require_finite(after, u, self._largest_pole, self._advice())
         return y, after
 
     def _step(self, u_t: Sample, system: DiagonalSystem, state: State) -> tuple[Sample, DiagonalState]:
@@ -246,7 +251,7 @@ class DiagonalMixer(SequenceMixer):
             x = torch.addcmul(v, system.a.to(v.dtype), torch.view_as_complex(state.to(dtype).contiguous()))
             y = _out_of(x, system.C) + system.D.to(dtype) * u
         after = torch.view_as_real(x)
-        self._check_finite(after, u_t)
+        require_finite(after, u_t, self._largest_pole, self._advice())
         return y.to(given), after
 
     @staticmethod
@@ -282,29 +287,10 @@ class DiagonalMixer(SequenceMixer):
     def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
         if values_are_hidden() or self._like().is_meta:
             return
-        radius = self._largest_pole()
-        if radius > 1:
-            warnings.warn(
-                f"the state grows by a factor of up to {radius:.6g} a sample: {self._advice()}",
-                UnstableFilterWarning,
-                stacklevel=stacklevel,
-            )
-
-    def _check_finite(self, state: Tensor, u: Tensor) -> None:
-        if values_are_hidden() or state.is_meta or not state.numel():
-            return
-        if all(bool(edge.isfinite()) for edge in state.detach().aminmax()):
-            return
-        if u.isfinite().all():
-            cause = f"the largest pole radius is {self._largest_pole():.6g}: {self._advice()}"
-        else:
-            cause = (
-                "the input holds values that are not finite. Clear the state with init_state() or a reset after them."
-            )
-        raise StateOverflowError(f"the state is no longer finite: {cause}")
+        warn_of_growth(self._largest_pole(), self._advice(), stacklevel=stacklevel + 1)
 
     def _advice(self) -> str:
-        return "a stable layer needs eigenvalues with negative real parts."
+        return "A stable layer needs poles inside the unit circle; to stream another one, reset more often."
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiagonalMixer:
         return super()._apply(keep_wide(fn), recurse)
@@ -339,7 +325,7 @@ class DiagonalRealization(DiagonalMixer):
             self.register_buffer(name, pairs.to(dtype, copy=True))
         self.register_buffer("feedthrough", system.D.detach().to(dtype, copy=True))
 
-    def system(self) -> DiagonalSystem:
+    def state_space(self) -> DiagonalSystem:
         """The recurrence, in the type it was rounded to."""
         a, B, C = (torch.view_as_complex(x) for x in (self.multipliers, self.input_matrix, self.output_matrix))
         return DiagonalSystem(a, None, B, C, self.feedthrough)

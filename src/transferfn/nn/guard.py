@@ -52,17 +52,29 @@ def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
         a: Denominator a_1..a_n, (G, n).
         u: The samples, (B, L, D) or (B, D).
     """
+    advice = (
+        "Unstable filters cannot be streamed for long: repair the layer with stabilize(), train it with "
+        "constraint='reflection' or 'l1', or reset more often."
+    )
+    require_finite(state, u, lambda: float(stability(a.detach().cpu()).radius.max()), advice)
+
+
+def require_finite(state: Tensor, u: Tensor, radius: Callable[[], float], advice: str) -> None:
+    """Raise if a state of any form has overflowed, naming the pole radius; or if the input was to blame.
+
+    Args:
+        state: State after the samples, batch first.
+        u: The samples, (B, L, D) or (B, D).
+        radius: Tells the largest magnitude of a pole; asked only if there is an error.
+        advice: What to do about unstable filters.
+    """
     if values_are_hidden() or state.is_meta or _is_finite(state):
         return
     samples = u.shape[1] if u.dim() == 3 else 1
     if not _is_finite(u):
         cause = "the input holds values that are not finite. Clear the state with init_state() or a reset after them."
     else:
-        radius = float(stability(a.detach().cpu()).radius.max())
-        cause = (
-            f"the largest pole radius is {radius:.6g}. Unstable filters cannot be streamed for long: repair the layer "
-            f"with stabilize(), train it with constraint='reflection' or 'l1', or reset more often."
-        )
+        cause = f"the largest pole radius is {radius():.6g}. {advice}"
     more = f"{samples} more sample{'s' * (samples != 1)}"
     raise StateOverflowError(f"the state is no longer finite after {more}: {cause}")
 
@@ -79,18 +91,55 @@ def warn_if_overflowed(y: Tensor, a: Tensor, u: Tensor, lengths: Tensor | None, 
         lengths: Number of valid samples of each row, (B,); None means all.
         stacklevel: Whose line the warning names; 3 is that of the caller's caller.
     """
+    advice = (
+        "The parallel form is finite only up to the horizon of a truncated numerator: repair the layer with "
+        "stabilize(), or train it with constraint='reflection' or 'l1'."
+    )
+    warn_of_overflow(
+        y, u, lengths, lambda: float(stability(a.detach()).radius.max()), advice, stacklevel=stacklevel + 1
+    )
+
+
+def warn_of_overflow(
+    y: Tensor, u: Tensor, lengths: Tensor | None, radius: Callable[[], float], advice: str, *, stacklevel: int = 3
+) -> None:
+    """The same for filters of any form.
+
+    Args:
+        y: Output, (B, L, D).
+        u: Input, (B, L, D).
+        lengths: Number of valid samples of each row, (B,); None means all.
+        radius: Tells the largest magnitude of a pole; asked only if there is something to say.
+        advice: What to do about it.
+        stacklevel: Whose line the warning names; 3 is that of the caller's caller.
+    """
     if values_are_hidden() or y.device.type != "cpu" or not y.numel():
         return
     ends = y[:, -1] if lengths is None else y[torch.arange(len(y)), (lengths - 1).clamp_min(0)]
     if (_is_finite(ends) and _is_finite(y[:, 0])) or not _is_finite(u):
         return
     warnings.warn(
-        f"the output is no longer finite after {y.shape[1]} samples: the largest pole radius is "
-        f"{float(stability(a.detach()).radius.max()):.6g}. The parallel form is finite only up to the horizon of a "
-        f"truncated numerator: repair the layer with stabilize(), or train it with constraint='reflection' or 'l1'.",
+        f"the output is no longer finite after {y.shape[1]} samples: the largest pole radius is {radius():.6g}. "
+        f"{advice}",
         UnstableFilterWarning,
         stacklevel=stacklevel,
     )
+
+
+def warn_of_growth(radius: float, advice: str, *, stacklevel: int = 3) -> None:
+    """Name the growth factor of filters with a pole outside the unit circle, before a recurrence runs them.
+
+    Args:
+        radius: Largest magnitude of a pole.
+        advice: What to do about it.
+        stacklevel: Whose line the warning names; 3 is that of the caller's caller.
+    """
+    if radius > 1:
+        warnings.warn(
+            f"the state grows by a factor of up to {radius:.6g} a sample: {advice}",
+            UnstableFilterWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def keep_wide(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -67,8 +69,8 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
     def __init__(
         self,
         channels: int,
-        horizon: int,
         *,
+        horizon: int,
         features: int = 3,
         width: int = 64,
         hidden: int = 3,
@@ -119,7 +121,7 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
         if self.positions is not None:
             self.positions.copy_(positional_features(self.horizon, self.features).to(self.positions))
 
-    def kernel(self, length: int | None = None) -> Kernel:
+    def kernel_without_skip(self, length: int | None = None) -> Kernel:
         """The kernel without the skip term, in float64 where the device has it; differentiable.
 
         Args:
@@ -129,9 +131,11 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
             k_0..k_(L-1), (D, L).
 
         Raises:
+            TypeError: if the length is no whole number.
             ValueError: if it is asked for more samples than the horizon.
         """
         length = self.horizon if length is None else length
+        check_whole("length", length)
         if not 0 <= length <= self.horizon:
             raise ValueError(f"length must lie in 0..{self.horizon}, the horizon, got {length}")
         device = self.readout.weight.device
@@ -151,8 +155,8 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
                 k = k / k.abs().sum(-1, keepdim=True)
         return k.mT
 
-    def impulse_response(self, length: int) -> Kernel:  # noqa: D102
-        k = self.kernel(length)
+    def kernel(self, length: int) -> Kernel:  # noqa: D102
+        k = self.kernel_without_skip(length)
         if self.skip is None or not length:
             return k
         return torch.cat((k[:, :1] + widest(self.skip)[:, None], k[:, 1:]), 1)
@@ -246,7 +250,11 @@ def _check_options(sizes: dict[str, int], decay: tuple[float, float] | None, dec
         if shift:
             raise ValueError(f"shift is what the modulation ends at, but decay=None means none; got shift={shift}")
         return
-    if len(decay) != 2 or not all(0 < fraction < math.inf for fraction in decay):
-        raise ValueError(f"decay must be two positive fractions of the horizon, or None, got {decay}")
+    is_pair = isinstance(decay, Sequence) and len(decay) == 2 and all(isinstance(x, Real) for x in decay)
+    if not is_pair or not all(0 < fraction < math.inf for fraction in decay):
+        raise ValueError(
+            f"decay must be a pair of positive fractions of the horizon, that of the first and that of the last "
+            f"channel, or None, got {decay!r}"
+        )
     if not 0 < decay_target < 1:
         raise ValueError(f"decay_target must lie between 0 and 1, got {decay_target}")

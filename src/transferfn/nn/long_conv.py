@@ -34,7 +34,8 @@ class LongConvolution(SequenceMixer):
 
     Whole sequences are filtered by FFT. There is no recurrence: the state is all samples so far, and a step is a dot
     product with them, so that time and memory of a step are proportional to their number. ``resets`` cut rows where
-    their values say, which a graph of ``torch.compile`` cannot hold.
+    their values say, which a graph of ``torch.compile`` cannot hold. A sample that is not finite is kept in the state
+    as it is, without an error.
 
     Subclasses say what the impulse response is, and what is to be drawn or learned of it.
 
@@ -48,7 +49,7 @@ class LongConvolution(SequenceMixer):
         self.channels, self.horizon = channels, horizon
 
     @abstractmethod
-    def impulse_response(self, length: int) -> Kernel:
+    def kernel(self, length: int) -> Kernel:
         """The response to a single 1, in float64 where the device has it; differentiable.
 
         Args:
@@ -147,7 +148,7 @@ class LongConvolution(SequenceMixer):
         """
         like = self._like()
         with torch.no_grad():
-            return FixedConvolution(self.impulse_response(self.horizon).to(signal_dtype(dtype or like.dtype)))
+            return FixedConvolution(self.kernel(self.horizon).to(signal_dtype(dtype or like.dtype)))
 
     def _filter(self, u: Signal, state: ConvolutionState, lengths: Lengths | None, resets: Resets | None) -> Signal:
         """Output of a chunk after what came before it."""
@@ -162,7 +163,7 @@ class LongConvolution(SequenceMixer):
         counted = torch.arange(size - length, device=u.device) >= (size - length - counts)[:, None]
         past = torch.where(counted[..., None], past.to(u.dtype), 0)
         with without_autocast(u):
-            response = pad(self.impulse_response(min(size, self.horizon)), (0, max(size - self.horizon, 0)))
+            response = pad(self.kernel(min(size, self.horizon)), (0, max(size - self.horizon, 0)))
             if resets is None:
                 y = _tail(torch.cat((past, u), 1), response, length)
             else:
@@ -223,7 +224,7 @@ class FixedConvolution(LongConvolution):
         super().__init__(*response.shape)
         self.register_buffer("response", response.detach().to(signal_dtype(response.dtype), copy=True))
 
-    def impulse_response(self, length: int) -> Kernel:  # noqa: D102
+    def kernel(self, length: int) -> Kernel:  # noqa: D102
         return self.response[:, :length]
 
     def extra_repr(self) -> str:
@@ -246,7 +247,7 @@ class FilterBank(LongConvolution):
 
     Example:
         >>> whole = FixedConvolution(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
-        >>> FilterBank(whole, 1, banks=2).impulse_response(2)
+        >>> FilterBank(whole, 1, banks=2).kernel(2)
         tensor([[3., 4.]])
     """
 
@@ -265,8 +266,8 @@ class FilterBank(LongConvolution):
         else:
             object.__setattr__(self, "whole", whole)  # an attribute that PyTorch does not list
 
-    def impulse_response(self, length: int) -> Kernel:  # noqa: D102
-        return self.whole.impulse_response(length)[self.index :: self.banks]
+    def kernel(self, length: int) -> Kernel:  # noqa: D102
+        return self.whole.kernel(length)[self.index :: self.banks]
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""

@@ -24,7 +24,7 @@ class LRU(DiagonalMixer):
 
     Args:
         channels: Number of channels H.
-        state_size: Number of complex states N.
+        states: Number of complex states N, of two real numbers each.
         r_min: Smallest initial magnitude of a.
         r_max: Largest initial magnitude of a. They are spread uniformly over the ring in between.
         max_phase: Largest initial phase of a, in radians; phases are uniform from 0.
@@ -41,7 +41,7 @@ class LRU(DiagonalMixer):
         Orvieto et al. 2023, arXiv:2303.06349, section 3 and appendix A.
 
     Example:
-        >>> layer = LRU(channels=4, state_size=16, r_min=0.9, r_max=0.99)
+        >>> layer = LRU(channels=4, states=16, r_min=0.9, r_max=0.99)
         >>> u = torch.randn(2, 50, 4)
         >>> y, state = layer.extend(u[:, :49])
         >>> last, state = layer.step(u[:, 49], state)
@@ -54,7 +54,7 @@ class LRU(DiagonalMixer):
     def __init__(
         self,
         channels: int,
-        state_size: int,
+        states: int,
         *,
         r_min: float = 0.0,
         r_max: float = 1.0,
@@ -64,24 +64,24 @@ class LRU(DiagonalMixer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_layer_sizes(channels=channels, state_size=state_size)
+        check_layer_sizes(channels=channels, states=states)
         if not 0 <= r_min < r_max <= 1:
             raise ValueError(f"the ring needs 0 <= r_min < r_max <= 1, got r_min={r_min}, r_max={r_max}")
         if not 0 < max_phase <= 2 * math.pi:
             raise ValueError(f"max_phase is an angle in radians above 0, at most 2 pi; got {max_phase}")
-        super().__init__(channels, state_size, bidirectional=bidirectional, shared_sample=shared_sample)
-        self.state_size, self.r_min, self.r_max, self.max_phase = state_size, r_min, r_max, max_phase
+        super().__init__(channels, states, bidirectional=bidirectional, shared_sample=shared_sample)
+        self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
 
         dtype = parameter_dtype(dtype)
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
 
-        self.nu_log = parameter(state_size)
-        self.theta_log = parameter(state_size)
-        self.gamma_log = parameter(state_size)
-        self.input_matrix = parameter(state_size, channels, 2)
-        self.output_matrix = parameter(*((2,) if bidirectional else ()), channels, state_size, 2)
+        self.nu_log = parameter(states)
+        self.theta_log = parameter(states)
+        self.gamma_log = parameter(states)
+        self.input_matrix = parameter(states, channels, 2)
+        self.output_matrix = parameter(*((2,) if bidirectional else ()), channels, states, 2)
         self.feedthrough = parameter(channels)
         self.reset_parameters()
 
@@ -96,7 +96,7 @@ class LRU(DiagonalMixer):
             return
 
         def uniform() -> Tensor:  # in (0, 1]: no magnitude and no phase has a logarithm of minus infinity
-            return 1 - torch.rand(self.state_size, dtype=torch.float64, device="cpu", generator=generator)
+            return 1 - torch.rand(self.states, dtype=torch.float64, device="cpu", generator=generator)
 
         inner, outer = self.r_min**2, self.r_max**2
         # The logarithm of |a|^2; a magnitude of 1 would be one that no nu_log has.
@@ -108,11 +108,11 @@ class LRU(DiagonalMixer):
         def normal(*shape: int, std: float) -> Tensor:
             return draw_normal(*shape, std=std, truncated=False, generator=generator)
 
-        self.input_matrix.copy_(normal(self.state_size, self.channels, 2, std=(2 * self.channels) ** -0.5))
-        self.output_matrix.copy_(normal(*self.output_matrix.shape, std=self.state_size**-0.5))
+        self.input_matrix.copy_(normal(self.states, self.channels, 2, std=(2 * self.channels) ** -0.5))
+        self.output_matrix.copy_(normal(*self.output_matrix.shape, std=self.states**-0.5))
         self.feedthrough.copy_(normal(self.channels, std=1.0))
 
-    def system(self) -> DiagonalSystem:
+    def state_space(self) -> DiagonalSystem:
         """The recurrence that the layer runs, gamma in B, in complex128 where the device has it; differentiable."""
         a = torch.polar((-widest(self.nu_log).exp()).exp(), widest(self.theta_log).exp())
         B = widest(self.gamma_log).exp()[:, None] * as_complex(self.input_matrix)
@@ -122,4 +122,4 @@ class LRU(DiagonalMixer):
         """Sizes and options, for ``print``."""
         both = ", bidirectional=True" if self.bidirectional else ""
         ring = f"r_min={self.r_min}, r_max={self.r_max}, max_phase={self.max_phase:.4g}"
-        return f"{self.channels}, {self.state_size}, {ring}{both}"
+        return f"{self.channels}, {self.states}, {ring}{both}"

@@ -30,6 +30,9 @@ class SequenceMixer(nn.Module, ABC):
     * ``resets`` (B, L) is true where the state is cleared before the sample. Left padding is a reset at the first
       real sample.
     * Rows and chunks of length zero return the state they were given.
+    * A filter's state is finite: if it is not after ``extend`` or ``step``, be it that the filter is unstable or that
+      the input was not finite, :class:`StateOverflowError` says which. What remembers samples as they are (attention,
+      short and long convolutions with free taps) keeps whatever they hold until they leave it or a reset.
     * A filter's state has a constant size. What must remember every sample keeps them along the axis before the last,
       newest last, and their number; zeros in front count for nothing, so that rows of different age fit together.
     """

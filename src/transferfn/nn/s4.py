@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from transferfn.core import hippo
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_length, check_whole
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
+from transferfn.core.dplr_blocks import reached
 from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
-from transferfn.nn.mixer import NotCausalError
-from transferfn.nn.options import check_dtype, parameter_dtype
-from transferfn.nn.state_space import StateSpaceMixer
+from transferfn.nn.mixer import check_tensor
+from transferfn.nn.options import parameter_dtype
+from transferfn.nn.state_space_layer import StateSpaceLayer
 from transferfn.nn.state_space_options import (
     check_choice,
     check_sizes,
@@ -27,14 +29,14 @@ from transferfn.nn.state_space_options import (
 from transferfn.nn.state_space_realization import DPLRRealization
 from transferfn.ops.filter import without_autocast
 from transferfn.ops.generating import generated_kernel
-from transferfn.ops.state_space import Recurrence
-from transferfn.typing import Kernel
+from transferfn.ops.state_space import Recurrence, StateSpace
+from transferfn.typing import Kernel, Lengths, Resets, Signal
 
 FEW = 16  # of how many samples of the horizon one must be wanted for the generating function, which computes all
 LEAST_DECAY = 1e-4  # of the diagonal part, whose real part is exp of a parameter; that of most measures is zero
 
 
-class S4(RelativeToHorizon, StateSpaceMixer):
+class S4(RelativeToHorizon, StateSpaceLayer[DPLRRealization]):
     r"""One diagonal plus low rank state-space system a channel, from HiPPO, discretized bilinearly.
 
     dx/dt = A x + B u,  y = C x + D u,  A = diag(Lambda) - sum_r P_r P_r^*,  Lambda = -exp(log_A_real) + i A_imag
@@ -110,7 +112,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
         groups = channels if groups is None else groups
         measures = measure if isinstance(measure, tuple) else (measure,)
         for one in measures:
-            check_choice("measure", one, hippo.Measure)
+            check_choice("measure", one, hippo.Measure, ", or a tuple of them")
         check_sizes(channels, state_size, groups, even=True)
         check_horizon(horizon)
         check_steps(dt_min, dt_max)
@@ -169,7 +171,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
         self.assign_output_vector(torch.view_as_complex(normal(*self.truncated_C.shape) * 0.5**0.5))
         self.D.copy_(normal(self.channels))
 
-    def system(self) -> DPLR:
+    def continuous_system(self) -> DPLR:
         """The systems in continuous time with one copy of the shared matrices a channel, float64; differentiable."""
         copies = self.channels // self.groups
         Lambda = torch.complex(-widest(self.log_A_real).exp(), widest(self.A_imag)).repeat(copies, 1)
@@ -178,7 +180,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
     def recurrence(self) -> DiscreteDPLR:
         """The systems in discrete time with their true output vectors, whose step costs O(N); differentiable."""
-        return self.system().bilinear(self.output_vector(), self._feedthrough())
+        return self.continuous_system().bilinear(self.output_vector(), self._feedthrough())
 
     def output_vector(self) -> Tensor:
         """The true C, valid at every length, complex, (D, N/2) or (2, D, N/2); differentiable."""
@@ -191,10 +193,18 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
         Args:
             C: True output vectors, one of each pair of conjugate modes, complex, (D, N/2) or (2, D, N/2).
+
+        Raises:
+            TypeError: if it is no tensor.
+            ValueError: if it is not complex or of another shape.
         """
         expected = self.truncated_C.shape[:-1]
+        check_tensor("C", C)
         if C.shape != expected or not C.is_complex():
-            raise ValueError(f"expected complex output vectors of shape {tuple(expected)}, got {tuple(C.shape)}")
+            raise ValueError(
+                f"expected complex output vectors of shape {tuple(expected)}, got shape {tuple(C.shape)} of {C.dtype}. "
+                f"torch.view_as_complex makes them of pairs of real and imaginary parts."
+            )
         matrix = self._matrix()
         row = output_row(C.to(device=matrix.device, dtype=torch.promote_types(matrix.dtype, torch.complex64)))
         self.truncated_C.copy_(torch.view_as_real(output_modes(truncate(row, matrix, self.horizon))))
@@ -219,28 +229,17 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
         Returns:
             (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
+
+        Raises:
+            TypeError: if the length is no whole number.
+            ValueError: if it is less than 1.
         """
+        check_length(length)
         if length > self.horizon or length * FEW < self.horizon:
             return super().kernel(length, dtype)
         with without_autocast(self.D):
-            k = generated_kernel(self.system(), as_complex(self.truncated_C), self.horizon)[..., :length]
+            k = generated_kernel(self.continuous_system(), as_complex(self.truncated_C), self.horizon)[..., :length]
             return (k + nn.functional.pad(self._feedthrough()[..., None], (0, length - 1))).to(dtype)
-
-    def realize(self, dtype: torch.dtype | None = None) -> DPLRRealization:
-        """An immutable recurrence with the exact coefficients, computed now and once.
-
-        Args:
-            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters.
-
-        Raises:
-            NotCausalError: if the layer is bidirectional.
-        """
-        if not self.is_causal:
-            raise NotCausalError("S4", "realize")
-        dtype = dtype or self.D.dtype
-        check_dtype(dtype)
-        with torch.no_grad():
-            return DPLRRealization(self.recurrence(), dtype=dtype)
 
     def with_horizon(self, horizon: int) -> S4:
         """A copy that computes the same systems, its output vectors expressed relative to another horizon.
@@ -282,7 +281,7 @@ class S4(RelativeToHorizon, StateSpaceMixer):
 
     def _matrix(self) -> Tensor:
         """A_bar in real numbers, (D, N, N)."""
-        system = self.system()
+        system = self.continuous_system()
         return system.bilinear(system.B, system.dt).matrix()
 
     def _feedthrough(self) -> Tensor:
@@ -292,11 +291,46 @@ class S4(RelativeToHorizon, StateSpaceMixer):
     def _recurrence(self) -> Recurrence:
         return self.recurrence()
 
+    def _realized(self, dtype: torch.dtype) -> DPLRRealization:
+        return DPLRRealization(self.recurrence(), dtype=dtype)
+
+    def _parallel(self) -> StateSpace:
+        return _Parallel(self)
+
     def _coefficients(self) -> Tensor:
         return self.D
 
     def _state_shape(self) -> tuple[int, ...]:
         return (self.channels, self.state_size // 2, 2)
+
+
+class _Parallel:
+    """A layer's systems as chunks are filtered by: full matrices are dear, and only made if a state wants them."""
+
+    def __init__(self, layer: S4) -> None:
+        self.layer = layer
+        self.channels, self.state_shape = layer.channels, layer._state_shape()
+        self.kernel = layer.kernel
+
+    @cached_property
+    def dense(self) -> DenseSystem:
+        return self.layer.state_space()
+
+    def reached(self, u: Signal, ends: Lengths | None) -> Tensor:
+        system = self.layer.continuous_system()
+        return reached(system.bilinear(system.B, system.dt), u, ends)  # no output is asked for
+
+    def response(self, state: Tensor, length: int) -> Signal:
+        return self.dense.response(state, length)
+
+    def advanced(self, state: Tensor, length: int, ends: Lengths | None) -> Tensor:
+        return self.dense.advanced(state, length, ends)
+
+    def scan(self, u: Signal, state: Tensor, ends: Lengths | None, resets: Resets) -> tuple[Signal, Tensor]:
+        return self.dense.scan(u, state, ends, resets)
+
+    def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.recurrence().step(u, state)
 
 
 def check_horizon(horizon: int) -> None:

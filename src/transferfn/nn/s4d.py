@@ -11,9 +11,8 @@ from transferfn.core import hippo
 from transferfn.core.discretize import Discretization, discretize
 from transferfn.core.modal import ModalSystem
 from transferfn.nn.guard import as_complex, widest
-from transferfn.nn.mixer import NotCausalError
-from transferfn.nn.options import check_dtype, parameter_dtype
-from transferfn.nn.state_space import StateSpaceMixer
+from transferfn.nn.options import parameter_dtype
+from transferfn.nn.state_space_layer import StateSpaceLayer
 from transferfn.nn.state_space_options import (
     check_choice,
     check_sizes,
@@ -24,7 +23,7 @@ from transferfn.nn.state_space_options import (
 from transferfn.nn.state_space_realization import ModalRealization
 
 
-class S4D(StateSpaceMixer):
+class S4D(StateSpaceLayer[ModalRealization]):
     r"""One diagonal state-space system a channel, in continuous time with a learned step size.
 
     dx/dt = Lambda x + B u,  y = 2 Re(C x) + D u,  Lambda = -exp(log_A_real) + i A_imag,  dt = exp(log_dt)
@@ -157,22 +156,6 @@ class S4D(StateSpaceMixer):
         D = widest(self.D)
         return ModalSystem(A_bar, B_bar, C, torch.stack((D, torch.zeros_like(D))) if self.bidirectional else D)
 
-    def realize(self, dtype: torch.dtype | None = None) -> ModalRealization:
-        """An immutable recurrence with the exact coefficients, computed now and once.
-
-        Args:
-            dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters.
-
-        Raises:
-            NotCausalError: if the layer is bidirectional.
-        """
-        if not self.is_causal:
-            raise NotCausalError("S4D", "realize")
-        dtype = dtype or self.D.dtype
-        check_dtype(dtype)
-        with torch.no_grad():
-            return ModalRealization(self.state_space(), dtype=dtype)
-
     def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
         """Optimizer groups: Lambda, B and the step sizes, which are usually trained slowly and without decay; C and D.
 
@@ -194,6 +177,9 @@ class S4D(StateSpaceMixer):
             f"{self.channels}, {self.state_size}, init={self.init!r}, discretization={self.discretization!r}, "
             f"groups={self.groups}{both}"
         )
+
+    def _realized(self, dtype: torch.dtype) -> ModalRealization:
+        return ModalRealization(self.state_space(), dtype=dtype)
 
     def _coefficients(self) -> Tensor:
         return self.D

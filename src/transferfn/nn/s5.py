@@ -172,12 +172,12 @@ class S5(DiagonalMixer):
             real = real.clamp_max(LARGEST_REAL_PART)
         return torch.complex(real, widest(self.eigenvalue_imag))
 
-    def system(self, dt: Tensor | None = None) -> DiagonalSystem:
+    def state_space(self, dt: Tensor | None = None) -> DiagonalSystem:
         """The recurrence that the layer runs, in complex128 where the device has it; differentiable.
 
         Args:
-            dt: Factors on the step sizes, (B, L) or (B); the multipliers then have these axes in front, and the type of
-                these. None means 1.
+            dt: Factors on the step sizes, (B, L) or (B); the multipliers then have these axes in front, computed as
+                widely and rounded to the type of these. None means 1.
 
         Returns:
             The system, with B discretized if ``dt`` is None, otherwise with its factors apart.
@@ -189,9 +189,10 @@ class S5(DiagonalMixer):
         if dt is None:
             a, gain = discretize(self.discretization, z, step, step.new_ones(()))
             return DiagonalSystem(a, None, gain[:, None] * B, C, D)
+        # Rounding z before it is multiplied by dt would cost its phase |z| units of the last place, a hundred and more.
+        a, gain = discretize(self.discretization, z, step, dt.to(step.dtype))
         kind = torch.promote_types(dt.dtype, torch.complex64)
-        a, gain = discretize(self.discretization, z.to(kind), step.to(dt.dtype), dt)
-        return DiagonalSystem(a, gain, B, C, D)
+        return DiagonalSystem(a.to(kind), gain.to(kind), B, C, D)
 
     def forward(
         self,
@@ -215,7 +216,7 @@ class S5(DiagonalMixer):
         """
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return self._run(u, self.system(_factors(dt, u, lengths)), None, lengths, resets)[0]
+        return self._whole(u, self.state_space(_factors(dt, u, lengths)), lengths, resets)
 
     def extend(
         self,
@@ -245,7 +246,7 @@ class S5(DiagonalMixer):
         self._require_recurrence("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return self._extend(u, self.system(_factors(dt, u, lengths)), state, lengths, resets)
+        return self._extend(u, self.state_space(_factors(dt, u, lengths)), state, lengths, resets)
 
     def step(self, u_t: Sample, state: State, *, dt: Tensor | None = None) -> tuple[Sample, DiagonalState]:
         """Map one sample. The system is discretized at every call; :meth:`realize` does it once, for steps of one size.
@@ -264,10 +265,10 @@ class S5(DiagonalMixer):
         """
         self._require_recurrence("step")
         check_sample(u_t, self.channels)
-        return self._step(u_t, self.system(_factors(dt, u_t, None)), state)
+        return self._step(u_t, self.state_space(_factors(dt, u_t, None)), state)
 
     def _advice(self) -> str:
-        return "train the layer with clip_eigenvalues=True, which keeps it stable, or reset more often."
+        return "Train the layer with clip_eigenvalues=True, which keeps it stable, or reset more often."
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

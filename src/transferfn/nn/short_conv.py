@@ -24,7 +24,8 @@ class ShortConvolution(SequenceMixer):
 
     y_t = bias + taps_0 u_t + taps_1 u_(t-1) + ... + taps_(w-1) u_(t-w+1)
 
-    Its state, (B, D, w - 1), holds the last samples, newest first.
+    Its state, (B, D, w - 1), holds the last samples, newest first, as they are: one that is not finite is no error, and
+    is forgotten after w - 1 others.
 
     Args:
         channels: Number of channels D.

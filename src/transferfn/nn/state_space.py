@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transferfn.core.checks import check_length
 from transferfn.core.dense import DenseSystem
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.modal import ModalSystem
 from transferfn.core.system import TransferFunction
-from transferfn.nn.guard import keep_wide
+from transferfn.nn.guard import keep_wide, require_finite, warn_of_overflow
 from transferfn.nn.mixer import (
     NotCausalError,
     SequenceMixer,
@@ -25,12 +26,15 @@ from transferfn.nn.mixer import (
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.state_space import (
     Recurrence,
+    StateSpace,
     convolution_filter,
     scan_both_ways,
     state_space_filter,
     state_space_step,
 )
 from transferfn.typing import Kernel, Sample, Signal
+
+ADVICE = "A stable system needs poles inside the unit circle; to stream another one, reset more often."
 
 
 class StateSpaceMixer(SequenceMixer):
@@ -54,6 +58,10 @@ class StateSpaceMixer(SequenceMixer):
         """What steps through single samples."""
         return self.state_space()
 
+    def _parallel(self) -> StateSpace:
+        """What filters chunks."""
+        return self.state_space()
+
     def _state_shape(self) -> tuple[int, ...]:
         """Shape of a row's state."""
         return self.state_space().state_shape
@@ -67,7 +75,12 @@ class StateSpaceMixer(SequenceMixer):
 
         Returns:
             (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
+
+        Raises:
+            TypeError: if the length is no whole number.
+            ValueError: if it is less than 1.
         """
+        check_length(length)
         with without_autocast(self._coefficients()):
             return self.state_space().kernel(length, dtype)
 
@@ -87,6 +100,7 @@ class StateSpaceMixer(SequenceMixer):
             NotCausalError: if the layer is bidirectional.
         """
         self._require_recurrence("to_transfer_function")
+        check_length(length)
         system = self.state_space()
         return from_poles(system.poles(), self.kernel(length), tolerance=tolerance)
 
@@ -98,7 +112,9 @@ class StateSpaceMixer(SequenceMixer):
         if resets is not None and values_are_hidden():  # rows cannot be cut there
             return self._scan(u, lengths, resets)
         kernel = self.kernel(u.shape[1], signal_dtype(u.dtype))
-        return convolution_filter(u, kernel, lengths=lengths, resets=resets)
+        y = convolution_filter(u, kernel, lengths=lengths, resets=resets)
+        warn_of_overflow(y, u, lengths, self._largest_pole, ADVICE)
+        return y
 
     def extend(  # noqa: D102
         self,
@@ -111,12 +127,14 @@ class StateSpaceMixer(SequenceMixer):
         self._require_recurrence("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        if state is not None:
+        if state is None:
+            self._warn_if_unstable()
+        else:
             self._check_state(state, u.shape[0])
         with without_autocast(u):
-            system = self.state_space()
-            y, after = state_space_filter(u, system, state, lengths=lengths, resets=resets)
+            y, after = state_space_filter(u, self._parallel(), state, lengths=lengths, resets=resets)
         assert after is not None
+        require_finite(after, u, self._largest_pole, ADVICE)
         return y, after
 
     def step(self, u_t: Sample, state: Tensor) -> tuple[Sample, Tensor]:
@@ -131,17 +149,21 @@ class StateSpaceMixer(SequenceMixer):
 
         Raises:
             NotCausalError: if the layer is bidirectional.
+            StateOverflowError: if the state is no longer finite.
         """
         self._require_recurrence("step")
         check_sample(u_t, self.channels)
         self._check_state(state, u_t.shape[0])
         with without_autocast(u_t):
-            return state_space_step(u_t, self._recurrence(), state)
+            y, after = state_space_step(u_t, self._recurrence(), state)
+        require_finite(after, u_t, self._largest_pole, ADVICE)
+        return y, after
 
     def init_state(  # noqa: D102
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         self._require_recurrence("init_state")
+        self._warn_if_unstable()
         like = self._coefficients()
         return torch.zeros(
             batch_size, *self._state_shape(), device=device or like.device, dtype=signal_dtype(dtype or like.dtype)
@@ -156,6 +178,13 @@ class StateSpaceMixer(SequenceMixer):
                 type(system)(system.A, system.B, C, D) for C, D in zip(system.C, system.D, strict=True)
             )
             return scan_both_ways(u, causal, anticausal, lengths=lengths, resets=resets)
+
+    @torch.no_grad()
+    def _largest_pole(self) -> float:
+        return float(self.state_space().poles().abs().max())
+
+    def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
+        """Nothing to say about layers: the real parts of their eigenvalues are negative whatever is learned."""
 
     def _require_recurrence(self, verb: str) -> None:
         if not self.is_causal:

@@ -46,17 +46,18 @@ def check_steps(dt_min: float, dt_max: float) -> None:
         raise ValueError(f"initial step sizes need 0 < dt_min <= dt_max, got dt_min={dt_min}, dt_max={dt_max}")
 
 
-def check_choice(name: str, value: object, literal: Any) -> None:
+def check_choice(name: str, value: object, literal: Any, otherwise: str = "") -> None:
     """Raise unless an option is one of its choices.
 
     Args:
         name: What the caller calls it.
         value: What the caller passed.
         literal: ``Literal`` type with the choices.
+        otherwise: What else it may be.
     """
     choices = get_args(literal)
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}{otherwise}, got {value!r}")
 
 
 def log_uniform(count: int, low: float, high: float, generator: torch.Generator | None) -> Tensor:

@@ -8,9 +8,9 @@ from torch import Tensor
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DiscreteDPLR
 from transferfn.core.modal import ModalSystem
-from transferfn.nn.guard import widest
+from transferfn.nn.guard import warn_of_growth, widest
 from transferfn.nn.mixer import check_signal, values_are_hidden
-from transferfn.nn.state_space import StateSpaceMixer
+from transferfn.nn.state_space import ADVICE, StateSpaceMixer
 from transferfn.ops.filter import signal_dtype
 from transferfn.ops.state_space import Recurrence
 from transferfn.typing import Signal
@@ -74,6 +74,10 @@ class ModalRealization(_Fixed):
 
     def _recurrence(self) -> Recurrence:
         return ModalSystem(**self._held(wide=False))
+
+    def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
+        if not (values_are_hidden() or self._coefficients().is_meta):
+            warn_of_growth(self._largest_pole(), ADVICE, stacklevel=stacklevel + 1)
 
 
 class DPLRRealization(_Fixed):
