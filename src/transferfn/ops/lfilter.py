@@ -33,23 +33,27 @@ def lfilter(
     Args:
         b: Numerator, b[0] first, (..., nb).
         a: Denominator, a[0] first, (..., na); a[0] may be any number but zero.
-        x: Input; the axes other than ``axis`` are batches.
+        x: Input, real or complex; the axes other than ``axis`` are batches.
         axis: Axis of ``x`` that is time.
         zi: Initial conditions of the transposed direct form II, as scipy has them, with max(na, nb) - 1 entries along
             ``axis``; None means rest.
 
     Returns:
-        y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
+        y of the shape and type of ``x`` (complex if ``zi`` is), and if ``zi`` is given the final conditions zf.
 
     Raises:
-        TypeError: if an argument is not a real floating-point tensor.
+        TypeError: if coefficients are not real floating-point tensors, or a signal is none of floating-point numbers.
         ValueError: if a[0] is zero or shapes do not fit.
 
     Example:
         >>> lfilter(torch.tensor([1.0]), torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0, 0.0]))
         tensor([1.0000, 0.5000, 0.2500])
     """
-    _check_real(x=x)
+    check_signal("x", x)
+    if zi is not None:
+        check_signal("zi", zi)
+    if x.is_complex() or (zi is not None and zi.is_complex()):
+        return _in_parts(b, a, x, axis, zi)
     b, a = _normalised(b, a)
     signal = x.movedim(axis, -1)
     batch = signal.shape[:-1]
@@ -84,8 +88,9 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
     """Filter by second-order sections one after the other, as ``scipy.signal.sosfilt`` does; differentiable.
 
     Args:
-        sos: Sections, each b0, b1, b2, a0, a1, a2, (sections, 6).
-        x: Input; the axes other than ``axis`` are batches.
+        sos: Sections, each b0, b1, b2, a0, a1, a2, (..., sections, 6); the leading axes broadcast as in
+            :func:`lfilter`.
+        x: Input, real or complex; the axes other than ``axis`` are batches.
         axis: Axis of ``x`` that is time.
         zi: Initial conditions, (sections, ..., 2, ...) with the 2 in place of ``axis``; None means rest.
 
@@ -93,26 +98,28 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
         y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
 
     Raises:
-        TypeError: if an argument is not a real floating-point tensor.
-        ValueError: if ``sos`` is not (sections, 6), or ``zi`` does not fit.
+        TypeError: if sections are not real floating-point tensors, or a signal is none of floating-point numbers.
+        ValueError: if ``sos`` is not (..., sections, 6), or ``zi`` does not fit.
 
     Example:
         >>> sections = torch.tensor([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0], [2.0, 0.0, 0.0, 1.0, 0.0, 0.0]])
         >>> sosfilt(sections, torch.tensor([1.0, 0.0, 0.0]))
         tensor([2.0000, 1.0000, 0.5000])
     """
-    _check_real(sos=sos, x=x)
-    if sos.dim() != 2 or sos.shape[-1] != 6:
-        raise ValueError(f"sos must be of shape (sections, 6), got {tuple(sos.shape)}")
+    _check_sections(sos)
+    check_signal("x", x)
+    if zi is not None:
+        check_signal("zi", zi)
+    sections = sos.unbind(-2)
     if zi is None:
-        for section in sos:
-            x = lfilter(section[:3], section[3:], x, axis)
+        for section in sections:
+            x = lfilter(section[..., :3], section[..., 3:], x, axis)
         return x
-    if len(zi) != len(sos):
-        raise ValueError(f"zi must hold conditions for each of {len(sos)} sections, got shape {tuple(zi.shape)}")
+    if len(zi) != len(sections):
+        raise ValueError(f"zi must hold conditions for each of {len(sections)} sections, got shape {tuple(zi.shape)}")
     finals = []
-    for section, conditions in zip(sos, zi, strict=True):
-        x, final = lfilter(section[:3], section[3:], x, axis, conditions)
+    for section, conditions in zip(sections, zi, strict=True):
+        x, final = lfilter(section[..., :3], section[..., 3:], x, axis, conditions)
         finals.append(final)
     return x, torch.stack(finals)
 
@@ -142,6 +149,32 @@ def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
         raise ValueError("the filter has a pole at z = 1, so its step response never settles and there is no zi")
     gain = b.sum(-1, keepdim=True) / total
     return (b - gain * a)[..., 1:].flip(-1).cumsum(-1).flip(-1)
+
+
+def sosfilt_zi(sos: Tensor) -> Tensor:
+    """Initial conditions of the steady state for a step of height 1, as ``scipy.signal.sosfilt_zi`` gives them.
+
+    Args:
+        sos: Sections, each b0, b1, b2, a0, a1, a2, (..., sections, 6).
+
+    Returns:
+        zi, (sections, ..., 2), as :func:`sosfilt` takes it for a signal whose last axis is time.
+
+    Raises:
+        TypeError: if an argument is not a real floating-point tensor.
+        ValueError: if ``sos`` is not (..., sections, 6), or a section has a pole at z = 1 and so no steady state.
+
+    Example:
+        >>> sosfilt_zi(torch.tensor([[0.5, 0.0, 0.0, 1.0, -0.5, 0.0]]))
+        tensor([[0.5000, 0.0000]])
+    """
+    _check_sections(sos)
+    level, found = torch.ones_like(sos[..., 0, 0]), []
+    for section in sos.unbind(-2):
+        b, a = section[..., :3], section[..., 3:]
+        found.append(level[..., None] * lfilter_zi(b, a))
+        level = level * b.sum(-1) / a.sum(-1)
+    return torch.stack(found)
 
 
 def state_to_zi(state: FilterState, system: TransferFunction) -> FilterState:
@@ -215,6 +248,21 @@ def _from_conditions(u: Tensor, system: TransferFunction, zi: Tensor) -> tuple[T
     return (y + response)[0].mT, zf
 
 
+def check_signal(name: str, value: Tensor) -> None:
+    """Raise unless a signal is a tensor of real or complex floating-point numbers.
+
+    Args:
+        name: What the caller calls it.
+        value: What the caller passed.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    check_tensor(name, value)
+    if not (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} must be a floating-point tensor, real or complex, got {value.dtype}")
+
+
 def _like(system: TransferFunction, x: Tensor) -> TransferFunction:
     return system.to(dtype=x.dtype)
 
@@ -224,6 +272,25 @@ def _check_real(**arguments: Tensor) -> None:
         check_tensor(name, value)
         if not value.is_floating_point():
             raise TypeError(f"{name} must be a real floating-point tensor, got {value.dtype}")
+
+
+def _check_sections(sos: Tensor) -> None:
+    _check_real(sos=sos)
+    if sos.dim() < 2 or sos.shape[-1] != 6:
+        raise ValueError(f"sos must be of shape (sections, 6), leading axes aside, got {tuple(sos.shape)}")
+
+
+def _in_parts(b: Tensor, a: Tensor, x: Tensor, axis: int, zi: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+    """Filter real and imaginary parts as one more batch axis, the last."""
+    _check_real(b=b, a=a)
+    wide = torch.promote_types(x.dtype, torch.complex64)
+    axis = axis if axis < 0 else axis - x.dim()
+    x = torch.view_as_real(x.to(wide).resolve_conj())
+    b, a = (c[..., None, :] if c.dim() else c for c in (b, a))
+    if zi is None:
+        return torch.view_as_complex(lfilter(b, a, x, axis - 1).contiguous())
+    y, zf = lfilter(b, a, x, axis - 1, torch.view_as_real(zi.to(wide).resolve_conj()))
+    return torch.view_as_complex(y.contiguous()), torch.view_as_complex(zf.contiguous())
 
 
 def _broadcasts(shape: torch.Size, against: torch.Size) -> bool:
