@@ -191,7 +191,7 @@ def _per_step(system: Sequence[ArrayLike | Tensor], dt: float) -> StateSpace:
     """Matrices in continuous time with the sampling interval as the unit of time."""
     if len(system) == 4:
         A, B, C, D = state_space(*system)
-        return StateSpace(A * dt, B * dt, C, D)
+        return _balanced(StateSpace(A * dt, B * dt, C, D))
     if len(system) != 2:
         raise ValueError(f"expected (num, den) or (A, B, C, D), got {len(system)} parts")
     num, den = (torch.atleast_2d(torch.as_tensor(x).to(torch.float64)) for x in system)
@@ -218,12 +218,12 @@ def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:
     A, B, C, D = system
     n = A.shape[-1]
     if method == "zoh":
-        exponential = torch.linalg.matrix_exp(pad(torch.cat((A, B), -1), (0, 0, 0, B.shape[-1])))
+        exponential = _exponential(pad(torch.cat((A, B), -1), (0, 0, 0, B.shape[-1])))
         return StateSpace(exponential[:, :n, :n], exponential[:, :n, n:], C, D)
     if method == "impulse":
         if bool((D != 0).any()):
             raise ValueError("a feedthrough responds with an impulse in continuous time, which has no samples: use zoh")
-        E = torch.linalg.matrix_exp(A)
+        E = _exponential(A)
         return StateSpace(E, E @ B, C, C @ B)
     if method != "bilinear":
         raise ValueError(f"method is 'zoh' or 'bilinear', for c2d also 'impulse', got {method!r}")
@@ -246,6 +246,25 @@ def _warp(dt: float, method: str, prewarp_hz: float | None) -> float:
     return math.tan(angle) / angle
 
 
+def _balanced(system: StateSpace) -> StateSpace:
+    """The same systems in units of their states that make rows and columns of A alike: what expm is exact for."""
+    from scipy.linalg import matrix_balance
+
+    if not system.A.shape[-1]:
+        return system
+    balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
+    scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
+    A = system.A * scale[:, None] / scale[:, :, None]
+    return StateSpace(A, system.B / scale[:, :, None], system.C * scale[:, None], system.D)
+
+
+def _exponential(M: Tensor) -> Tensor:
+    """Of matrices far from normal, which torch.linalg.matrix_exp loses some digits of."""
+    from scipy.linalg import expm
+
+    return torch.as_tensor(expm(M.cpu().numpy())).to(M) if M.numel() else M
+
+
 def _logarithm(M: Tensor) -> Tensor:
     from scipy.linalg import logm
 
@@ -257,8 +276,9 @@ def _check_has_logarithm(h: TransferFunction) -> None:
     poles = roots(h.a)[0]
     wrong = poles[(poles.imag == 0) & (poles.real <= 0)]
     if len(wrong):
+        pole = float(wrong[0].real) + 0.0  # no -0
         raise ArithmeticError(
-            f"no system in continuous time of the same order, its input held, has the pole {float(wrong[0].real):.4g}: "
+            f"no system in continuous time of the same order, its input held, has the pole {pole:.4g}: "
             f"real poles that are not positive alternate or are delays. Use method='bilinear', or cancel poles at zero "
             f"with minimal(h)."
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import overload
+from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic, multiply
 from transferfn.core.system import TransferFunction
 from transferfn.ops.boundaries import check_tensor, values_are_hidden
+from transferfn.ops.choice import is_noisy
 from transferfn.ops.filter import linear_filter
 from transferfn.typing import FilterState
 
@@ -53,29 +56,14 @@ def lfilter(
     if zi is not None:
         check_signal("zi", zi)
     if x.is_complex() or (zi is not None and zi.is_complex()):
-        return _in_parts(b, a, x, axis, zi)
+        _check_real(b=b, a=a)
+        b, a = (c[..., None, :] if c.dim() else c for c in (b, a))
+        return _in_parts(lambda x, axis, zi: lfilter(b, a, x, axis, zi), x, axis, zi)
     b, a = _normalised(b, a)
-    signal = x.movedim(axis, -1)
-    batch = signal.shape[:-1]
-    if not (_broadcasts(b.shape[:-1], batch) and _broadcasts(a.shape[:-1], batch)):
-        raise ValueError(
-            f"the leading axes of b and a must broadcast against {tuple(batch)}, those of x without axis {axis}; "
-            f"got b {tuple(b.shape)} and a {tuple(a.shape)}"
-        )
-    order = a.shape[-1] - 1
-    system = _channels(b, a, batch)
-    u = signal.reshape(system.channels, signal.shape[-1]).mT[None]
-    if zi is None or (order == 0 and zi.numel() == 0):
-        y = linear_filter(u, system, return_state=False)[0][0].mT.reshape(signal.shape).movedim(-1, axis)
-        return y if zi is None else (y, zi)
-    conditions = zi.movedim(axis, -1)
-    if conditions.shape != (*batch, order):
-        raise ValueError(
-            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}; "
-            f"got {tuple(zi.shape)}"
-        )
-    y, zf = _from_conditions(u, system, conditions.reshape(system.channels, order))
-    return y.reshape(signal.shape).movedim(-1, axis), zf.reshape(conditions.shape).movedim(-1, axis)
+    u, batch = _lanes(x, axis, b, a)
+    y, zf = _through(u, b, a, x, batch, None if zi is None else zi.movedim(axis, -1), axis)
+    y = _from_lanes(y, x, axis)
+    return y if zi is None or zf is None else (y, zf.movedim(-1, axis))
 
 
 @overload
@@ -110,18 +98,18 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
     check_signal("x", x)
     if zi is not None:
         check_signal("zi", zi)
-    sections = sos.unbind(-2)
-    if zi is None:
-        for section in sections:
-            x = lfilter(section[..., :3], section[..., 3:], x, axis)
-        return x
-    if len(zi) != len(sections):
+    if x.is_complex() or (zi is not None and zi.is_complex()):
+        return _in_parts(lambda x, axis, zi: sosfilt(sos[..., None, :, :], x, axis, zi), x, axis, zi)
+    sections = [_normalised(section[..., :3], section[..., 3:]) for section in sos.unbind(-2)]
+    if zi is not None and len(zi) != len(sections):
         raise ValueError(f"zi must hold conditions for each of {len(sections)} sections, got shape {tuple(zi.shape)}")
+    y, batch = _lanes(x, axis, sos[..., 0, :3], sos[..., 0, 3:])
     finals = []
-    for section, conditions in zip(sections, zi, strict=True):
-        x, final = lfilter(section[..., :3], section[..., 3:], x, axis, conditions)
-        finals.append(final)
-    return x, torch.stack(finals)
+    for k, (b, a) in enumerate(sections):
+        y, zf = _through(y, b, a, x, batch, None if zi is None else zi[k].movedim(axis, -1), axis)
+        finals.append(zf)
+    y = _from_lanes(y, x, axis)
+    return y if zi is None else (y, torch.stack([zf.movedim(-1, axis) for zf in finals]))
 
 
 def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
@@ -245,7 +233,7 @@ def _from_conditions(u: Tensor, system: TransferFunction, zi: Tensor) -> tuple[T
     assert free_state is not None
     zf = state_to_zi(state, _like(system, state)) + state_to_zi(free_state, _like(free, state))
     zf = zf[0] + pad(zi.to(u.dtype)[:, length:], (0, min(length, n)))  # what has not come out yet moves up
-    return (y + response)[0].mT, zf
+    return y + response, zf
 
 
 def check_signal(name: str, value: Tensor) -> None:
@@ -280,17 +268,60 @@ def _check_sections(sos: Tensor) -> None:
         raise ValueError(f"sos must be of shape (sections, 6), leading axes aside, got {tuple(sos.shape)}")
 
 
-def _in_parts(b: Tensor, a: Tensor, x: Tensor, axis: int, zi: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+def _in_parts(
+    function: Callable[[Tensor, int, Tensor | None], Any], x: Tensor, axis: int, zi: Tensor | None
+) -> Tensor | tuple[Tensor, Tensor]:
     """Filter real and imaginary parts as one more batch axis, the last."""
-    _check_real(b=b, a=a)
     wide = torch.promote_types(x.dtype, torch.complex64)
-    axis = axis if axis < 0 else axis - x.dim()
+    axis = (axis if axis < 0 else axis - x.dim()) - 1
     x = torch.view_as_real(x.to(wide).resolve_conj())
-    b, a = (c[..., None, :] if c.dim() else c for c in (b, a))
     if zi is None:
-        return torch.view_as_complex(lfilter(b, a, x, axis - 1).contiguous())
-    y, zf = lfilter(b, a, x, axis - 1, torch.view_as_real(zi.to(wide).resolve_conj()))
+        return torch.view_as_complex(function(x, axis, None).contiguous())
+    y, zf = function(x, axis, torch.view_as_real(zi.to(wide).resolve_conj()))
     return torch.view_as_complex(y.contiguous()), torch.view_as_complex(zf.contiguous())
+
+
+def _lanes(x: Tensor, axis: int, b: Tensor, a: Tensor) -> tuple[Tensor, torch.Size]:
+    """A signal as linear_filter takes it, (1, L, D) with a channel a batch entry; and the shape of the batch."""
+    signal = x.movedim(axis, -1)
+    batch = signal.shape[:-1]
+    if not (_broadcasts(b.shape[:-1], batch) and _broadcasts(a.shape[:-1], batch)):
+        raise ValueError(
+            f"the leading axes of b and a must broadcast against {tuple(batch)}, those of x without axis {axis}; "
+            f"got b {tuple(b.shape)} and a {tuple(a.shape)}"
+        )
+    return signal.reshape(batch.numel(), signal.shape[-1]).mT[None], batch
+
+
+def _from_lanes(y: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A signal of the shape, the axes and the type of another."""
+    return y[0].mT.to(x.dtype).reshape(x.movedim(axis, -1).shape).movedim(-1, axis)
+
+
+def _through(
+    u: Tensor, b: Tensor, a: Tensor, x: Tensor, batch: torch.Size, zi: Tensor | None, axis: int
+) -> tuple[Tensor, Tensor | None]:
+    """Filter (1, L, D) from conditions (*batch, n)."""
+    order = a.shape[-1] - 1
+    if zi is not None and zi.shape != (*batch, order):
+        raise ValueError(
+            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}; "
+            f"got {tuple(zi.movedim(-1, axis).shape)}"
+        )
+    system = _channels(b, a, batch)
+    if _rounds_too_much(u, a):
+        u = u.to(torch.float64)
+    if zi is None or order == 0:
+        return linear_filter(u, system, return_state=False)[0], zi
+    y, zf = _from_conditions(u, system, zi.reshape(system.channels, order))
+    return y, zf.reshape(zi.shape).to(x.dtype)
+
+
+def _rounds_too_much(u: Tensor, a: Tensor) -> bool:
+    """Whether to run the recurrence in float64: cheaper than the FFT that linear_filter takes in such a case."""
+    order = a.shape[-1] - 1
+    may_look = u.device.type == "cpu" and not values_are_hidden()
+    return may_look and 0 < order <= LARGEST_SOLVE and is_noisy(a[..., 1:].reshape(-1, order).detach(), u.dtype)
 
 
 def _broadcasts(shape: torch.Size, against: torch.Size) -> bool:
