@@ -65,5 +65,6 @@ def error(found: Tensor, expected: Tensor, scale: float | None = None) -> float:
     if not found.numel():
         return 0.0
     scale = max(float(expected.detach().abs().max()) if scale is None else scale, 1e-30)
-    difference = float((found.detach().double() - expected.detach()).abs().max())
+    wide = torch.complex128 if found.is_complex() else torch.float64
+    difference = float((found.detach().to(wide) - expected.detach()).abs().max())
     return difference / scale / torch.finfo(found.dtype).eps / ROUNDING if math.isfinite(difference) else math.inf

@@ -15,7 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import transferfn
 from ops.naive import error
-from transferfn.ops import lfilter, lfilter_zi, sosfilt
+from transferfn.ops import lfilter, lfilter_zi, sosfilt, sosfilt_zi
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -132,6 +132,53 @@ def test_lfilter_zi_is_scipys(nb: int, na: int) -> None:
     assert gradcheck(lfilter_zi, [x.requires_grad_() for x in (b, a)])
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("start", [None, "real", "complex"])
+def test_complex_signals_are_filtered_as_scipy_filters_them(axis: int, start: str | None) -> None:
+    b, a = coefficients(4, 3)
+    x = torch.complex(draw(9, 8, 7), draw(9, 8, 7, seed=5))
+    shape = [3 if k == axis % 3 else size for k, size in enumerate(x.shape)]
+    if start is None:
+        expected = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy(), axis)
+        assert error(lfilter(b, a, x, axis), torch.from_numpy(expected)) <= 1
+        assert error(lfilter(b, a, x.conj(), axis), torch.from_numpy(expected.conj())) <= 1
+        return
+    zi = draw(*shape, seed=6)
+    zi = zi if start == "real" else torch.complex(zi, draw(*shape, seed=7))
+    y, zf = lfilter(b, a, x, axis, zi)
+    expected, final = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy(), axis, zi.numpy())
+    assert error(y, torch.from_numpy(expected)) <= 1
+    assert error(zf, torch.from_numpy(final)) <= 1
+
+
+def test_complex_conditions_make_real_signals_complex_and_have_derivatives() -> None:
+    b, a = coefficients(3, 3)
+    x, zi = draw(2, 6), torch.complex(draw(2, 2), draw(2, 2, seed=1))
+    y, _ = lfilter(b, a, x, -1, zi)
+    expected, _ = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy() + 0j, -1, zi.numpy())
+    assert error(y, torch.from_numpy(expected)) <= 1
+    inputs = [v.requires_grad_() for v in (b, a, torch.complex(x, draw(2, 6, seed=2)), zi)]
+    assert gradcheck(lambda b, a, x, zi: lfilter(b, a, x, -1, zi), inputs)
+    sos = torch.from_numpy(scipy.signal.butter(5, 0.3, output="sos"))
+    signal = inputs[2].detach()
+    assert error(sosfilt(sos, signal), torch.from_numpy(scipy.signal.sosfilt(sos.numpy(), signal.numpy()))) <= 1
+
+
+def test_sections_come_in_batches() -> None:
+    """A filter a channel, as the coefficients of lfilter do."""
+    designs = [scipy.signal.butter(5, cut, output="sos") for cut in (0.1, 0.2, 0.4)]
+    sos, x, zi = torch.from_numpy(np.stack(designs)), draw(2, 3, 50), draw(3, 2, 3, 2, seed=1)
+    y, zf = sosfilt(sos, x, -1, zi)
+    for k, design in enumerate(designs):
+        expected, final = scipy.signal.sosfilt(design, x[:, k].numpy(), -1, zi[:, :, k].numpy())
+        assert error(y[:, k], torch.from_numpy(expected)) <= 1
+        assert error(zf[:, :, k], torch.from_numpy(final)) <= 1
+        one = torch.from_numpy(scipy.signal.sosfilt_zi(design))
+        assert error(sosfilt_zi(sos)[:, k], one) <= 1
+        assert error(sosfilt_zi(sos[k]), one) <= 1
+    assert gradcheck(sosfilt_zi, sos.requires_grad_())
+
+
 def test_vmap_over_coefficients_and_signals() -> None:
     b, a = coefficients(3, 3, 5)
     x, zi = draw(5, 2, 20), draw(5, 2, 2, seed=1)
@@ -194,7 +241,7 @@ def test_they_are_public() -> None:
 def test_what_does_not_fit_is_named() -> None:
     b, a, x = torch.ones(2), torch.tensor([1.0, -0.5]), torch.ones(2, 5)
     for arguments, raised, match in [
-        ((b, a, x.long()), TypeError, r"x must be a real floating-point tensor, got torch\.int64"),
+        ((b, a, x.long()), TypeError, r"x must be a floating-point tensor, real or complex, got torch\.int64"),
         ((b.to(torch.complex64), a, x), TypeError, r"b must be a real floating-point tensor, got torch\.complex64"),
         (([1.0, 2.0], a, x), TypeError, r"b must be a tensor, got list"),
         ((b, a[:0], x), ValueError, r"at least, got shapes \(2,\) and \(0,\)"),
@@ -210,7 +257,7 @@ def test_what_does_not_fit_is_named() -> None:
         sosfilt(torch.ones(2, 6, dtype=torch.long), x)
     with pytest.raises(TypeError, match="a must be a tensor, got list"):
         lfilter_zi(b, [1.0, -0.5])  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"\(sections, 6\), got \(6,\)"):
+    with pytest.raises(ValueError, match=r"\(sections, 6\), leading axes aside, got \(6,\)"):
         sosfilt(torch.ones(6), x)
     with pytest.raises(ValueError, match=r"each of 2 sections, got shape \(1, 2, 2\)"):
         sosfilt(torch.ones(2, 6), x, -1, torch.ones(1, 2, 2))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.converted import Converted, response_error
 from transferfn.core.kernel import impulse_response
 from transferfn.core.polynomial import monic, multiply, roots
 from transferfn.core.stability import schur_cohn
@@ -16,7 +17,7 @@ LARGEST_ERROR = 1e-3  # beyond which coefficients do not hold a filter
 
 def from_poles(
     poles: Tensor, response: Tensor, *, tolerance: float = LARGEST_ERROR, dt: float | None = None
-) -> tuple[TransferFunction, Tensor]:
+) -> Converted[TransferFunction]:
     r"""Transfer functions with given poles and the beginning of given impulse responses, and their measured error.
 
     A is the product of 1 - p z^-1, and b_j = sum_i a_i h_(j-i). Coefficients hold few poles that are close to each
@@ -50,32 +51,41 @@ def from_poles(
         raise ValueError(f"{n} poles need a response of at least {n + 1} samples, got {length}: ask for a longer one")
     response = response.to(torch.float64)
     a = _polynomial(poles.to(torch.complex128))
-    b = multiply(monic(a)[..., :n], response[..., 1 : n + 1], keep=n)
+    b = multiply(monic(a)[..., :n], response[..., 1 : n + 1], keep=n) if n else a
     system = TransferFunction(b, a, response[..., 0], dt)
     with torch.no_grad():
         found = impulse_response(system.b, system.a, system.h0, length=length)
-        largest = response.abs().amax(-1).clamp_min(torch.finfo(torch.float64).tiny)
-        error = ((found - response).abs().amax(-1) / largest).nan_to_num(nan=torch.inf)
-        is_lost = _has_left_the_circle(poles, a)
+        error = response_error(found, response)
+        is_lost = has_left_the_circle(poles, a)
     worst = float(error.max()) if error.numel() else 0.0
+    radius = float(poles.abs().max()) if poles.numel() else 0.0
     if worst <= tolerance and bool(is_lost.any()):
         raise ArithmeticError(
             f"coefficients do not hold {int(is_lost.sum())} of {len(error)} filters: rounded to float64 they are "
-            f"unstable, though the largest of {n} poles has a magnitude of {float(poles.abs().max()):.6g}. Keep the "
-            f"modal form (realize() decodes it), or take fewer states or larger steps."
+            f"unstable, though the largest of {n} poles has a magnitude of {radius:.6g}. Keep the "
+            f"modal form (realize() decodes it) or second-order sections, reduce the order, or take larger steps."
         )
     if not worst <= tolerance:
         raise ArithmeticError(
             f"coefficients do not hold {int((error > tolerance).sum())} of {len(error)} filters: rounded to float64 "
             f"their responses are off by up to {worst:.1g} of the largest sample in {length} samples, where "
-            f"{tolerance:.1g} was asked for. {n} poles, the largest of magnitude {float(poles.abs().max()):.6g}, are "
-            f"too close together: keep the modal form (realize() decodes it), or take fewer states or larger steps."
+            f"{tolerance:.1g} was asked for. {n} poles, the largest of magnitude {radius:.6g}, are too close together: "
+            f"keep the modal form (realize() decodes it) or second-order sections, reduce the order, or take larger "
+            f"steps."
         )
-    return system, error
+    return Converted(system, error)
 
 
-def _has_left_the_circle(poles: Tensor, a: Tensor) -> Tensor:
-    """Which filters were stable and are no longer, by the verdict or, where that is undecided, by their roots."""
+def has_left_the_circle(poles: Tensor, a: Tensor) -> Tensor:
+    """Which filters were stable and are no longer, by the verdict or, where that is undecided, by their roots.
+
+    Args:
+        poles: Poles as they should be, complex, (D, n).
+        a: Denominators as they are, (D, n), float64.
+
+    Returns:
+        Whether rounding moved a pole out, bool, (D).
+    """
     if not a.numel():
         return torch.zeros(len(a), dtype=torch.bool, device=a.device)
     inside, outside = schur_cohn(a)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from numpy.typing import ArrayLike
@@ -102,23 +103,33 @@ class TransferFunction:
             raise ValueError(f"an impulse response has at least 1 sample, got length={length}")
         return kernel.impulse_response(self.b, self.a, self.h0, length=length)
 
-    def frequency_response(self, omega: ArrayLike | Tensor) -> Tensor:
+    def frequency_response(
+        self, omega: ArrayLike | Tensor, *, unit: Literal["rad/sample", "Hz"] = "rad/sample"
+    ) -> Tensor:
         """Complex response H(exp(i omega)).
 
         Args:
-            omega: Angular frequencies in rad/sample, (F); a tensor, an array or a list.
+            omega: Frequencies, (F); a tensor, an array or a list.
+            unit: Theirs: angles per sample, or Hz, for which the filters need a ``dt``.
 
         Returns:
             Values, complex128, (*bank, D, F); infinite where the filter has a pole.
+
+        Raises:
+            ValueError: if the unit is another one, or Hz without a ``dt``.
 
         Example:
             >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
             >>> h.frequency_response(torch.tensor([0.0])).real.round(decimals=4)
             tensor([[10.]], dtype=torch.float64)
         """
+        if unit not in ("rad/sample", "Hz") or (unit == "Hz" and self.dt is None):
+            raise ValueError(f"the unit is 'rad/sample', or 'Hz' of filters with a dt; got {unit!r} and dt={self.dt}")
+        angle = torch.as_tensor(omega, dtype=torch.float64, device=self.a.device)
+        angle = angle if unit == "rad/sample" or self.dt is None else 2 * math.pi * self.dt * angle
         # z^-i = exp(-i omega) for i = 0..n; near a pole A(z) cancels, so all of it happens in double precision.
         i = torch.arange(self.order + 1, dtype=torch.float64, device=self.a.device)
-        basis = torch.exp(-1j * i[:, None] * torch.as_tensor(omega, dtype=torch.float64, device=self.a.device))
+        basis = torch.exp(-1j * i[:, None] * angle)
         b, a, h0 = (x.to(torch.float64) for x in (self.b, self.a, self.h0))
         denominator = kernel.spread(monic(a).to(basis.dtype) @ basis, self.channels)
         at_a_pole = denominator == 0

@@ -46,7 +46,7 @@ def choose(
         # Nobody can look where the FFT path would have to cut rows, nor whether a recurrence blew up.
         by_kernel = has_kernel or system.order > LARGEST_SOLVE
         return ("fft" if by_kernel and resets is None else "scan"), False
-    if _is_fft_cheaper(u, system, has_kernel, has_state) or (starts and _is_noisy(system.a, u.dtype)):
+    if _is_fft_cheaper(u, system, has_kernel, has_state) or (starts and is_noisy(system.a, u.dtype)):
         return "fft", has_kernel
     return "scan", has_kernel
 
@@ -70,8 +70,13 @@ def _is_fft_cheaper(u: Tensor, system: System, has_kernel: bool, has_state: bool
     return not is_scan_cheaper(job)
 
 
-def _is_noisy(a: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a recurrence rounds too much of a signal away; a kernel is computed in float64 whatever the signal is."""
+def is_noisy(a: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a recurrence rounds too much of a signal away; a kernel is computed in float64 whatever the signal is.
+
+    Args:
+        a: Denominators, (*bank, G, n).
+        dtype: Type the recurrence would be run in.
+    """
     return dtype != torch.float64 and noise_gain(a.flatten(0, -2)) * torch.finfo(dtype).eps > LARGEST_NOISE
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import overload
+from collections.abc import Callable
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic, multiply
 from transferfn.core.system import TransferFunction
 from transferfn.ops.boundaries import check_tensor, values_are_hidden
+from transferfn.ops.choice import is_noisy
 from transferfn.ops.filter import linear_filter
 from transferfn.typing import FilterState
 
@@ -33,45 +36,34 @@ def lfilter(
     Args:
         b: Numerator, b[0] first, (..., nb).
         a: Denominator, a[0] first, (..., na); a[0] may be any number but zero.
-        x: Input; the axes other than ``axis`` are batches.
+        x: Input, real or complex; the axes other than ``axis`` are batches.
         axis: Axis of ``x`` that is time.
         zi: Initial conditions of the transposed direct form II, as scipy has them, with max(na, nb) - 1 entries along
             ``axis``; None means rest.
 
     Returns:
-        y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
+        y of the shape and type of ``x`` (complex if ``zi`` is), and if ``zi`` is given the final conditions zf.
 
     Raises:
-        TypeError: if an argument is not a real floating-point tensor.
+        TypeError: if coefficients are not real floating-point tensors, or a signal is none of floating-point numbers.
         ValueError: if a[0] is zero or shapes do not fit.
 
     Example:
         >>> lfilter(torch.tensor([1.0]), torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0, 0.0]))
         tensor([1.0000, 0.5000, 0.2500])
     """
-    _check_real(x=x)
+    check_signal("x", x)
+    if zi is not None:
+        check_signal("zi", zi)
+    if x.is_complex() or (zi is not None and zi.is_complex()):
+        _check_real(b=b, a=a)
+        b, a = (c[..., None, :] if c.dim() else c for c in (b, a))
+        return _in_parts(lambda x, axis, zi: lfilter(b, a, x, axis, zi), x, axis, zi)
     b, a = _normalised(b, a)
-    signal = x.movedim(axis, -1)
-    batch = signal.shape[:-1]
-    if not (_broadcasts(b.shape[:-1], batch) and _broadcasts(a.shape[:-1], batch)):
-        raise ValueError(
-            f"the leading axes of b and a must broadcast against {tuple(batch)}, those of x without axis {axis}; "
-            f"got b {tuple(b.shape)} and a {tuple(a.shape)}"
-        )
-    order = a.shape[-1] - 1
-    system = _channels(b, a, batch)
-    u = signal.reshape(system.channels, signal.shape[-1]).mT[None]
-    if zi is None or (order == 0 and zi.numel() == 0):
-        y = linear_filter(u, system, return_state=False)[0][0].mT.reshape(signal.shape).movedim(-1, axis)
-        return y if zi is None else (y, zi)
-    conditions = zi.movedim(axis, -1)
-    if conditions.shape != (*batch, order):
-        raise ValueError(
-            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}; "
-            f"got {tuple(zi.shape)}"
-        )
-    y, zf = _from_conditions(u, system, conditions.reshape(system.channels, order))
-    return y.reshape(signal.shape).movedim(-1, axis), zf.reshape(conditions.shape).movedim(-1, axis)
+    u, batch = _lanes(x, axis, b, a)
+    y, zf = _through(u, b, a, x, batch, None if zi is None else zi.movedim(axis, -1), axis)
+    y = _from_lanes(y, x, axis)
+    return y if zi is None or zf is None else (y, zf.movedim(-1, axis))
 
 
 @overload
@@ -84,8 +76,9 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
     """Filter by second-order sections one after the other, as ``scipy.signal.sosfilt`` does; differentiable.
 
     Args:
-        sos: Sections, each b0, b1, b2, a0, a1, a2, (sections, 6).
-        x: Input; the axes other than ``axis`` are batches.
+        sos: Sections, each b0, b1, b2, a0, a1, a2, (..., sections, 6); the leading axes broadcast as in
+            :func:`lfilter`.
+        x: Input, real or complex; the axes other than ``axis`` are batches.
         axis: Axis of ``x`` that is time.
         zi: Initial conditions, (sections, ..., 2, ...) with the 2 in place of ``axis``; None means rest.
 
@@ -93,28 +86,30 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
         y of the shape of ``x``, and if ``zi`` is given the final conditions zf.
 
     Raises:
-        TypeError: if an argument is not a real floating-point tensor.
-        ValueError: if ``sos`` is not (sections, 6), or ``zi`` does not fit.
+        TypeError: if sections are not real floating-point tensors, or a signal is none of floating-point numbers.
+        ValueError: if ``sos`` is not (..., sections, 6), or ``zi`` does not fit.
 
     Example:
         >>> sections = torch.tensor([[1.0, 0.0, 0.0, 1.0, -0.5, 0.0], [2.0, 0.0, 0.0, 1.0, 0.0, 0.0]])
         >>> sosfilt(sections, torch.tensor([1.0, 0.0, 0.0]))
         tensor([2.0000, 1.0000, 0.5000])
     """
-    _check_real(sos=sos, x=x)
-    if sos.dim() != 2 or sos.shape[-1] != 6:
-        raise ValueError(f"sos must be of shape (sections, 6), got {tuple(sos.shape)}")
-    if zi is None:
-        for section in sos:
-            x = lfilter(section[:3], section[3:], x, axis)
-        return x
-    if len(zi) != len(sos):
-        raise ValueError(f"zi must hold conditions for each of {len(sos)} sections, got shape {tuple(zi.shape)}")
+    _check_sections(sos)
+    check_signal("x", x)
+    if zi is not None:
+        check_signal("zi", zi)
+    if x.is_complex() or (zi is not None and zi.is_complex()):
+        return _in_parts(lambda x, axis, zi: sosfilt(sos[..., None, :, :], x, axis, zi), x, axis, zi)
+    sections = [_normalised(section[..., :3], section[..., 3:]) for section in sos.unbind(-2)]
+    if zi is not None and len(zi) != len(sections):
+        raise ValueError(f"zi must hold conditions for each of {len(sections)} sections, got shape {tuple(zi.shape)}")
+    y, batch = _lanes(x, axis, sos[..., 0, :3], sos[..., 0, 3:])
     finals = []
-    for section, conditions in zip(sos, zi, strict=True):
-        x, final = lfilter(section[:3], section[3:], x, axis, conditions)
-        finals.append(final)
-    return x, torch.stack(finals)
+    for k, (b, a) in enumerate(sections):
+        y, zf = _through(y, b, a, x, batch, None if zi is None else zi[k].movedim(axis, -1), axis)
+        finals.append(zf)
+    y = _from_lanes(y, x, axis)
+    return y if zi is None else (y, torch.stack([zf.movedim(-1, axis) for zf in finals]))
 
 
 def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
@@ -142,6 +137,32 @@ def lfilter_zi(b: Tensor, a: Tensor) -> Tensor:
         raise ValueError("the filter has a pole at z = 1, so its step response never settles and there is no zi")
     gain = b.sum(-1, keepdim=True) / total
     return (b - gain * a)[..., 1:].flip(-1).cumsum(-1).flip(-1)
+
+
+def sosfilt_zi(sos: Tensor) -> Tensor:
+    """Initial conditions of the steady state for a step of height 1, as ``scipy.signal.sosfilt_zi`` gives them.
+
+    Args:
+        sos: Sections, each b0, b1, b2, a0, a1, a2, (..., sections, 6).
+
+    Returns:
+        zi, (sections, ..., 2), as :func:`sosfilt` takes it for a signal whose last axis is time.
+
+    Raises:
+        TypeError: if an argument is not a real floating-point tensor.
+        ValueError: if ``sos`` is not (..., sections, 6), or a section has a pole at z = 1 and so no steady state.
+
+    Example:
+        >>> sosfilt_zi(torch.tensor([[0.5, 0.0, 0.0, 1.0, -0.5, 0.0]]))
+        tensor([[0.5000, 0.0000]])
+    """
+    _check_sections(sos)
+    level, found = torch.ones_like(sos[..., 0, 0]), []
+    for section in sos.unbind(-2):
+        b, a = section[..., :3], section[..., 3:]
+        found.append(level[..., None] * lfilter_zi(b, a))
+        level = level * b.sum(-1) / a.sum(-1)
+    return torch.stack(found)
 
 
 def state_to_zi(state: FilterState, system: TransferFunction) -> FilterState:
@@ -212,7 +233,22 @@ def _from_conditions(u: Tensor, system: TransferFunction, zi: Tensor) -> tuple[T
     assert free_state is not None
     zf = state_to_zi(state, _like(system, state)) + state_to_zi(free_state, _like(free, state))
     zf = zf[0] + pad(zi.to(u.dtype)[:, length:], (0, min(length, n)))  # what has not come out yet moves up
-    return (y + response)[0].mT, zf
+    return y + response, zf
+
+
+def check_signal(name: str, value: Tensor) -> None:
+    """Raise unless a signal is a tensor of real or complex floating-point numbers.
+
+    Args:
+        name: What the caller calls it.
+        value: What the caller passed.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    check_tensor(name, value)
+    if not (value.is_floating_point() or value.is_complex()):
+        raise TypeError(f"{name} must be a floating-point tensor, real or complex, got {value.dtype}")
 
 
 def _like(system: TransferFunction, x: Tensor) -> TransferFunction:
@@ -224,6 +260,68 @@ def _check_real(**arguments: Tensor) -> None:
         check_tensor(name, value)
         if not value.is_floating_point():
             raise TypeError(f"{name} must be a real floating-point tensor, got {value.dtype}")
+
+
+def _check_sections(sos: Tensor) -> None:
+    _check_real(sos=sos)
+    if sos.dim() < 2 or sos.shape[-1] != 6:
+        raise ValueError(f"sos must be of shape (sections, 6), leading axes aside, got {tuple(sos.shape)}")
+
+
+def _in_parts(
+    function: Callable[[Tensor, int, Tensor | None], Any], x: Tensor, axis: int, zi: Tensor | None
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Filter real and imaginary parts as one more batch axis, the last."""
+    wide = torch.promote_types(x.dtype, torch.complex64)
+    axis = (axis if axis < 0 else axis - x.dim()) - 1
+    x = torch.view_as_real(x.to(wide).resolve_conj())
+    if zi is None:
+        return torch.view_as_complex(function(x, axis, None).contiguous())
+    y, zf = function(x, axis, torch.view_as_real(zi.to(wide).resolve_conj()))
+    return torch.view_as_complex(y.contiguous()), torch.view_as_complex(zf.contiguous())
+
+
+def _lanes(x: Tensor, axis: int, b: Tensor, a: Tensor) -> tuple[Tensor, torch.Size]:
+    """A signal as linear_filter takes it, (1, L, D) with a channel a batch entry; and the shape of the batch."""
+    signal = x.movedim(axis, -1)
+    batch = signal.shape[:-1]
+    if not (_broadcasts(b.shape[:-1], batch) and _broadcasts(a.shape[:-1], batch)):
+        raise ValueError(
+            f"the leading axes of b and a must broadcast against {tuple(batch)}, those of x without axis {axis}; "
+            f"got b {tuple(b.shape)} and a {tuple(a.shape)}"
+        )
+    return signal.reshape(batch.numel(), signal.shape[-1]).mT[None], batch
+
+
+def _from_lanes(y: Tensor, x: Tensor, axis: int) -> Tensor:
+    """A signal of the shape, the axes and the type of another."""
+    return y[0].mT.to(x.dtype).reshape(x.movedim(axis, -1).shape).movedim(-1, axis)
+
+
+def _through(
+    u: Tensor, b: Tensor, a: Tensor, x: Tensor, batch: torch.Size, zi: Tensor | None, axis: int
+) -> tuple[Tensor, Tensor | None]:
+    """Filter (1, L, D) from conditions (*batch, n)."""
+    order = a.shape[-1] - 1
+    if zi is not None and zi.shape != (*batch, order):
+        raise ValueError(
+            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}; "
+            f"got {tuple(zi.movedim(-1, axis).shape)}"
+        )
+    system = _channels(b, a, batch)
+    if _rounds_too_much(u, a):
+        u = u.to(torch.float64)
+    if zi is None or order == 0:
+        return linear_filter(u, system, return_state=False)[0], zi
+    y, zf = _from_conditions(u, system, zi.reshape(system.channels, order))
+    return y, zf.reshape(zi.shape).to(x.dtype)
+
+
+def _rounds_too_much(u: Tensor, a: Tensor) -> bool:
+    """Whether to run the recurrence in float64: cheaper than the FFT that linear_filter takes in such a case."""
+    order = a.shape[-1] - 1
+    may_look = u.device.type == "cpu" and not values_are_hidden()
+    return may_look and 0 < order <= LARGEST_SOLVE and is_noisy(a[..., 1:].reshape(-1, order).detach(), u.dtype)
 
 
 def _broadcasts(shape: torch.Size, against: torch.Size) -> bool:

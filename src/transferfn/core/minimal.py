@@ -1,0 +1,92 @@
+"""Minimal realizations: poles that zeros cancel are taken out, as far as the response stays what it was."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor
+
+from transferfn.core.algebra import numerator
+from transferfn.core.bank import select, stack
+from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.from_poles import from_poles
+from transferfn.core.kernel import impulse_response
+from transferfn.core.polynomial import finite_roots, roots
+from transferfn.core.system import TransferFunction
+
+UNSEEN = 1e-8  # relative to the largest sample: a fifth of what rounding to float32 changes
+
+
+@torch.no_grad()
+def minimal(h: TransferFunction, *, length: int = COMPARED, tolerance: float = UNSEEN) -> Converted[TransferFunction]:
+    """Cancel poles and zeros: the lowest order whose response is off by no more than a tolerance.
+
+    How close a pole and a zero must be is not decided beforehand: pairs are cancelled in the order of their distance,
+    as many as the measured response allows, with a numerator fitted to it; where rounding has scattered multiple poles,
+    those of the recurrence that predicts the response best take the place of the rest. A mode that grows and that
+    nothing shows is cancelled, too, if its cancellation is exact to rounding over the samples compared.
+
+    Args:
+        h: The filters, numerator (D, n).
+        length: Number of samples over which the impulse responses are compared, more than n.
+        tolerance: Largest error, relative to the largest sample of each channel.
+
+    Returns:
+        The filters, float64, one denominator a channel, of the largest order that any channel needs; and the error of
+        each channel, (D).
+
+    Raises:
+        ValueError: if h is more than one bank, or the response is too short.
+
+    Example:
+        A filter in series with another and with its inverse:
+
+        >>> h = TransferFunction(*torch.tensor([[[0.5]], [[-0.5]]], dtype=torch.float64), torch.ones(1).double())
+        >>> g = TransferFunction(*torch.tensor([[[-0.5]], [[0.0]]], dtype=torch.float64), torch.ones(1).double())
+        >>> (h * h * g).order, minimal(h * h * g).value.order
+        (3, 1)
+    """
+    if h.b.dim() != 2:
+        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: take one of them")
+    if length <= h.order:
+        raise ValueError(f"order {h.order} needs a response of at least {h.order + 1} samples, got {length}")
+    done = [_channel(select(h.to(dtype=torch.float64), [d]), length, tolerance) for d in range(h.channels)]
+    values, errors = zip(*done, strict=True)
+    return Converted(stack(values), torch.cat(errors))
+
+
+def _channel(h: TransferFunction, length: int, tolerance: float) -> Converted[TransferFunction]:
+    truth = impulse_response(h.b, h.a, h.h0, length=length)
+    poles, zeros = roots(h.a)[0][0], finite_roots(numerator(h.b, h.a, h.h0))[0][0]
+    groups = _nearest_first(poles, zeros)
+    kept = [torch.cat([poles[:0], *groups[cancelled:]]) for cancelled in range(1, len(groups) + 1)]
+    by_order = {len(p): p for p in kept}
+    for order in range(h.order):
+        candidates = [by_order[order]] if order in by_order else []
+        for candidate in (*candidates, _predicting(truth[0], order)):
+            with contextlib.suppress(ArithmeticError):  # these poles are not enough
+                return from_poles(candidate[None], truth, tolerance=tolerance, dt=h.dt)
+    return Converted(h, truth.new_zeros(1))
+
+
+def _predicting(response: Tensor, n: int) -> Tensor:
+    """Poles of the recurrence of order n that predicts a response best (Prony): what a cluster of poles hides."""
+    if n == 0:
+        return response.new_zeros(0, dtype=torch.complex128)
+    past = response[1:-1].unfold(0, n, 1).flip(-1)
+    return roots(-torch.linalg.lstsq(past, response[n + 1 :, None], driver="gelsd").solution[:, 0])[0]
+
+
+def _nearest_first(poles: Tensor, zeros: Tensor) -> list[Tensor]:
+    """Real poles and conjugate pairs, those first that are closest to a zero; a zero cancels one pole."""
+    upper = poles[poles.imag >= 0]
+    distance = (upper[:, None] - zeros[None]).abs().nan_to_num(nan=torch.inf)
+    assigned = torch.full(upper.shape, torch.inf, dtype=torch.float64)
+    while distance.numel() and bool(distance.isfinite().any()):
+        k, zero = divmod(int(distance.argmin()), len(zeros))
+        assigned[k] = distance[k, zero]
+        distance[k] = torch.inf
+        distance[:, zero] = torch.inf
+    pairs = [p[None] if bool(p.imag == 0) else torch.stack((p, p.conj())) for p in upper]
+    return [pairs[k] for k in assigned.argsort().tolist()]
