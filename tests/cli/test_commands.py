@@ -88,7 +88,6 @@ def test_help_of_a_recipe_shows_every_option_with_its_own_default(recipe, capsys
         ("--model.width", config.model.width),
         ("--model.constraint", config.model.constraint),
         ("--optimizer.lr", config.optimizer.lr),
-        ("--data.path", config.data.path),
         ("--out", f"runs/{recipe_name(recipe)}"),
     ):
         found = screen[screen.index(f"{name} ", screen.index("options")) :]
@@ -107,12 +106,15 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["lisst"], "lisst; available subcommands: list, train, demo, bench (see transferfn --help)"),
-        (["train"], "Expected one of {smnist, smnist-demo, smnist-full} (see transferfn train --help)"),
-        (["train", "mnist"], "mnist; available subcommands: smnist, smnist-demo, smnist-full (see transferfn train"),
+        (
+            ["lisst"],
+            "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, demo, bench (see transferfn --help)",
+        ),
+        (["train"], "Expected one of {smnist, smnist-full, lra-listops, "),
+        (["train", "mnist"], "mnist; available subcommands: smnist, smnist-full, lra-listops, "),
         (
             ["train", "smnist", "--model.widht", "3"],
-            "--model.widht, 3; did you mean --model.width? (see transferfn tra",
+            "--model.widht, 3; did you mean --model.width or --model.init? (see tra",
         ),
         (["train", "smnist", "--optimizer.lr", "fast"], "--optimizer.lr: could not convert string to float: 'fast'"),
         (

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 import tyro
 
 from transferfn.cli.compare import Compare, compare
-from transferfn.cli.data import Data, choices, inspect_data, prepare_data, show_prepared
+from transferfn.cli.data import Data, Pictured, choices, inspect_data, prepare_data, show_prepared
 from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
@@ -84,9 +84,6 @@ class Inspect(Generic[ChoiceT]):
     chosen: Annotated[ChoiceT, tyro.conf.arg(name="")]
     """The recipe."""
 
-    out: Path = Path("samples.png")
-    """File for the picture."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataCommand(Generic[ChoiceT]):
@@ -117,7 +114,11 @@ class Bench:
 
 def _commands(variant: Variant) -> Any:
     """Return the type of a command line whose recipes have the defaults of a variant."""
-    data = {"list": ListData, "prepare": Prepare[choices(variant)], "inspect": Inspect[choices(variant)]}
+    data = {
+        "list": ListData,
+        "prepare": Prepare[choices(Data, variant)],
+        "inspect": Inspect[choices(Pictured, variant)],
+    }
     return _any_of(
         {
             "list": List,
@@ -188,9 +189,9 @@ def _carry_out(command: Any) -> None:
             show_prepared()
         case DataCommand(command=Prepare(chosen=Data() as chosen)):
             prepare_data(chosen)
-        case DataCommand(command=Inspect(chosen=Data() as chosen, out=out)):
+        case DataCommand(command=Inspect(chosen=Pictured() as chosen)):
             _require("matplotlib")
-            inspect_data(chosen, out)
+            inspect_data(chosen)
         case Bench(report=report):
             bench(report)
         case Demo(out=out, overwrite=overwrite):

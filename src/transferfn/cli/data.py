@@ -32,19 +32,28 @@ class Data:
     """Which data."""
 
 
-def choices(variant: Variant) -> Any:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pictured(Data):
+    """The data of a recipe, and where its picture goes."""
+
+    out: Path = Path("samples.png")
+    """File for the picture."""
+
+
+def choices(kind: type[Data], variant: Variant) -> Any:
     """Return the type of a recipe's data, whose subcommands are the recipes.
 
     Args:
+        kind: What is asked for besides the data.
         variant: Which form of the recipes.
     """
     return Union[  # noqa: UP007 (a union of a tuple's members)
         tuple(
             Annotated[
-                Data,
+                kind,
                 tyro.conf.subcommand(
                     recipe_name(recipe),
-                    default=Data(size=variant.size, data=recipe(variant).data),
+                    default=kind(size=variant.size, data=recipe(variant).data),
                     description=recipe_line(recipe),
                 ),
             ]
@@ -75,12 +84,11 @@ def prepare_data(chosen: Data) -> None:
     print(f"{task_name(type(chosen.data))}: {sizes}, ready after {time.perf_counter() - start:.1f} s")
 
 
-def inspect_data(chosen: Data, out: Path) -> None:
+def inspect_data(chosen: Pictured) -> None:
     """Print what a recipe's samples are like, and draw a few.
 
     Args:
-        chosen: Which data.
-        out: File for the picture.
+        chosen: Which data, and the file for the picture.
     """
     from transferfn.analysis.samples import sample_figure
 
@@ -91,9 +99,9 @@ def inspect_data(chosen: Data, out: Path) -> None:
             print(f"{name}: {len(part):,} samples{' an epoch, made on demand' if part.fresh else ''}")
             for line in _counts(part, signature):
                 print(f"  {line}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sample_figure(chosen.data).savefig(out, dpi=150, bbox_inches="tight")
-    print(f"a few samples are drawn in {out}")
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    sample_figure(chosen.data).savefig(chosen.out, dpi=150, bbox_inches="tight")
+    print(f"a few samples are drawn in {chosen.out}")
 
 
 def _kind(signature: Signature) -> str:

