@@ -37,7 +37,7 @@ class _Convolving(SequenceMixer):
     def __init__(self, kernel: Tensor, *, dynamic: bool) -> None:
         super().__init__()
         self.channels, self.dynamic = kernel.shape[-2], dynamic
-        self.register_buffer("kernel", kernel)
+        self.register_buffer("kernel", pad(kernel, (0, dynamic)))  # a slice of all of it would be taken for a constant
 
     def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
         """Filter sequences from rest.
@@ -55,14 +55,13 @@ class _Convolving(SequenceMixer):
     def _filter(self, u: Tensor) -> Tensor:
         length = u.shape[1]
         points = _points(length, self.dynamic)
-        spectrum = torch.fft.rfft(u.mT, points)
         if self.kernel.dim() == 2:
-            response = torch.fft.rfft(self.kernel[:, :length], points)
+            response = _spectrum(self.kernel[:, :length], points)
         else:
             future = self.kernel[1, :, : length - 1].flip(-1)  # the last of the period is the sample before the first
             gap = self.kernel.new_zeros(self.channels, points - 2 * length + 1)
-            response = torch.fft.rfft(torch.cat((self.kernel[0, :, :length], gap, future), -1), points)
-        return torch.fft.irfft(spectrum * response, points)[..., :length].mT
+            response = _spectrum(torch.cat((self.kernel[0, :, :length], gap, future), -1), points)
+        return torch.fft.irfft(_spectrum(u.mT, points) * response)[..., :length].mT
 
 
 class _Diagonal(SequenceMixer):
@@ -83,7 +82,7 @@ class _Diagonal(SequenceMixer):
         C = system.C if layer.bidirectional else system.C[None]
         for name, value in (
             ("into", torch.stack((system.B.real, system.B.imag))),  # (2, P, H)
-            ("powers", torch.stack((powers.real, powers.imag))),  # (2, P, L)
+            ("powers", pad(torch.stack((powers.real, powers.imag)), (0, dynamic))),  # (2, P, L)
             ("out", torch.stack((C.real, -C.imag))),  # (2, directions, H, P)
             ("feedthrough", system.D),
         ):
@@ -110,15 +109,28 @@ class _Diagonal(SequenceMixer):
         """Re(C (powers * v)) from real and imaginary parts."""
         length = v.shape[2]
         points = _points(length, self.dynamic)
-        signal = torch.fft.rfft(v.mT, points)  # (B, 2, P, F)
-        response = torch.fft.rfft(self.powers[..., :length], points)
-        real = signal[:, 0] * response[0] - signal[:, 1] * response[1]
-        imag = signal[:, 0] * response[1] + signal[:, 1] * response[0]
-        x = (torch.fft.irfft(part, points)[..., :length].mT for part in (real, imag))
+        v_real, v_imag = (_spectrum(part.mT, points) for part in v.unbind(1))  # (B, P, F)
+        a_real, a_imag = (_spectrum(part[:, :length], points) for part in self.powers.unbind())
+        parts = v_real * a_real - v_imag * a_imag, v_real * a_imag + v_imag * a_real
+        x = (torch.fft.irfft(part)[..., :length].mT for part in parts)
         return sum(part @ weight.mT for part, weight in zip(x, self.out[:, direction], strict=True))  # pyright: ignore[reportReturnType]
 
 
-class _ModalStep(nn.Module):
+class _Step(SequenceMixer):
+    """What stands in for a realized mixer where only steps are taken."""
+
+    def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+        """Not there.
+
+        Args:
+            u: Input.
+            lengths: Lengths.
+            resets: Resets.
+        """
+        raise NotImplementedError("this copy of a decoder takes steps only")
+
+
+class _ModalStep(_Step):
     """The step of diagonal systems, one a channel, on pairs of real numbers."""
 
     def __init__(self, system: ModalSystem, dtype: torch.dtype) -> None:
@@ -143,7 +155,7 @@ class _ModalStep(nn.Module):
         return out.to(u_t.dtype), torch.stack((real, imag), -1)
 
 
-class _DenseStep(nn.Module):
+class _DenseStep(_Step):
     """The step of dense systems, one a channel."""
 
     def __init__(self, layer: DPLRRealization, dtype: torch.dtype) -> None:
@@ -166,7 +178,7 @@ class _DenseStep(nn.Module):
         return y.to(u_t.dtype), x.unflatten(2, (-1, 2))
 
 
-class _DiagonalStep(nn.Module):
+class _DiagonalStep(_Step):
     """The step of a diagonal recurrence with shared states, on pairs of real numbers."""
 
     def __init__(self, layer: DiagonalRealization, dtype: torch.dtype) -> None:
@@ -190,6 +202,29 @@ class _DiagonalStep(nn.Module):
         imag = part["a_real"] * y + part["a_imag"] * x + u @ part["B_imag"].mT
         out = real @ part["C_real"].mT - imag @ part["C_imag"].mT + part["D"] * u
         return out.to(u_t.dtype), torch.stack((real, imag), -1)
+
+
+class _ConvolvingStep(_Step):
+    """The step of a filter that is known by its response: a dot product with all samples so far."""
+
+    kernel: Tensor
+
+    def __init__(self, layer: LongConvolution) -> None:
+        super().__init__()
+        self.horizon = layer.horizon
+        self.register_buffer("kernel", pad(_kernel(layer, layer.horizon), (0, 1)))
+
+    def step(self, u_t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One step.
+
+        Args:
+            u_t: Sample, (B, D).
+            state: All samples so far, (B, T, D), newest last, and how many of them count, (B).
+        """
+        past, counts = state
+        both = torch.cat((past, u_t.to(past.dtype)[:, None]), 1)
+        y = (self.kernel[:, : both.shape[1]].flip(-1).mT * both).sum(1)
+        return y.to(u_t.dtype), (both, counts + 1)
 
 
 @torch.no_grad()
@@ -217,13 +252,15 @@ def frozen_forward(model: nn.Module, length: int, *, dynamic: bool) -> nn.Module
 
 @torch.no_grad()
 def frozen_step(decoder: nn.Module) -> nn.Module:
-    """A copy of a decoder whose ``step`` has no complex numbers.
+    """A copy of a decoder whose ``step`` has no complex numbers, and no sizes that depend on how much it remembers.
 
     Args:
         decoder: What ``decoder()`` or ``realize()`` returned.
     """
 
     def replaced(module: nn.Module) -> nn.Module | None:
+        if isinstance(module, LongConvolution):
+            return _ConvolvingStep(module)
         if isinstance(module, DiagonalRealization):
             return _DiagonalStep(module, module.feedthrough.dtype)
         if isinstance(module, ModalRealization):
@@ -274,7 +311,12 @@ def _kernel(layer: Any, length: int) -> Tensor:
 
 def _points(length: int, dynamic: bool) -> int:
     """Points of a transform: a power of two where the length is known, which is what ONNX transforms fast."""
-    return 2 * length if dynamic else 1 << (2 * length - 2).bit_length()
+    return 2 * length if dynamic else max(1 << (2 * length - 2).bit_length(), 2)
+
+
+def _spectrum(x: Tensor, points: int) -> Tensor:
+    """Padded by hand: a number of points as an argument would be taken for a constant where it varies."""
+    return torch.fft.rfft(pad(x, (0, points - x.shape[-1])))
 
 
 def _clear(x: Tensor, lengths: Tensor | None) -> Tensor:

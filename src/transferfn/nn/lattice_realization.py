@@ -17,7 +17,7 @@ from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, c
 from transferfn.nn.realization import check_state, filter_state
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import linear_filter, signal_dtype
-from transferfn.typing import FilterState, Sample, Signal
+from transferfn.typing import FilterState, Sample, Signal, State
 
 
 class LatticeRealization(SequenceMixer):
@@ -95,7 +95,7 @@ class LatticeRealization(SequenceMixer):
     def extend(  # noqa: D102
         self,
         u: Signal,
-        state: FilterState | None = None,
+        state: State = None,
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
@@ -113,7 +113,7 @@ class LatticeRealization(SequenceMixer):
         check_finite(after, system.a, u)
         return y.to(u.dtype), (matrix @ after[..., None])[..., 0].to(signal_dtype(u.dtype))
 
-    def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:  # noqa: D102
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, FilterState]:  # noqa: D102
         check_sample(u_t, self.channels)
         check_state(state, u_t, self.order)
         dtype = signal_dtype(u_t.dtype)

@@ -57,7 +57,7 @@ def realize(
     *,
     dtype: torch.dtype = torch.float32,
     state_dtype: torch.dtype | None = None,
-    form: Literal["auto", "direct", "sections", "modal", "lattice"] = "auto",
+    form: str = "auto",
     length: int = LENGTH,
 ) -> Choice:
     """Realise filters for decoding in the form whose measured error is least.
@@ -100,7 +100,7 @@ def realize(
         raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(system.a.shape[:-2])}")
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
-    candidates: tuple[Form, ...] = get_args(Form) if form == "auto" else (form,)
+    candidates: list[Form] = [one for one in get_args(Form) if form in ("auto", one)]
     u = torch.randn(length, system.channels, generator=torch.Generator().manual_seed(0), dtype=dtype)
     truth = true_output(system, u)
     decoders: dict[Form, SequenceMixer] = {}
@@ -177,7 +177,7 @@ def error_of(y: Tensor, truth: Tensor) -> Tensor:
     """
     difference = (y.to(torch.float64) - truth).abs().amax(0)
     largest = truth.abs().amax(0).clamp_min(torch.finfo(torch.float64).tiny)
-    return (difference / largest).nan_to_num(nan=torch.inf)
+    return (difference / largest).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def true_output(system: TransferFunction, u: Tensor) -> Tensor:

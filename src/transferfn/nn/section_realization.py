@@ -15,7 +15,7 @@ from transferfn.nn.guard import check_finite, keep_wide, warn_if_overflowed, war
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import linear_filter, signal_dtype
-from transferfn.typing import Sample, Signal
+from transferfn.typing import Sample, Signal, State
 
 SectionState = Float[Tensor, "B D S 2"]
 """The last two samples of w of each section, newest first: its input filtered by its 1/a."""
@@ -94,7 +94,7 @@ class SectionRealization(SequenceMixer):
     def extend(  # noqa: D102
         self,
         u: Signal,
-        state: SectionState | None = None,
+        state: State = None,
         *,
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
@@ -114,7 +114,7 @@ class SectionRealization(SequenceMixer):
         check_finite(after, self.a.flatten(0, 1), u)
         return y.to(u.dtype), after
 
-    def step(self, u_t: Sample, state: SectionState) -> tuple[Sample, SectionState]:  # noqa: D102
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, SectionState]:  # noqa: D102
         check_sample(u_t, self.channels)
         self._check_state(state, u_t.shape[0])
         dtype = signal_dtype(u_t.dtype)
