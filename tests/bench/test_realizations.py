@@ -23,7 +23,7 @@ def test_loops_are_the_steps_of_the_modules(form, narrow: bool, monkeypatch: pyt
     kind = torch.bfloat16 if narrow else None
     expected = decode(build(form, h, torch.float32), u[:, None], kind)[:, 0]
     exact = decode(build(form, h, torch.float32), u[:, None])[:, 0]
-    # Sums in another order differ by some eps; where one of them is rounded to the other neighbour, by that of bfloat16.
+    # Sums in another order differ by some eps; where one is rounded to the other neighbour, by that of bfloat16.
     assert (found - expected).abs().max() <= (2**-7 if narrow else 1e-6) * expected.abs().max()
     assert ((found - exact).abs().max() > 1e-4 * exact.abs().max()) == narrow
 

@@ -1,4 +1,4 @@
-"""The steps of all forms of one filter over a whole signal, as Numba loops in float32: what modules do sample by sample.
+"""The steps of all forms of one filter over a whole signal in float32, as Numba loops.
 
 ``narrow`` tells whether the state is rounded to bfloat16 after each sample. Imported on first use.
 """

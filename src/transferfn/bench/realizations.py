@@ -48,7 +48,8 @@ def low_pass(cutoff: float) -> TransferFunction:
     """
     from scipy import signal
 
-    return _bank(*signal.butter(ORDER, cutoff))
+    design: Any = signal.butter(ORDER, cutoff)
+    return _bank(*design)
 
 
 def filters() -> dict[str, TransferFunction]:

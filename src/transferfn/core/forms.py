@@ -295,11 +295,11 @@ def _modes_of(b: Any, a: Any, h0: Any) -> tuple[Any, Any, Any]:
     np.fill_diagonal(gaps, 1)
     if (gaps == 0).any():
         raise ArithmeticError("two poles coincide, so that there are no partial fractions: take another form")
-    weights = np.polyval(b, poles) / np.prod(gaps, -1) / poles if len(poles) else poles
+    weights: Any = np.polyval(b, poles) / np.prod(gaps, -1) / poles if len(poles) else poles
     upper = (len(poles) - reals) // 2
     kept = reals + upper
     weights = np.concatenate((weights[:reals] / 2, weights[reals:kept]))
-    return poles[:kept], weights, h0 - 2 * weights.real.sum()
+    return poles[:kept], weights, h0 - 2 * np.real(weights).sum()
 
 
 def _step_down(a: Any) -> Any:

@@ -14,8 +14,10 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from transferfn.interop.frozen import frozen_forward, frozen_step
+from transferfn.nn.cache import grown
 
 ROWS = 2  # of the inputs that are traced
+SHORTEST = 3  # samples of a varying length: fewer would be taken for constants
 ROOM = 2  # samples that an empty memory is filled up to with zeros, which count for nothing
 
 
@@ -43,10 +45,15 @@ class StepProgram(nn.Module):
         super().__init__()
         model = model.eval()
         decode: Any = getattr(model, "decoder", None) or getattr(model, "realize", None)
-        self.decoder: Any = decode() if decode else model
+        self._decoder: Any = (decode() if decode else model,)  # not a part of the program
         self.decoder.init_state(1)  # says so if there is none
         self.frozen: Any = frozen_step(self.decoder)
         self._structure = pytree.tree_structure(self.decoder.init_state(1))
+
+    @property
+    def decoder(self) -> Any:
+        """The decoder whose step this is."""
+        return self._decoder[0]
 
     def forward(self, u_t: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """One step.
@@ -75,18 +82,16 @@ class StepProgram(nn.Module):
         Args:
             state: From ``extend`` or ``init_state`` of the decoder.
         """
-        return [_with_room(x) if grows else x for x, grows in zip(pytree.tree_leaves(state), self._grows(), strict=True)]
+        leaves = zip(pytree.tree_leaves(state), self.growing(), strict=True)
+        return [grown(x, max(ROOM, x.shape[-2])) if grows else x for x, grows in leaves]
 
     def example(self) -> Tensor:
         """A sample as the model takes it."""
         return example_input(self.decoder, 1)[:, 0]
 
+    @torch.no_grad()
     def growing(self) -> list[bool]:
         """Which leaves grow with each step."""
-        return self._grows()
-
-    @torch.no_grad()
-    def _grows(self) -> list[bool]:
         before = self.decoder.init_state(1)
         after = self.decoder.step(example_input(self.decoder, 1)[:1, 0], before)[1]
         pairs = zip(pytree.tree_leaves(before), pytree.tree_leaves(after), strict=True)
@@ -134,7 +139,7 @@ def export_forward(model: nn.Module, length: int, *, dynamic_length: bool = Fals
     Args:
         model: A mixer or model, causal or not.
         length: Number of samples L of a sequence; the largest one if that varies.
-        dynamic_length: Whether shorter sequences, of at least 2 samples, are taken, too.
+        dynamic_length: Whether shorter sequences, of at least 3 samples, are taken, too.
 
     Returns:
         The program; ``torch.export.save`` writes it, and it runs without this package.
@@ -146,7 +151,7 @@ def export_forward(model: nn.Module, length: int, *, dynamic_length: bool = Fals
     frozen = frozen_forward(model, length, dynamic=dynamic_length)
     shapes: dict[int, Any] = {0: Dim("batch")}
     if dynamic_length:
-        shapes[1] = Dim("length", min=2, max=length)
+        shapes[1] = Dim("length", min=SHORTEST, max=length)
     with torch.no_grad():
         example = example_input(model, length - dynamic_length)  # the largest length would be taken for the only one
         return _checked(torch.export.export(_Forward(frozen), (example,), dynamic_shapes=(shapes,)))
@@ -180,7 +185,7 @@ def check_length(length: int, dynamic: bool) -> None:
         length: What the caller passed.
         dynamic: Whether it is the largest of several.
     """
-    least = 3 if dynamic else 1
+    least = SHORTEST + 1 if dynamic else 1
     if length < least:
         raise ValueError(f"length must be at least {least}, got {length}")
 
@@ -199,21 +204,6 @@ def example_input(model: Any, length: int) -> Tensor:
     channels = model.channels if encoder is None else encoder.linear.in_features
     generator = torch.Generator().manual_seed(0)
     return torch.randn(ROWS, length, channels, generator=generator).to(like)
-
-
-def _with_room(x: Tensor) -> Tensor:
-    missing = max(ROOM - x.shape[-2], 0)
-    return pad_front(x, missing) if missing else x
-
-
-def pad_front(x: Tensor, count: int) -> Tensor:
-    """Put zeros in front of the axis before the last.
-
-    Args:
-        x: A memory, (B, ..., T, C).
-        count: Number of zeros.
-    """
-    return torch.nn.functional.pad(x, (0, 0, count, 0))
 
 
 def _checked(program: ExportedProgram) -> ExportedProgram:

@@ -136,8 +136,8 @@ class _ModalStep(_Step):
     def __init__(self, system: ModalSystem, dtype: torch.dtype) -> None:
         super().__init__()
         for name, value in (("A", system.A), ("B", system.B), ("C", 2 * system.C)):
-            self.register_buffer(name + "_real", value.real.detach().to(dtype))
-            self.register_buffer(name + "_imag", value.imag.detach().to(dtype))
+            self.register_buffer(name + "_real", value.real.detach().to(dtype, copy=True))
+            self.register_buffer(name + "_imag", value.imag.detach().to(dtype, copy=True))
         self.register_buffer("D", system.D.detach().to(dtype))
 
     def step(self, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,8 +185,8 @@ class _DiagonalStep(_Step):
         super().__init__()
         system = layer.system()
         for name, value in (("a", system.a), ("B", system.B), ("C", system.C)):
-            self.register_buffer(name + "_real", value.real.detach().to(dtype))
-            self.register_buffer(name + "_imag", value.imag.detach().to(dtype))
+            self.register_buffer(name + "_real", value.real.detach().to(dtype, copy=True))
+            self.register_buffer(name + "_imag", value.imag.detach().to(dtype, copy=True))
         self.register_buffer("D", system.D.detach().to(dtype))
 
     def step(self, u_t: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -200,5 +200,5 @@ def true_output(system: TransferFunction, u: Tensor) -> Tensor:
     for d in range(system.channels):
         numerator = h0[d] * a[d]
         numerator[1:] += b[d]
-        rows.append(signal.lfilter(numerator, a[d], signals[:, d]).astype(np.float64))
+        rows.append(np.asarray(signal.lfilter(numerator, a[d], signals[:, d]), np.float64))
     return torch.as_tensor(np.stack(rows, 1))
