@@ -45,5 +45,5 @@ def test_errors_are_those_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(RunError, match=r"cannot be exported: .*known up to their horizon of 8 samples"):
         export.export_run(tmp_path)
     use(monkeypatch, lambda: RTF(4, 2, horizon=16))
-    with pytest.raises(RunError, match="cannot be exported: ONNX has no convolution by FFT"):
+    with pytest.raises(RunError, match="cannot be exported: ONNX files have no convolution by FFT"):
         export.export_run(tmp_path, format="onnx", dynamic=True)

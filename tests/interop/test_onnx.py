@@ -50,7 +50,7 @@ def test_step(name: str, tmp_path: Path) -> None:
 
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"no convolution by FFT whose length varies.*Write one file a length"):
+    with pytest.raises(ValueError, match=r"have no convolution by FFT whose length varies.*Write one file a length"):
         onnx.onnx_forward(model("rtf"), LENGTH, tmp_path / "f.onnx", dynamic_length=True)
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"ONNX needs onnx, onnxscript, onnxruntime: pip install"):

@@ -75,10 +75,10 @@ def onnx_forward(model: nn.Module, length: int, path: Path, *, dynamic_length: b
     """
     if dynamic_length:
         raise ValueError(
-            "ONNX has no convolution by FFT whose length varies: a DFT of a number of points that depends on the input "
-            "falls back to slow or wrong sizes where it is supported at all, and a direct convolution would cost the "
-            "longest response a sample. Write one file a length, pad sequences to it, or write the step (onnx_step), "
-            "which takes any number of samples. torch.export takes varying lengths."
+            "ONNX files have no convolution by FFT whose length varies: onnxruntime (1.32) fails in a DFT whose number "
+            "of points depends on the input, and a direct convolution would cost the longest response a sample. Write "
+            "one file a length and pad to it, or write the step (onnx_step), which takes any number of samples; "
+            "torch.export takes varying lengths."
         )
     _require()
     check_length(length, False)
