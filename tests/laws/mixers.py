@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transferfn.core import TransferFunction
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
+from transferfn.nn.realize import Form
+from transferfn.nn.realize import build as build_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,14 @@ def reflections(
     return draw(channels, order) / order**0.5, a, draw(channels)
 
 
+def realized(form: Form, order: int = 4, *, groups: int = 2) -> Any:
+    """Stable filters with poles anywhere, in one of the forms that decode."""
+    draw = partial(reflections, 4, order, horizon=32, denominator_groups=groups, exact=True)
+    _, a, _ = draw(generator=torch.Generator().manual_seed(0))  # how many modes there are depends on them
+    b, _, h0 = draw(generator=None)
+    return build_form(form, TransferFunction(b, a, h0), torch.float64)
+
+
 rtf = partial(RTF, 4, 4, horizon=32)
 both = partial(rtf, bidirectional=True)
 s5 = partial(S5, 4, 8, dt_min=0.02, dt_max=0.5)
@@ -113,6 +124,10 @@ MIXERS = [
         causal=False,
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
+    Mixer("sections-realization", partial(realized, "sections")),
+    Mixer("sections-odd-realization", partial(realized, "sections", 5)),
+    Mixer("modal-realization", partial(realized, "modal", 5, groups=4)),
+    Mixer("lattice-realization", partial(realized, "lattice", 5)),
     Mix("s5", s5),
     Mix("s5-bilinear-blocks", partial(s5, blocks=2, discretization="bilinear", output_init="lecun_normal")),
     Mix("s5-full", partial(S5, 3, 9, blocks=3, conj_sym=False, clip_eigenvalues=True, dt_min=0.02), 3),

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import signal
+
+from transferfn.core import TransferFunction, UnstableFilterWarning, naive
+from transferfn.nn import LatticeRealization, Realization, SectionRealization, StateOverflowError, Stream, realize
+from transferfn.nn.realize import build, decode, error_of, true_output
+
+F32, F64 = torch.float32, torch.float64
+FORMS = ("direct", "sections", "modal", "lattice")
+
+
+def low_pass(order: int, cutoff: float) -> TransferFunction:
+    b, a = (torch.as_tensor(np.array(x)) for x in signal.butter(order, cutoff))
+    return TransferFunction((b - b[0] * a)[None, 1:], a[None, 1:], b[:1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_decodes_the_definition(form) -> None:
+    """Against the naive loop over the coefficients in float64."""
+    h = low_pass(5, 0.2)
+    u = torch.randn(1, 300, 1, dtype=F64, generator=torch.Generator().manual_seed(2))
+    expected, _ = naive.filter_signal(u, h.b, h.a, h.h0)
+    found = decode(build(form, h, F64), u[0])
+    torch.testing.assert_close(found, expected[0], rtol=0, atol=1e-11)
+
+
+def test_the_truth_is_the_definition() -> None:
+    h = low_pass(4, 0.3)
+    u = torch.randn(1, 100, 1, dtype=F64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(true_output(h, u[0]), naive.filter_signal(u, h.b, h.a, h.h0)[0][0], rtol=0, atol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore::transferfn.UnstableFilterWarning")
+def test_what_is_clustered_is_not_left_to_one_long_recurrence() -> None:
+    h = low_pass(32, 0.4)
+    found = realize(h, length=512)
+    errors = {form: float(error.max()) for form, error in found.errors.items()}
+    assert set(errors) | set(found.refused) == set(FORMS)
+    assert found.form == min(errors, key=errors.__getitem__)
+    assert errors[found.form] < 1e-5 < 1e-3 < errors["direct"]
+    assert f"{found.form!r} of errors over 512 samples" in repr(found)
+
+
+def test_narrow_states_cost_what_is_measured() -> None:
+    h = low_pass(8, 0.2)
+    wide, narrow = (realize(h, form="lattice", length=512, state_dtype=kind) for kind in (None, torch.bfloat16))
+    assert float(wide.errors["lattice"]) < 1e-5
+    assert 1e-4 < float(narrow.errors["lattice"]) < 0.1
+    decoder, u = narrow.decoder, torch.randn(512, 1, generator=torch.Generator().manual_seed(0))
+    state, ys = decoder.init_state(1), []
+    for u_t in u[:, None]:
+        y, state = decoder.step(u_t, state)
+        state = state.to(torch.bfloat16)
+        ys.append(y[0])
+    assert torch.equal(error_of(torch.stack(ys), true_output(h, u)), narrow.errors["lattice"])
+
+
+def test_a_form_by_name_is_measured_alone_and_says_why_it_cannot_be() -> None:
+    unstable = TransferFunction(*(torch.tensor(x, dtype=F64) for x in ([[1.0]], [[-1.01]], [1.0])))
+    with pytest.raises(ArithmeticError, match="only stable ones have a lattice"):
+        realize(unstable, form="lattice", length=32)
+    found = realize(unstable, length=32)
+    assert set(found.refused) == {"lattice"}
+    assert set(realize(unstable, form="direct", length=32).errors) == {"direct"}
+    with pytest.raises(ValueError, match=r"form is 'auto', 'direct'.*got 'cascade'"):
+        realize(unstable, form="cascade")
+    with pytest.raises(ValueError, match="length must be at least 1"):
+        realize(unstable, length=0)
+    with pytest.raises(ValueError, match="see state_dtype"):
+        realize(unstable, dtype=torch.bfloat16)
+
+
+def test_states_of_the_lattice_convert() -> None:
+    h = low_pass(4, 0.2)
+    direct, lattice = Realization(h), LatticeRealization(h)
+    u = torch.randn(2, 40, 1, dtype=F64, generator=torch.Generator().manual_seed(3))
+    expected, mine = direct.extend(u)[1], lattice.extend(u)[1]
+    torch.testing.assert_close(lattice.from_companion(expected), mine, rtol=0, atol=1e-10)
+    torch.testing.assert_close(lattice.to_companion(mine), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_sections_come_from_a_design_that_no_polynomial_holds() -> None:
+    """A band-pass of order 32 whose multiplied-out coefficients in float64 are of an unstable filter."""
+    sos = signal.butter(16, [0.25, 0.35], "bandpass", output="sos")
+    layer = SectionRealization(torch.as_tensor(sos)[None])
+    u = torch.randn(1, 2000, 1, dtype=F64, generator=torch.Generator().manual_seed(4))
+    expected = torch.as_tensor(signal.sosfilt(sos, u[0, :, 0].numpy()))
+    torch.testing.assert_close(layer(u)[0, :, 0], expected, rtol=0, atol=1e-9)
+    stream = Stream(layer, 1)
+    found = torch.cat([stream(part) for part in u.split((700, 1, 1299), 1)], 1)
+    torch.testing.assert_close(found[0, :, 0], expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["sections", "lattice"])
+def test_the_native_step_is_the_one_in_tensor_operations(form) -> None:
+    h = low_pass(5, 0.2)
+    layer = build(form, h, F64)
+    u = torch.randn(3, 30, 1, dtype=F64, generator=torch.Generator().manual_seed(5))
+    state = layer.extend(u)[1]
+    y, after = layer.step(u[:, 0], state)
+    y_plain, after_plain = layer.step(u[:, 0].clone().requires_grad_(), state)
+    torch.testing.assert_close(y, y_plain.detach(), rtol=0, atol=1e-13)
+    torch.testing.assert_close(after, after_plain.detach(), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("form", ["sections", "lattice"])
+def test_wrong_states_and_overflows_are_told(form) -> None:
+    layer = build(form, low_pass(4, 0.2), F32)
+    with pytest.raises(ValueError, match=r"expected a state of shape .*init_state\(2\)"):
+        layer.step(torch.ones(2, 1), torch.zeros(2, 1, 3))
+    with pytest.raises(TypeError, match="floating-point state"):
+        layer.step(torch.ones(2, 1), torch.zeros(layer.init_state(2).shape, dtype=torch.long))
+    with pytest.raises(StateOverflowError, match="input holds values that are not finite"):
+        layer.step(torch.full((1, 1), torch.nan), layer.init_state(1))
+
+
+def test_unstable_sections_warn_before_they_run() -> None:
+    layer = SectionRealization(torch.tensor([[[1.0, 0, 0, 1, -2.5, 1.5]]]))
+    with pytest.warns(UnstableFilterWarning, match="1 of 1 denominators are unstable"):
+        layer.init_state(1)
+
+
+def test_sections_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"got \(3, 6\)\. The sections of one filter need sos\[None\]"):
+        SectionRealization(torch.ones(3, 6))
+    with pytest.raises(ValueError, match="an a0 that is not zero"):
+        SectionRealization(torch.zeros(1, 1, 6))
