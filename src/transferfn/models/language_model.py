@@ -111,7 +111,7 @@ def tiny(vocabulary: int = 256, *, mixer: LanguageMixer = "hyena-rtf", horizon: 
 
 
 def small(vocabulary: int = 8192, *, mixer: LanguageMixer = "hyena-rtf", horizon: int = 1024) -> LanguageModelConfig:
-    """Some twelve million parameters, for a vocabulary of a few thousand tokens.
+    """Some fourteen million parameters, for a vocabulary of a few thousand tokens.
 
     Args:
         vocabulary: Number of distinct tokens.
@@ -220,7 +220,7 @@ class LanguageModel(nn.Module):
         Returns:
             Logits, (B, L, vocabulary); zero past `lengths`.
         """
-        return self.head(self.backbone(u, lengths=lengths, resets=resets))
+        return self.logits(self.backbone(u, lengths=lengths, resets=resets))
 
     def extend(
         self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
@@ -237,7 +237,7 @@ class LanguageModel(nn.Module):
             Logits, (B, L, vocabulary), and the state after each row's last valid token.
         """
         features, state = self.backbone.extend(u, state, lengths=lengths, resets=resets)
-        return self.head(features), state
+        return self.logits(features), state
 
     def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
         """Take in one token.
@@ -250,7 +250,7 @@ class LanguageModel(nn.Module):
             Logits, (B, vocabulary), and the state after the token.
         """
         features, state = self.backbone.step(u_t, state)
-        return self.head(features), state
+        return self.logits(features), state
 
     def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -273,7 +273,7 @@ class LanguageModel(nn.Module):
         """Return a copy for decoding: in eval mode, without gradients, its mixers realized where they can be."""
         return LanguageModel(self.backbone.decoder()).eval()
 
-    def head(self, features: Tensor) -> Tensor:
+    def logits(self, features: Tensor) -> Tensor:
         """Score tokens by features.
 
         Args:
