@@ -57,6 +57,9 @@ class TransferFnConfig(PreTrainedConfig):
         dropout: Dropout of the embedding, of each block, and of the inputs of Hyena's filters.
         use_cache: Whether the state is returned unless the caller says otherwise.
         tie_word_embeddings: True; the head always is the embedding.
+        pad_token_id: Token that fills up shorter texts, if there is one.
+        bos_token_id: Token that a text begins with, if there is one.
+        eos_token_id: Token or tokens that end a text, if there are any.
 
     Raises:
         ValueError: if a value makes no sense.

@@ -51,25 +51,42 @@ class StateLayer(LinearAttentionCacheLayerMixin, CacheLayerMixin):
             self.update_recurrent_state(leaf, index)
         self.seen += tokens
 
-    def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0) -> Tensor:  # noqa: D102
+    def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0) -> Tensor:
+        """Take over a tensor of the state.
+
+        Args:
+            recurrent_states: The tensor, batch first.
+            state_idx: Which one it is.
+        """
         self.device, self.dtype = recurrent_states.device, recurrent_states.dtype
         self.recurrent_states[state_idx] = recurrent_states
         self.is_conv_states_initialized[state_idx] = False
         self.is_recurrent_states_initialized[state_idx] = self.has_previous_state[state_idx] = True
         return recurrent_states
 
-    def get_seq_length(self) -> int:  # noqa: D102
+    def get_seq_length(self) -> int:
+        """Return the number of tokens seen."""
         return self.seen
 
     def reset(self) -> None:  # noqa: D102
         self.recurrent_states.clear()
         self.seen, self.number_of_states, self._structure = 0, 0, None
 
-    def batch_repeat_interleave(self, repeats: int) -> None:  # noqa: D102
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row.
+
+        Args:
+            repeats: How often.
+        """
         for index, tensor in enumerate(self._tensors()):
             self.recurrent_states[index] = tensor.repeat_interleave(repeats, dim=0)
 
-    def batch_select_indices(self, indices: Tensor) -> None:  # noqa: D102
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows.
+
+        Args:
+            indices: Which ones.
+        """
         for index, tensor in enumerate(self._tensors()):
             self.recurrent_states[index] = tensor[indices]
 
@@ -80,16 +97,39 @@ class StateLayer(LinearAttentionCacheLayerMixin, CacheLayerMixin):
                 "assistant: call generate() without assistant_model and prompt_lookup_num_tokens"
             )
 
-    def lazy_initialization(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: D102
+    def lazy_initialization(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: there are no keys, values or convolutions here.
+
+        Args:
+            *args: Ignored.
+            **kwargs: Ignored.
+        """
         self._refuse()
 
-    def update(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: D102
+    def update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: there are no keys and values here.
+
+        Args:
+            *args: Ignored.
+            **kwargs: Ignored.
+        """
         self._refuse()
 
-    def update_conv_state(self, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: D102
+    def update_conv_state(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise: short convolutions are a part of a block's state.
+
+        Args:
+            *args: Ignored.
+            **kwargs: Ignored.
+        """
         self._refuse()
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: D102
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the number of tokens after the next ones, and that none is forgotten.
+
+        Args:
+            query_length: Number of the next tokens.
+        """
         return self.seen + query_length, 0
 
     def _tensors(self) -> list[Tensor]:

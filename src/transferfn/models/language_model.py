@@ -264,9 +264,16 @@ class LanguageModel(nn.Module):
         """
         return self.backbone.init_state(batch_size, device=device, dtype=dtype)
 
-    def init_stream(  # noqa: D102
+    def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
+        """Return the state at rest in the form that a stream keeps: ``extend`` and ``step`` may change it in place.
+
+        Args:
+            batch_size: Number of rows B.
+            device: Where the state lives; None means where the parameters are.
+            dtype: Type of the features inside the model; None means that of the parameters.
+        """
         return self.backbone.init_stream(batch_size, device=device, dtype=dtype)
 
     def decoder(self) -> LanguageModel:
