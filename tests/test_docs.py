@@ -79,6 +79,9 @@ def problems_of_class(where: str, cls: type) -> Iterator[str]:
     built_by_users = not issubclass(cls, BaseException | enum.Enum) and Protocol not in cls.__bases__
     if built_by_users and ("__init__" in vars(cls) or "__new__" in vars(cls) or arguments_in(doc)):
         documented = set().union(*(documented_by_class(base) for base in cls.__mro__ if same_package(base, cls)))
+        # Fields that a dataclass has from another library are documented there.
+        foreign = [base for base in cls.__mro__ if dataclasses.is_dataclass(base) and not same_package(base, cls)]
+        documented |= {field.name for base in foreign for field in dataclasses.fields(base)}
         yield from compare(where, parameters(cls, skip_first=False), arguments_in(doc), documented)
 
     for name, member in vars(cls).items():

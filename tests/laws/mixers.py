@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from transferfn.core import TransferFunction
 from transferfn.core.constrain import step_up
-from transferfn.models import Backbone, Classifier
+from transferfn.models import Backbone, Classifier, LanguageModel
 from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
 from transferfn.nn.realize import Form
 from transferfn.nn.realize import build as build_form
@@ -109,6 +109,10 @@ def model(head: str, mixer: Callable[[], Any] = rtf, **options: Any) -> Callable
     return lambda: Classifier(Backbone(4, 2, mixer, **options), 3, head=head)  # pyright: ignore[reportArgumentType]
 
 
+def language(mixer: Callable[[], Any]) -> Callable[[], LanguageModel]:
+    return lambda: LanguageModel(Backbone(4, 2, mixer, vocabulary=11, norm="layer", gelu=False, glu=False, mlp=6))
+
+
 MIXERS = [
     Mixer("rtf", rtf),
     Mixer("rtf-exact-tied", partial(rtf, numerator="exact", denominator_groups=1, init=reflections)),
@@ -144,6 +148,7 @@ MIXERS = [
     Mix("hyena-rtf", lambda: Hyena(4, filter=rtf)),
     Mix("hyena-rtf-3", lambda: Hyena(4, filter=partial(rtf, init=reflections), order=3, short_width=4)),
     Mix("hyena-s4d", lambda: Hyena(4, filter=s4d)),
+    Mix("hyena-low-rank", lambda: Hyena(4, filter=rtf, rank=3)),
     Mix("hyena-both", lambda: Hyena(4, filter=both), causal=False),
     Attend("attention", attention),
     Attend("attention-no-positions", partial(attention, positions=None, bias=False)),
@@ -162,11 +167,15 @@ MIXERS = [
     Mix("block", lambda: Block(4, rtf())),
     Mix("block-s5", lambda: Block(4, s5())),
     Mix("block-post", lambda: Block(4, rtf(), norm="layer", prenorm=False)),
+    Mix("block-mlp", lambda: Block(4, rtf(), mlp=6, norm="batch")),
+    Mix("block-mlp-post", lambda: Block(4, rtf(), mlp=6, norm="layer", prenorm=False)),
     Mix("backbone-tokens", lambda: Backbone(4, 2, rtf, vocabulary=11, norm="layer"), vocabulary=11),
     Mix("model-mean", model("mean", inputs=2, prenorm=False), 2),
     Mix("model-last", model("last", vocabulary=11), vocabulary=11),
     Mix("model-steps", model("per_step", inputs=2), 2),
     Mix("model-both", model("mean", both, inputs=2), 2, causal=False),
+    Mix("language-model", language(lambda: Hyena(4, filter=rtf)), vocabulary=11),
+    Attend("language-model-attention", language(attention), vocabulary=11),
     Attend("model-attention", model("mean", attention, inputs=2), 2),
 ]
 CAUSAL = [mixer for mixer in MIXERS if mixer.causal]

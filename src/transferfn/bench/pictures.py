@@ -89,13 +89,35 @@ def draw_mixers(found: Row, out: Path) -> None:
         _finish(figure, axes, out.with_name(f"{out.name}-{key}.png"), x=label, y="")
 
 
+def draw_generation(found: Row, out: Path) -> None:
+    """Draw speed and memory of decoding over the context.
+
+    Args:
+        found: What was measured.
+        out: Where, without ending.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    rows = found["rows"]
+    batches = list(dict.fromkeys(row["B"] for row in rows))
+    columns = ("tokens/s", "time to first token, s", "KiB a row")
+    shown = [(batch, column) for batch in batches for column in columns if column != "KiB a row" or batch == batches[0]]
+    figure, axes = _panels(len(shown), f"Decoding, {found['machine']['processor']}, {found['threads']} threads")
+    for axis, (batch, column) in zip(axes, shown, strict=True):
+        some = [row for row in rows if row["B"] == batch and row[column] is not None]
+        _lines(axis, some, "context", column)
+        axis.set_title(f"{column}, {batch} row{'s' * (batch > 1)}" if column != "KiB a row" else column, fontsize=10)
+    _finish(figure, axes, out.with_suffix(".png"), x="context, tokens", y="")
+
+
 def _lines(axis: Any, rows: list[Row], x: str, y: str) -> None:
     """A line for each layer: ours whole, the others broken."""
     names = list(dict.fromkeys(row["layer"] for row in rows))
     colors = iter(COLORS)
     for name in names:
         some = [row for row in rows if row["layer"] == name]
-        color = "0.5" if name == "free kernel" else next(colors)
+        color = "0.5" if name in ("free kernel", "floor") else next(colors)
         style = "o-" if name.startswith(("ours", "RTF (", "Hyena-RTF")) or name == "RTF" else "s--"
         axis.plot([row[x] for row in some], [row[y] for row in some], style, color=color, label=name, markersize=4)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from transferfn.models.encoder import LinearEncoder, TokenEncoder
 from transferfn.models.parameters import parameter_groups
@@ -21,7 +23,8 @@ class Backbone(SequenceMixer):
     r"""Encoder -> blocks [-> norm, if the blocks' comes first].
 
     The input is either tokens, (B, L) integers, or continuous, (B, L, inputs). The state is the tuple of the blocks'
-    states.
+    states. With ``gradient_checkpointing = True`` training keeps only what goes into each block and computes the rest
+    anew in the backward pass.
 
     Args:
         channels: Width of the model, D.
@@ -33,9 +36,11 @@ class Backbone(SequenceMixer):
         prenorm: Whether each block starts with its norm, and one more follows the last block; else each ends with it.
         gelu: Whether a mixer's output goes through a GELU.
         glu: Whether each block mixes channels by a gated linear unit.
+        mlp: Width of a further map of each sample that ends each block; None means there is none.
         residual: Whether each block adds its input to its output.
         dropout: Probability of dropping an output of a block before the residual connection.
         mixer_dropout: Probability of dropping an output of a mixer, after the GELU.
+        input_dropout: Probability of dropping an output of the encoder.
 
     Raises:
         TypeError: if `mixer` is not a function that returns a `SequenceMixer`.
@@ -51,6 +56,8 @@ class Backbone(SequenceMixer):
         True
     """
 
+    gradient_checkpointing: bool = False
+
     def __init__(
         self,
         channels: int,
@@ -63,9 +70,11 @@ class Backbone(SequenceMixer):
         prenorm: bool = True,
         gelu: bool = True,
         glu: bool = True,
+        mlp: int | None = None,
         residual: bool = True,
         dropout: float = 0.0,
         mixer_dropout: float = 0.0,
+        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if channels < 1 or layers < 1:
@@ -85,6 +94,7 @@ class Backbone(SequenceMixer):
                 f"give either vocabulary (for tokens) or inputs (for continuous samples), got vocabulary={vocabulary}, "
                 f"inputs={inputs}."
             )
+        self.input_dropout = nn.Dropout(input_dropout)
         self.blocks = nn.ModuleList(
             Block(
                 channels,
@@ -93,6 +103,7 @@ class Backbone(SequenceMixer):
                 prenorm=prenorm,
                 gelu=gelu,
                 glu=glu,
+                mlp=mlp,
                 residual=residual,
                 dropout=dropout,
                 mixer_dropout=mixer_dropout,
@@ -114,8 +125,10 @@ class Backbone(SequenceMixer):
             Features, (B, L, D); zero past `lengths`.
         """
         y, valid = self._encode(u, lengths, resets)
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block in self._blocks():
-            y = block(y, lengths=lengths, resets=resets)
+            run = partial(checkpoint, block, use_reentrant=False) if recompute else block
+            y = run(y, lengths=lengths, resets=resets)
         return self._finish(y, valid)
 
     def extend(
@@ -239,7 +252,7 @@ class Backbone(SequenceMixer):
         self.encoder.check(u, sample=False)
         check_boundaries(u, lengths, resets)
         valid = None if lengths is None else valid_samples(lengths, u.shape[1])
-        return self.encoder(u, valid), valid
+        return self.input_dropout(self.encoder(u, valid)), valid
 
     def _finish(self, y: Tensor, valid: Tensor | None) -> Tensor:
         if self.norm is None:

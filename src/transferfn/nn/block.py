@@ -1,4 +1,4 @@
-"""The residual block of the paper's experiments: a mixer along time, then a gated map across channels."""
+"""The residual block of the paper's experiments: a mixer along time, then a map across channels."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class Realizable(Protocol):
 class Block(SequenceMixer):
     r"""[norm] -> mixer -> GELU -> dropout -> Linear(D -> 2D), GLU -> dropout -> + input -> [norm].
 
+    With `mlp` there follows [norm] -> Linear -> GELU -> Linear -> dropout -> + its input -> [norm], as in language
+    models.
+
     Everything but the mixer acts on single samples (batch norm, too, in eval mode), so the state of the block is the
     state of its mixer. With every option off the block is its mixer.
 
@@ -43,13 +46,14 @@ class Block(SequenceMixer):
         prenorm: Whether the norm comes first; else it comes after the residual connection.
         gelu: Whether the mixer's output goes through a GELU.
         glu: Whether channels are mixed by a gated linear unit.
+        mlp: Width of a further map of each sample after the residual connection; None means there is none.
         residual: Whether the input is added to the output.
         dropout: Probability of dropping an output of the block before the residual connection.
         mixer_dropout: Probability of dropping an output of the mixer, after the GELU.
 
     Raises:
         TypeError: if `mixer` is not a `SequenceMixer`.
-        ValueError: if `norm` is unknown.
+        ValueError: if `norm` is unknown, or `mlp` is no width.
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147, experiments; the block is that of S4.
@@ -71,6 +75,7 @@ class Block(SequenceMixer):
         prenorm: bool = True,
         gelu: bool = True,
         glu: bool = True,
+        mlp: int | None = None,
         residual: bool = True,
         dropout: float = 0.0,
         mixer_dropout: float = 0.0,
@@ -88,6 +93,10 @@ class Block(SequenceMixer):
         self.mixer_dropout = nn.Dropout(mixer_dropout)
         self.output = nn.Linear(channels, 2 * channels) if glu else None
         self.dropout = nn.Dropout(dropout)
+        if mlp is not None and mlp < 1:
+            raise ValueError(f"mlp is the width of a map, at least 1, or None for no such map; got {mlp}")
+        self.mlp = None if mlp is None else nn.Sequential(nn.Linear(channels, mlp), nn.GELU(), nn.Linear(mlp, channels))
+        self.mlp_norm = None if mlp is None else make_norm(norm, channels)
 
     def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
         """Map a whole sequence, starting from rest.
@@ -199,10 +208,15 @@ class Block(SequenceMixer):
         y = self.mixer_dropout(y)
         if self.output is not None:
             y = F.glu(self.output(y), dim=-1)
+        y = self._join(u, y, self.norm, valid)
+        if self.mlp is not None:
+            before = self.mlp_norm(y, valid) if self.mlp_norm is not None and self.prenorm else y
+            y = self._join(y, self.mlp(before), self.mlp_norm, valid)
+        return y if valid is None else torch.where(valid[..., None], y, 0)
+
+    def _join(self, u: Tensor, y: Tensor, norm: nn.Module | None, valid: Tensor | None) -> Tensor:
         y = self.dropout(y)
         if self.residual:
             y = u + y
-        y = y.to(u.dtype)  # autocast narrows the linear map
-        if self.norm is not None and not self.prenorm:
-            y = self.norm(y, valid)
-        return y if valid is None else torch.where(valid[..., None], y, 0)
+        y = y.to(u.dtype)  # autocast narrows linear maps
+        return norm(y, valid) if norm is not None and not self.prenorm else y

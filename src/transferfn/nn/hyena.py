@@ -41,6 +41,9 @@ class Hyena(SequenceMixer):
             filters, or the filters themselves. They may be bidirectional, and then so is this layer.
         order: Order O, at least 2: the number of gates.
         short_width: Number of taps of the short convolution.
+        rank: What W is made of: None means a linear map; a number R means RMSNorm, a linear map to R channels, GELU and
+            a linear map back, the low-rank mixer of Hyena-RTF.
+        dropout: Probability of dropping an input of a filter.
         device: Where the parameters live, those of the filters aside.
         dtype: Their type; None means PyTorch's default.
 
@@ -50,7 +53,8 @@ class Hyena(SequenceMixer):
 
     Source:
         Poli et al. 2023, arXiv:2302.10866, with the skip terms of its official implementation, which belong to
-        :class:`ImplicitFilter`; with RTF: Parnichkun et al. 2024, arXiv:2405.06147.
+        :class:`ImplicitFilter`; with RTF, and the low-rank mixer: Parnichkun et al. 2024, arXiv:2405.06147, and its
+        official implementation.
 
     Example:
         >>> from transferfn.nn import RTF, ImplicitFilter
@@ -73,11 +77,14 @@ class Hyena(SequenceMixer):
         filter: Callable[[], SequenceMixer] | Sequence[SequenceMixer],
         order: int = 2,
         short_width: int = 3,
+        rank: int | None = None,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, size, least in (("channels", channels, 1), ("order", order, 2), ("short_width", short_width, 1)):
+        sizes = [("channels", channels, 1), ("order", order, 2), ("short_width", short_width, 1)]
+        for name, size, least in sizes if rank is None else [*sizes, ("rank", rank, 1)]:
             check_whole(name, size)
             if size < least:
                 raise ValueError(f"{name} must be at least {least}, got {size}")
@@ -86,7 +93,16 @@ class Hyena(SequenceMixer):
         self.input = nn.Linear(channels, inner, device=device, dtype=dtype)
         self.short = ShortConvolution(inner, short_width, device=device, dtype=dtype)
         self.filters = nn.ModuleList(_filters(filter, channels, order - 1))
-        self.output = nn.Linear(channels, channels, device=device, dtype=dtype)
+        self.dropout = nn.Dropout(dropout)
+        if rank is None:
+            self.output = nn.Linear(channels, channels, device=device, dtype=dtype)
+        else:
+            self.output = nn.Sequential(
+                nn.RMSNorm(channels, eps=1e-6, device=device, dtype=dtype),
+                nn.Linear(channels, rank, device=device, dtype=dtype),
+                nn.GELU(),
+                nn.Linear(rank, channels, device=device, dtype=dtype),
+            )
         self.is_causal = all(mixer.is_causal for mixer in self._mixers())
 
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
@@ -183,7 +199,7 @@ class Hyena(SequenceMixer):
         *gates, v = parts.chunk(self.order + 1, -1)
         afters = [after]
         for mixer, gate, state in zip(self._mixers()[1:], reversed(gates[1:]), states[1:], strict=True):
-            v, after = run(mixer, gate * v, state)
+            v, after = run(mixer, self.dropout(gate * v), state)
             afters.append(after)
         return self.output((gates[0] * v).to(u.dtype)).to(given), tuple(afters)  # autocast narrows linear maps
 

@@ -22,3 +22,4 @@ from transferfn.tasks.smnist import SmnistConfig as SmnistConfig
 from transferfn.tasks.smnist import load_smnist as load_smnist
 from transferfn.tasks.speech_commands import SpeechCommandsConfig as SpeechCommandsConfig
 from transferfn.tasks.text import TextConfig as TextConfig
+from transferfn.tasks.text_corpus import TextCorpusConfig as TextCorpusConfig

@@ -30,6 +30,9 @@ class Batch(NamedTuple):
     lengths: Tensor | None = None
     """How many samples of each row count, (B,), of pairs (B, 2); None means all."""
 
+    resets: Tensor | None = None
+    """True where the state is cleared before the sample, (B, L), say where a text begins; None means nowhere."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signature:

@@ -1,0 +1,213 @@
+"""From text to tokens and back: bytes as they are, or byte-level BPE by the tokenizers library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferfn.tasks.dataset import DataError
+
+END = "<|endoftext|>"
+"""How the token is written that stands before each text and ends it."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Texts to tokens 0..vocabulary - 1 and back."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of distinct tokens, the one between texts included."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The token that stands before each text and ends it."""
+        ...
+
+    def encode(self, text: bytes) -> NDArray[np.integer]:
+        """Return the tokens of a text.
+
+        Args:
+            text: The text; what is written in it never becomes the token between texts.
+        """
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        """Return the text of tokens; that between texts is left out.
+
+        Args:
+            tokens: The tokens.
+        """
+        ...
+
+    def to_json(self) -> str:
+        """Return the same as the JSON of the tokenizers library, for ``PreTrainedTokenizerFast`` say."""
+        ...
+
+
+class ByteTokenizer:
+    """Each byte is its own token; 256 is the token between texts.
+
+    Example:
+        >>> tokens = ByteTokenizer().encode("né".encode())
+        >>> tokens.tolist(), ByteTokenizer().decode([256, *tokens.tolist()]).decode()
+        ([110, 195, 169], 'né')
+    """
+
+    vocabulary = 257
+    end = 256
+
+    def encode(self, text: bytes) -> NDArray[np.integer]:
+        """Return the bytes of a text.
+
+        Args:
+            text: The text.
+        """
+        return np.frombuffer(text, np.uint8)
+
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        """Return the text of tokens; 256 is left out.
+
+        Args:
+            tokens: The tokens.
+        """
+        return bytes(token for token in tokens if token != self.end)
+
+    def to_json(self) -> str:
+        """Return a BPE without merges whose tokens are these.
+
+        Raises:
+            DataError: if the tokenizers library is missing.
+        """
+        vocabulary = {char: byte for byte, char in enumerate(_byte_characters())}
+        raw = _byte_level(vocabulary, [])
+        raw.add_special_tokens([END])
+        return raw.to_str()
+
+
+class BpeTokenizer:
+    """Pairs of frequent neighbours as tokens: byte-level byte pair encoding, so that every text can be written.
+
+    Text that is not UTF-8 is read with replacement characters.
+
+    Args:
+        raw: A tokenizer of the tokenizers library.
+
+    Raises:
+        DataError: if it has no token between texts.
+
+    Example:
+        >>> tokenizer = BpeTokenizer.train([b"aha aha aha"] * 3, vocabulary=260)
+        >>> tokens = tokenizer.encode(b"aha!")
+        >>> len(tokens), tokenizer.decode(tokens.tolist())
+        (2, b'aha!')
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        raw.encode_special_tokens = True  # "<|endoftext|>" in a text is text
+        end = raw.token_to_id(END)
+        if end is None:
+            raise DataError(f"the tokenizer has no token {END}, which stands between texts: add it as a special token")
+        self.end: int = end
+        self.vocabulary: int = raw.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[bytes], vocabulary: int) -> BpeTokenizer:
+        """Learn merges.
+
+        Args:
+            texts: What to learn from, the training part of a corpus.
+            vocabulary: Number of distinct tokens, at least 257; fewer are learned where texts have no more pairs.
+
+        Raises:
+            ValueError: if the vocabulary is too small for all bytes.
+            DataError: if the tokenizers library is missing.
+        """
+        if vocabulary < 257:
+            raise ValueError(f"vocabulary must be at least 257, all bytes and {END}; got {vocabulary}")
+        library = _tokenizers()
+        raw = _byte_level({}, [])
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[END],
+            initial_alphabet=_byte_characters(),
+            show_progress=False,
+        )
+        raw.train_from_iterator((text.decode("utf-8", "replace") for text in texts), trainer)
+        return cls(raw)
+
+    @classmethod
+    def read(cls, path: Path) -> BpeTokenizer:
+        """Read a file of the tokenizers library, such as the ``tokenizer.json`` of GPT-2.
+
+        Args:
+            path: The file.
+
+        Raises:
+            DataError: if it is missing or no such file.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"the tokenizer {path} cannot be read: {error}") from None
+        except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
+            raise DataError(f"{path} is no file of the tokenizers library: {error}") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> BpeTokenizer:
+        """Return what ``to_json`` wrote.
+
+        Args:
+            text: JSON.
+        """
+        return cls(_tokenizers().Tokenizer.from_str(text))
+
+    def encode(self, text: bytes) -> NDArray[np.integer]:
+        """Return the tokens of a text.
+
+        Args:
+            text: The text, UTF-8.
+        """
+        ids = self._raw.encode(text.decode("utf-8", "replace"), add_special_tokens=False).ids
+        return np.asarray(ids, np.uint32)
+
+    def decode(self, tokens: Sequence[int]) -> bytes:
+        """Return the text of tokens; that between texts is left out, and half characters are replaced.
+
+        Args:
+            tokens: The tokens.
+        """
+        return self._raw.decode([token for token in tokens if token != self.end], skip_special_tokens=False).encode()
+
+    def to_json(self) -> str:
+        """Return all of it as JSON of the tokenizers library."""
+        return self._raw.to_str()
+
+
+def _tokenizers() -> Any:
+    try:
+        import tokenizers
+    except ImportError:
+        raise DataError("byte pair encoding needs the tokenizers library: pip install 'transferfn[lm]'") from None
+    return tokenizers
+
+
+def _byte_level(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Any:
+    library = _tokenizers()
+    raw = library.Tokenizer(library.models.BPE(vocab=vocabulary, merges=merges))
+    raw.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = library.decoders.ByteLevel()
+    return raw
+
+
+def _byte_characters() -> list[str]:
+    """The printable character that byte-level BPE writes for each byte, as GPT-2 chose them."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = iter(range(256, 512))
+    return [chr(byte) if byte in kept else chr(next(moved)) for byte in range(256)]

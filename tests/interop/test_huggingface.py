@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+pytest.importorskip("transformers")
+
+from transferfn.interop.huggingface import TransferFnConfig, TransferFnForCausalLM, boundaries
+from transferfn.models import LanguageModelConfig
+from transferfn.models.language_model import LanguageMixer, tiny
+
+MIXERS = get_args(LanguageMixer)
+every = pytest.mark.parametrize("mixer", MIXERS)
+PAD = 0
+
+
+def config(mixer: str = "hyena-rtf", **options: Any) -> TransferFnConfig:
+    values: dict[str, Any] = {"vocab_size": 17, "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 12}
+    values |= {"num_attention_heads": 2, "order": 4, "horizon": 64, "rank": None, "init": "comb"}
+    values |= {"constraint": "reflection", "dropout": 0.0}
+    return TransferFnConfig(mixer=mixer, **(values | options))
+
+
+def make(mixer: str = "hyena-rtf", **options: Any) -> TransferFnForCausalLM:
+    """A model whose maps are far enough from zero that tokens depend on all that came before."""
+    torch.manual_seed(0)
+    model = TransferFnForCausalLM(config(mixer, **options)).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("embedding.weight"):
+                weight.mul_(10)
+            elif name.endswith(("input.weight", "output.weight", "mlp.0.weight", "mlp.2.weight")):
+                weight.mul_(40)
+    return model
+
+
+def prompts() -> tuple[Tensor, Tensor, list[int]]:
+    """Three prompts of different lengths, padded at the left, with their mask and lengths."""
+    lengths = [3, 7, 6]
+    tokens = torch.randint(1, 16, (3, 7), generator=torch.Generator().manual_seed(1))
+    mask = torch.arange(7) >= 7 - torch.tensor(lengths)[:, None]
+    return torch.where(mask, tokens, PAD), mask.long(), lengths
+
+
+# ------------------------------------------------------------------------------------------------------ generation
+
+MODES: dict[str, dict[str, Any]] = {
+    "greedy": {"do_sample": False},
+    "sampling": {"do_sample": True, "top_k": 8, "temperature": 0.7},
+    "beams": {"do_sample": False, "num_beams": 3},
+    "sampled-beams": {"do_sample": True, "num_beams": 3, "num_return_sequences": 2},
+}
+
+
+@every
+@pytest.mark.parametrize("mode", MODES)
+def test_generation_with_the_state_is_full_recomputation(mixer: LanguageMixer, mode: str) -> None:
+    model = make(mixer)
+    tokens, mask, _ = prompts()
+    found = []
+    for use_cache in (True, False):
+        torch.manual_seed(3)
+        found.append(
+            model.generate(
+                tokens,
+                attention_mask=mask,
+                max_new_tokens=15,
+                use_cache=use_cache,
+                pad_token_id=PAD,
+                return_dict_in_generate=True,
+                output_scores=True,
+                **MODES[mode],
+            )
+        )
+    assert torch.equal(found[0].sequences, found[1].sequences)
+    for score, other in zip(found[0].scores, found[1].scores, strict=True):
+        assert_close(score, other, rtol=1e-3, atol=1e-3)
+    if MODES[mode]["do_sample"]:
+        assert len(set(found[0].sequences[:, 7:].flatten().tolist())) > 3  # it says something
+
+
+@every
+def test_padding_changes_no_token(mixer: LanguageMixer) -> None:
+    """A row of a padded batch, each prompt alone, and one token at a time by hand."""
+    model = make(mixer)
+    tokens, mask, lengths = prompts()
+    batch = model.generate(tokens, attention_mask=mask, max_new_tokens=9, do_sample=False, pad_token_id=PAD)
+    for row, length in enumerate(lengths):
+        prompt = tokens[row : row + 1, 7 - length :]
+        alone = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=9, do_sample=False, pad_token_id=PAD
+        )
+        assert torch.equal(batch[row, 7 - length :], alone[0])
+        text = prompt
+        for _ in range(9):
+            text = torch.cat((text, model.model(text)[:, -1:].argmax(-1)), 1)
+        assert torch.equal(text, alone)
+
+
+@every
+def test_padding_changes_no_logit(mixer: LanguageMixer) -> None:
+    """At the left, at the right, and where a row is nothing but padding; the state goes on from the last token."""
+    model = make(mixer).double()
+    tokens, _, _ = prompts()
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0, 0], [0] * 7])
+    more = torch.randint(1, 16, (3, 2), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        first = model(tokens, attention_mask=mask, use_cache=True)
+        mask = torch.cat((mask, torch.ones(3, 2, dtype=torch.long)), 1)
+        second = model(more, attention_mask=mask, cache=first.cache).logits
+        for row in range(3):
+            real = mask[row, :7].bool()
+            text = torch.cat((tokens[row][real], more[row]))[None]
+            expected = model.model(text)
+            assert_close(first.logits[row][real], expected[0, :-2])
+            assert_close(second[row], expected[0, -2:])
+
+
+@every
+def test_a_cache_takes_any_chunks(mixer: LanguageMixer) -> None:
+    model = make(mixer).double()
+    tokens, _, _ = prompts()
+    with torch.no_grad():
+        expected, cache = model(tokens, use_cache=False), model.new_cache()
+        assert expected.cache is None
+        found = [model(part, cache=cache).logits for part in tokens.split([3, 1, 1, 2], 1)]
+    assert_close(torch.cat(found, 1), expected.logits)
+    assert cache.get_seq_length() == 7
+    chunked = {"prefill_chunk_size": 3, "max_new_tokens": 5, "do_sample": False, "pad_token_id": PAD}
+    plain = model.generate(tokens, max_new_tokens=5, do_sample=False, pad_token_id=PAD)
+    assert torch.equal(model.generate(tokens, cache=model.new_cache(), **chunked), plain)
+
+
+@torch.no_grad()
+def test_copies_of_a_cache_begin_several_texts() -> None:
+    model = make("hyena-rtf")
+    tokens = torch.randint(1, 16, (2, 7))  # without padding, which generate() would see
+    cache = model(tokens[:, :5], use_cache=True).cache
+    for tail in (tokens[:, 5:], tokens[:, :2]):
+        other = copy.deepcopy(cache)
+        assert other.decoder is cache.decoder
+        text = torch.cat((tokens[:, :5], tail), 1)
+        options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": PAD}
+        assert torch.equal(model.generate(text, cache=other, **options), model.generate(text, **options))
+    assert cache.get_seq_length() == 5
+
+
+@torch.no_grad()
+def test_what_a_cache_holds() -> None:
+    """Constant memory for filters, in float32, and transformers' own names for it."""
+    tokens, _, _ = prompts()
+    for mixer, grows in (("hyena-rtf", False), ("s4d", False), ("attention", True)):
+        model = make(mixer).bfloat16()
+        sizes = []
+        for length in (1, 4, 7):
+            cache = model(tokens[:, :length], use_cache=True).cache
+            sizes.append(cache.nbytes)
+        assert (sizes[0] < sizes[1] < sizes[2]) == grows
+        assert (sizes[0] == sizes[2]) != grows
+        states = [cache.get_recurrent_state(1, k) for k in range(cache.layers[1].number_of_states)]
+        assert all(x.dtype == torch.float32 for x in states if x.is_floating_point())
+        rows = torch.tensor([2, 0, 0])
+        for change in (cache.reorder_cache, cache.batch_select_indices):
+            before = [x.clone() for x in states]
+            change(rows)
+            states = [cache.get_recurrent_state(1, k) for k in range(len(states))]
+            assert all(torch.equal(x, y[rows]) for x, y in zip(states, before, strict=True))
+        cache.batch_repeat_interleave(2)
+        assert all(len(cache.get_recurrent_state(1, k)) == 6 for k in range(len(states)))
+        cache.reset()
+        assert cache.get_seq_length() == 0
+        assert cache.state is None
+
+
+def test_the_decoder_of_a_cache_shares_all_but_the_filters() -> None:
+    model = make("hyena-rtf")
+    with torch.no_grad():
+        decoder = model.new_cache().decoder
+    names = {name for name, _ in model.model.named_parameters()}
+    shared = dict(decoder.named_parameters())
+    assert names - set(shared) == {name for name in names if "filters" in name}
+    assert all(p is shared[name] for name, p in model.model.named_parameters() if name in shared)
+    assert all(part.training for part in model.train().modules())
+    assert not any(part.training for part in decoder.modules())
+    assert model.new_cache().decoder is None  # gradients flow
+
+
+@every
+def test_gradients_flow_through_a_cache(mixer: LanguageMixer) -> None:
+    model = make(mixer).double()
+    tokens, _, _ = prompts()
+
+    def gradients(logits: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(logits.square().sum(), model.parameters(), allow_unused=True))
+
+    cache = model.new_cache()
+    parts = [model(part, cache=cache).logits for part in tokens.split([4, 1, 2], 1)]
+    for found, expected in zip(gradients(torch.cat(parts, 1)), gradients(model(tokens).logits), strict=True):
+        assert_close(found, expected)
+
+
+def test_assisted_generation_is_refused() -> None:
+    model = make()
+    tokens, _, _ = prompts()
+    with pytest.raises(ValueError, match="assisted generation is not supported with stateful models"):
+        model.generate(tokens[:1], prompt_lookup_num_tokens=2, max_new_tokens=3)
+    with pytest.raises(ValueError, match="assisted generation is not supported"):
+        model.generate(tokens[:1], assistant_model=model, max_new_tokens=3)
+    cache = model.new_cache()
+    with pytest.raises(NotImplementedError, match="cannot forget single tokens"):
+        cache.crop(-1)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    from transformers import DynamicCache
+
+    model, other = make(), make(num_hidden_layers=1)
+    tokens, _, _ = prompts()
+    with pytest.raises(TypeError, match=r"StateCache of 2 layers, got StateCache.*new_cache"):
+        model(tokens, cache=other.new_cache())
+    with pytest.raises(ValueError, match="labels and a cache do not go together"):
+        model(tokens, labels=tokens, use_cache=True)
+    with pytest.raises(ValueError, match="padding between tokens"):
+        model(tokens, attention_mask=torch.tensor([[1, 0, 1, 1, 1, 1, 1]] * 3))
+    with pytest.raises(ValueError, match=r"at least 7 long, got \(3, 5\)"):
+        model(tokens, attention_mask=torch.ones(3, 5))
+    with pytest.raises(ValueError, match="tie_word_embeddings cannot be False"):
+        config(tie_word_embeddings=False)
+    with pytest.raises(Exception, match="StateCache"):
+        model(tokens, cache=DynamicCache())
+
+
+def test_masks_are_read_at_their_end() -> None:
+    mask = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
+    lengths, resets = boundaries(mask, 3)
+    assert lengths is not None
+    assert resets is not None
+    assert lengths.tolist() == [3, 3, 1, 0]
+    assert resets.nonzero().tolist() == [[0, 1]]
+    assert boundaries(mask[:2], 2) == (None, None)
+    assert boundaries(None, 3) == (None, None)
+    assert boundaries(mask, 0) == (None, None)
+
+
+# -------------------------------------------------------------------------------------------- loss and training
+
+
+@every
+def test_the_loss_is_that_of_shifted_labels(mixer: LanguageMixer) -> None:
+    model = make(mixer).double()
+    tokens, mask, _ = prompts()
+    labels = torch.where(mask.bool(), tokens, -100)
+    logits = model(tokens, attention_mask=mask).logits
+    expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    full = model(tokens, attention_mask=mask, labels=labels, use_cache=False)
+    assert_close(full.loss, expected)
+    assert_close(full.logits, logits)
+    lean = model(tokens, attention_mask=mask, labels=labels, use_cache=False, skip_logits=True)
+    assert lean.logits is None
+    assert_close(lean.loss, expected)
+    kept = model(tokens, attention_mask=mask, labels=labels, use_cache=False, logits_to_keep=2)
+    assert_close(kept.logits, logits[:, -2:])
+    assert_close(kept.loss, full.loss)
+    scored = int((labels[:, 1:] != -100).sum())
+    halved = model(tokens, attention_mask=mask, labels=labels, use_cache=False, num_items_in_batch=2 * scored)
+    assert_close(2 * halved.loss, full.loss)
+    assert isinstance(model(tokens, return_dict=False), tuple)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_trainer(tmp_path: Path, checkpointing: bool) -> None:
+    pytest.importorskip("accelerate")
+    from transformers import Trainer, TrainingArguments
+
+    model = make("hyena-rtf", dropout=0.1)
+    text = torch.arange(9) % 3 + 5
+    data = [{"input_ids": text, "labels": text} for _ in range(8)]
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=4,
+        learning_rate=0.01,
+        report_to=[],
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_steps=1,
+        activation_checkpointing=checkpointing,
+        dataloader_pin_memory=False,
+    )
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = Trainer(model=model, args=arguments, train_dataset=data)
+    trainer.train()
+    assert model.model.backbone.gradient_checkpointing == checkpointing
+    first, second = (row["loss"] for row in trainer.state.log_history if "loss" in row)
+    assert second < first
+    assert all(not torch.equal(p.detach(), before[name]) for name, p in model.named_parameters())
+    evaluated = trainer.evaluate(data)
+    assert evaluated["eval_loss"] < first
+
+
+def test_pipeline() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, pipeline
+
+    vocabulary = {c: i for i, c in enumerate(["<pad>", *"abcdefghijklmnop"])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    raw.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", padding_side="left")
+    model = make("hyena-rtf")
+    generate = pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu", batch_size=2)
+    found = generate(["abc", "ecogad"], max_new_tokens=6, do_sample=False)
+    for prompt, (answer,) in zip(["abc", "ecogad"], found, strict=True):
+        expected = model.generate(
+            **tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), max_new_tokens=6, do_sample=False
+        )
+        assert answer["generated_text"] == tokenizer.decode(expected[0], skip_special_tokens=True)
+        assert answer["generated_text"].startswith(prompt)
+
+
+# ------------------------------------------------------------------------------------------------ saving, loading
+
+LOAD = """
+import pathlib, sys, torch
+import transferfn.interop.huggingface
+from transformers import AutoModelForCausalLM
+for folder in map(pathlib.Path, sys.argv[1:]):
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokens = torch.load(folder / "tokens.pt")
+    found = model.generate(tokens, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    torch.save((type(model).__name__, model(tokens).logits.detach(), found), folder / "found.pt")
+"""
+
+
+def test_saved_here_loaded_elsewhere(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    models, (tokens, _, _) = {mixer: make(mixer) for mixer in MIXERS}, prompts()
+    for mixer, model in models.items():
+        model.save_pretrained(tmp_path / mixer)
+        saved = load_file(tmp_path / mixer / "model.safetensors")
+        assert set(saved) == set(model.state_dict())
+        assert [name for name, x in saved.items() if 17 in x.shape] == ["model.backbone.encoder.embedding.weight"]
+        torch.save(tokens, tmp_path / mixer / "tokens.pt")
+    folders = [str(tmp_path / mixer) for mixer in MIXERS]
+    subprocess.run([sys.executable, "-c", LOAD, *folders], check=True, capture_output=True)
+    for mixer, model in models.items():
+        name, logits, found = torch.load(tmp_path / mixer / "found.pt")
+        assert name == "TransferFnForCausalLM"
+        assert torch.equal(logits, model(tokens).logits.detach())
+        assert torch.equal(found, model.generate(tokens, max_new_tokens=8, do_sample=False, pad_token_id=0))
+
+
+@every
+def test_coefficients_stay_wide(tmp_path: Path, mixer: LanguageMixer) -> None:
+    model = make(mixer)
+    model.save_pretrained(tmp_path)
+    loaded = TransferFnForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    assert {name: p.dtype for name, p in loaded.named_parameters()} == {
+        name: p.dtype for name, p in copy.deepcopy(model).bfloat16().named_parameters()
+    }
+    assert loaded.model.embedding.weight.dtype == torch.bfloat16
+    for name, p in loaded.named_parameters():
+        if p.dtype == torch.float32:
+            assert torch.equal(p, model.get_parameter(name)), name
+    if mixer != "attention":
+        assert any(p.dtype == torch.float32 for p in loaded.parameters())
+    tokens, mask, _ = prompts()
+    assert loaded.generate(tokens, attention_mask=mask, max_new_tokens=4, pad_token_id=PAD).shape == (3, 11)
+
+
+@every
+def test_what_a_checkpoint_lacks_is_drawn(tmp_path: Path, mixer: LanguageMixer) -> None:
+    model = make(mixer)
+    lacking = {name for name, _ in model.named_parameters() if "blocks.1." in name or "embedding" in name}
+    model.save_pretrained(tmp_path, state_dict={k: x for k, x in model.state_dict().items() if k not in lacking})
+    loaded, report = TransferFnForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert set(report["missing_keys"]) == lacking
+    for name, p in loaded.named_parameters():
+        assert p.isfinite().all()
+        if name not in lacking:
+            assert torch.equal(p, model.get_parameter(name))
+        elif name.endswith(("mlp.0.weight", "embedding.weight")):
+            assert 0.01 < float(p.detach().std()) < 0.04
+
+
+def test_embeddings_can_be_resized() -> None:
+    model = make()
+    tokens, _, _ = prompts()
+    before = model(tokens).logits
+    model.resize_token_embeddings(20)
+    after = model(tokens).logits
+    assert after.shape[-1] == model.config.vocab_size == 20
+    assert_close(after[..., :17], before)
+
+
+def test_configurations_convert() -> None:
+    mine = tiny(mixer="hyena-s4d")
+    theirs = TransferFnConfig.from_language_model(mine)
+    assert theirs.language_model() == mine
+    assert TransferFnConfig().language_model() == LanguageModelConfig()
+    assert TransferFnConfig.from_dict(theirs.to_dict()).language_model() == mine
+
+
+def test_importing_the_package_does_not_import_transformers() -> None:
+    code = "import sys, transferfn, transferfn.models; sys.exit('transformers' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
