@@ -1,0 +1,316 @@
+"""Distillation: long kernels, and the layers that have them, as transfer functions of a chosen order.
+
+A model trained with free filters then decodes as a recurrence, with a state of n numbers a channel.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from transferfn.analysis import output_error
+from transferfn.analysis.hankel import observability, poles_of_states, truncate_response
+from transferfn.analysis.output_error import Form, Model, Records
+from transferfn.core import TransferFunction
+from transferfn.core.checks import check_whole
+from transferfn.core.kernel import impulse_response
+from transferfn.nn import RTF, Realization, SequenceMixer
+from transferfn.nn.long_conv import LongConvolution
+from transferfn.typing import Kernel
+
+Start = Literal["balanced", "shift"]
+FORM = Form(feedthrough=True, constant=False, initial=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Distillation:
+    """Transfer functions that stand in for kernels, and their error.
+
+    Attributes:
+        system: The bank, float64, on the CPU, one denominator a channel, certainly stable.
+        error: Distance of the impulse responses over the length of the kernel, relative to the kernel's norm, (D).
+        start_error: The same before refinement, (D).
+        starts: Which closed form each filter comes from: ``"balanced"`` or ``"shift"``.
+        steps: Gauss-Newton steps that lowered the error, (D).
+    """
+
+    system: TransferFunction
+    error: Tensor
+    start_error: Tensor
+    starts: tuple[Start, ...]
+    steps: Tensor
+
+    def __repr__(self) -> str:
+        return (
+            f"Distillation({len(self.error)} filters of order {self.system.order}; relative error of a kernel: median "
+            f"{float(self.error.median()):.2g}, largest {float(self.error.max()):.2g}; before refinement "
+            f"{float(self.start_error.median()):.2g}, {float(self.start_error.max()):.2g})"
+        )
+
+
+@torch.no_grad()
+def distill(kernel: Kernel, order: int, *, steps: int = 20) -> Distillation:
+    """Find stable transfer functions of a given order whose impulse responses are nearest to kernels.
+
+    Poles come in closed form, from balanced truncation of the finite response and from its invariance to a shift
+    (:mod:`transferfn.analysis.hankel`); the numerator that fits best over the whole kernel is a linear problem. The
+    better of the two is refined by Gauss-Newton steps on the error of the impulse response, none of which is taken
+    unless it lowers the error and stays stable. What the filter does past the end of the kernel is free.
+
+    Args:
+        kernel: Impulse responses h_0..h_(L-1), (D, L).
+        order: Order n, less than half of L.
+        steps: Largest number of steps of refinement; 0 keeps the closed form.
+
+    Returns:
+        The filters and their errors.
+
+    Raises:
+        TypeError: if a size is no whole number.
+        ValueError: if the kernel is no finite (D, L), or too short for the order.
+
+    Source:
+        The search is that of :mod:`transferfn.analysis.output_error`; to distil filters for decoding is the idea of
+        Massaroli et al. 2023, arXiv:2310.18780.
+
+    Example:
+        >>> t = torch.arange(64.0)
+        >>> found = distill((0.9**t * torch.cos(0.3 * t))[None], order=2)
+        >>> bool(found.error.max() < 1e-6)
+        True
+    """
+    _check_kernel(kernel, order, steps)
+    found = [_distill_one(h, order, steps) for h in kernel.detach().to(device="cpu", dtype=torch.float64)]
+    b, a, h0 = (torch.stack(parts) for parts in zip(*(row.coefficients for row in found), strict=True))
+    return Distillation(
+        system=TransferFunction(b, a, h0),
+        error=torch.tensor([row.error for row in found], dtype=torch.float64),
+        start_error=torch.tensor([row.start_error for row in found], dtype=torch.float64),
+        starts=tuple(row.start for row in found),
+        steps=torch.tensor([row.steps for row in found]),
+    )
+
+
+@torch.no_grad()
+def kernel_of(layer: nn.Module, length: int) -> Kernel:
+    """Impulse response of a causal layer that filters each channel by itself.
+
+    Args:
+        layer: A layer with ``impulse_response``, ``transfer_function`` or ``kernel``, such as all of this library.
+        length: Number of samples.
+
+    Returns:
+        h_0..h_(length-1), float64, (D, length).
+
+    Raises:
+        TypeError: if the layer has none of them.
+        ValueError: if it looks ahead.
+
+    Example:
+        >>> kernel_of(RTF(4, 2, horizon=8), 5).shape
+        torch.Size([4, 5])
+    """
+    if not getattr(layer, "is_causal", True):
+        raise ValueError(f"this {type(layer).__name__} looks ahead and has no transfer function of the past")
+    if isinstance(layer, LongConvolution):
+        return layer.impulse_response(length).to(torch.float64)
+    if callable(transfer_function := getattr(layer, "transfer_function", None)):
+        found = transfer_function()
+        system = found[0] if isinstance(found, tuple) else found
+        return system.to(dtype=torch.float64).impulse_response(length)
+    raise TypeError(
+        f"expected a layer with impulse_response() or transfer_function(), got {type(layer).__name__}; pass a kernel "
+        f"(D, L) to distill() instead"
+    )
+
+
+def distill_layer(layer: SequenceMixer, order: int, *, steps: int = 20) -> tuple[RTF | Realization, Distillation]:
+    """Replace a layer with long kernels by an RTF layer with exact numerators and stable denominators.
+
+    Args:
+        layer: A causal layer with a horizon and an impulse response, such as :class:`~transferfn.ImplicitFilter`.
+        order: Order n of the new filters.
+        steps: As for :func:`distill`.
+
+    Returns:
+        The layer, ``constraint="reflection"``, to decode or to train on; or, where reflection coefficients in the type
+        of the parameters do not hold the filters, a :class:`~transferfn.Realization` in float64. And what it cost.
+    """
+    horizon = int(layer.horizon)  # pyright: ignore[reportArgumentType]
+    found = distill(kernel_of(layer, horizon), order, steps=steps)
+    like = next((x for x in (*layer.parameters(), *layer.buffers()) if x.is_floating_point()), found.system.a)
+    return layer_of(found.system, horizon, like), found
+
+
+def layer_of(system: TransferFunction, horizon: int, like: Tensor) -> RTF | Realization:
+    """A layer that computes given stable filters: RTF if its parameters hold them, else their recurrence in float64.
+
+    Args:
+        system: The filters, one denominator a channel.
+        horizon: Horizon of the layer in samples.
+        like: A tensor of the device and type its parameters are to have.
+
+    Returns:
+        ``RTF(..., numerator="exact", constraint="reflection")``, or a Realization if reflection coefficients in that
+        type are off by more than a thousandth.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # rounded parameters that change the filters are no layer to hand on
+        try:
+            layer = RTF(
+                system.channels,
+                system.order,
+                horizon=max(horizon, 1),
+                numerator="exact",
+                constraint="reflection",
+                init=_given(system),
+                device=like.device,
+                dtype=torch.promote_types(like.dtype, torch.float32),
+            )
+        except (ValueError, UserWarning):
+            return Realization(system.to(device=like.device))
+    layer.init = "comb"
+    return layer
+
+
+def distill_hyena(model: nn.Module, order: int, *, steps: int = 20) -> tuple[nn.Module, dict[str, Distillation]]:
+    """Replace every long convolution of a model, such as Hyena's implicit filters, by filters that decode recurrently.
+
+    Args:
+        model: Any module; it is left as it is.
+        order: Order n of the new filters.
+        steps: As for :func:`distill`.
+
+    Returns:
+        A copy of the model with :func:`distill_layer` of each long convolution in its place; and what each cost, by its
+        name.
+
+    Raises:
+        ValueError: if there is no long convolution in the model.
+
+    Example:
+        >>> from transferfn.nn import Hyena, ImplicitFilter
+        >>> layer = Hyena(4, filter=lambda: ImplicitFilter(4, horizon=32))
+        >>> distilled, found = distill_hyena(layer, order=8)
+        >>> list(found), type(distilled.filters[0]).__name__
+        (['filters.0'], 'RTF')
+    """
+    names = [name for name, module in model.named_modules() if isinstance(module, LongConvolution)]
+    names = [name for name in names if not any(name.startswith(f"{outer}.") for outer in names if outer != name)]
+    if not names:
+        raise ValueError(
+            f"this {type(model).__name__} has no long convolution to distil: RTF and the state spaces decode "
+            f"recurrently as they are, and reduce_model() lowers their order"
+        )
+    found: dict[str, Distillation] = {}
+    fresh: dict[str, nn.Module] = {}
+    for name in names:
+        layer = model.get_submodule(name)
+        assert isinstance(layer, LongConvolution)
+        fresh[name], found[name] = distill_layer(layer, order, steps=steps)
+    return replaced(model, fresh), found
+
+
+def replaced(model: nn.Module, fresh: dict[str, nn.Module]) -> nn.Module:
+    """A copy of a model with some of its modules replaced.
+
+    Args:
+        model: The model; it is left as it is.
+        fresh: New modules by the names of the old ones; the empty name is the model itself.
+    """
+    if "" in fresh:
+        return fresh[""]
+    new = copy.deepcopy(model)
+    for name, module in fresh.items():
+        new.set_submodule(name, module.train(model.get_submodule(name).training))
+    return new
+
+
+def _given(system: TransferFunction) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def coefficients(
+        channels: int,
+        order: int,
+        *,
+        horizon: int,
+        denominator_groups: int,
+        exact: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return system.b, system.a, system.h0
+
+    return coefficients
+
+
+class _Row(NamedTuple):
+    coefficients: tuple[Tensor, Tensor, Tensor]
+    error: float
+    start_error: float
+    start: Start
+    steps: int
+
+
+def _distill_one(h: Tensor, order: int, steps: int) -> _Row:
+    impulse = torch.zeros(1, len(h), 1, dtype=h.dtype)
+    impulse[0, 0] = 1
+    known = torch.ones(1, len(h), dtype=torch.bool)
+    records = Records(impulse, h[None], known, torch.tensor([len(h)]))
+    best: tuple[Model, Start] = output_error.solve(records, h.new_zeros(1, order), FORM), "balanced"
+    for start, poles in _closed_forms(h, order) if bool(h[1:].any()) else ():
+        a = output_error.mirrored(output_error.denominators(poles)[None])
+        if a is None:  # coefficients do not hold so many poles
+            continue
+        model = output_error.solve(records, pad(a, (0, order - len(poles))), FORM)
+        if model.cost < best[0].cost:
+            best = model, start
+    model, start = best
+    coefficients, start_error = _measured(model, h)
+    if steps:
+        refined = output_error.refine(records, model, FORM, steps=steps)
+        finer, error = _measured(refined, h)
+        if error < start_error:
+            return _Row(finer, error, start_error, start, refined.steps)
+    return _Row(coefficients, start_error, start_error, start, 0)
+
+
+def _measured(model: Model, h: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], float]:
+    """Coefficients of one filter, and their error over the kernel."""
+    h0, a = model.numerators[0, 0], model.a[0]
+    b = model.numerators[0, 1:] - h0 * a
+    response = impulse_response(b[None], a[None], h0[None], length=len(h))[0]
+    norm = h.norm().clamp_min(torch.finfo(h.dtype).tiny)
+    return (b, a, h0), float((response - h).norm() / norm)
+
+
+def _closed_forms(h: Tensor, order: int) -> Iterator[tuple[Start, Tensor]]:
+    """Poles by both closed forms; of lower orders, too, for coefficients may not hold as many poles as are wanted."""
+    _, balanced = truncate_response(h, order)
+    outputs = observability(h[None], order)
+    for quarters in (4, 3, 2, 1):
+        if part := quarters * order // 4:
+            yield "balanced", torch.linalg.eigvals(balanced.a[:part, :part])
+            yield "shift", poles_of_states(outputs[:, :part])
+
+
+def _check_kernel(kernel: object, order: int, steps: int) -> None:
+    check_whole("order", order)
+    check_whole("steps", steps)
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, got {steps}")
+    if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
+        raise TypeError(f"expected kernels as a real floating-point tensor, got {getattr(kernel, 'dtype', type(kernel))}")
+    if kernel.dim() != 2 or not kernel.numel():
+        raise ValueError(f"expected kernels of shape (channels, length), got {tuple(kernel.shape)}")
+    if not 1 <= order < kernel.shape[-1] // 2:
+        raise ValueError(
+            f"the order must be at least 1 and less than half the {kernel.shape[-1]} samples of the kernel, "
+            f"got order={order}"
+        )
+    if not bool(kernel.isfinite().all()):
+        raise ValueError("some kernel has samples that are not finite")
