@@ -6,10 +6,11 @@ A model trained with free filters then decodes as a recurrence, with a state of 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,14 @@ from transferfn.analysis.hankel import observability, poles_of_states, truncate_
 from transferfn.analysis.output_error import Form, Model, Records
 from transferfn.core import TransferFunction
 from transferfn.core.checks import check_whole
-from transferfn.core.kernel import impulse_response
+from transferfn.core.kernel import conditioning, impulse_response
 from transferfn.nn import RTF, Realization, SequenceMixer
 from transferfn.nn.long_conv import LongConvolution
 from transferfn.typing import Kernel
 
 Start = Literal["balanced", "shift"]
+SHARES = (16, 12, 8, 6, 4, 3, 2, 1)  # sixteenths of the order that a closed form is tried with
+CIRCLE = 4096  # points of the unit circle at which the smallest |A| is looked for
 FORM = Form(feedthrough=True, constant=False, initial=False)
 
 
@@ -36,13 +39,15 @@ class Distillation:
     Attributes:
         system: The bank, float64, on the CPU, one denominator a channel, certainly stable.
         error: Distance of the impulse responses over the length of the kernel, relative to the kernel's norm, (D).
-        start_error: The same before refinement, (D).
+        rounding: About what rounding costs in a recurrence in the type asked for, relative to the largest sample, (D).
+        start_error: The error before refinement, (D).
         starts: Which closed form each filter comes from: ``"balanced"`` or ``"shift"``.
         steps: Gauss-Newton steps that lowered the error, (D).
     """
 
     system: TransferFunction
     error: Tensor
+    rounding: Tensor
     start_error: Tensor
     starts: tuple[Start, ...]
     steps: Tensor
@@ -56,18 +61,22 @@ class Distillation:
 
 
 @torch.no_grad()
-def distill(kernel: Kernel, order: int, *, steps: int = 20) -> Distillation:
+def distill(kernel: Kernel, order: int, *, steps: int = 20, dtype: torch.dtype = torch.float32) -> Distillation:
     """Find stable transfer functions of a given order whose impulse responses are nearest to kernels.
 
     Poles come in closed form, from balanced truncation of the finite response and from its invariance to a shift
     (:mod:`transferfn.analysis.hankel`); the numerator that fits best over the whole kernel is a linear problem. The
-    better of the two is refined by Gauss-Newton steps on the error of the impulse response, none of which is taken
-    unless it lowers the error and stays stable. What the filter does past the end of the kernel is free.
+    best of them is refined by Gauss-Newton steps on the error of the impulse response, none of which is taken unless it
+    lowers the error and stays stable. What the filter does past the end of the kernel is free.
+
+    More poles than a kernel has crowd together until coefficients do not hold them. So what rounding costs where the
+    filter is to run, about eps kappa, counts as error, and some filters are given fewer poles and zeros at their end.
 
     Args:
         kernel: Impulse responses h_0..h_(L-1), (D, L).
         order: Order n, less than half of L.
         steps: Largest number of steps of refinement; 0 keeps the closed form.
+        dtype: Type of the signals that the filters are to run on.
 
     Returns:
         The filters and their errors.
@@ -87,11 +96,15 @@ def distill(kernel: Kernel, order: int, *, steps: int = 20) -> Distillation:
         True
     """
     _check_kernel(kernel, order, steps)
-    found = [_distill_one(h, order, steps) for h in kernel.detach().to(device="cpu", dtype=torch.float64)]
-    b, a, h0 = (torch.stack(parts) for parts in zip(*(row.coefficients for row in found), strict=True))
+    found = [
+        _distill_one(h, order, steps, torch.finfo(dtype).eps)
+        for h in kernel.detach().to(device="cpu", dtype=torch.float64)
+    ]
+    b, a, h0 = (torch.stack(parts) for parts in zip(*(row.best.coefficients for row in found), strict=True))
     return Distillation(
         system=TransferFunction(b, a, h0),
-        error=torch.tensor([row.error for row in found], dtype=torch.float64),
+        error=torch.tensor([row.best.error for row in found], dtype=torch.float64),
+        rounding=torch.tensor([row.best.rounding for row in found], dtype=torch.float64),
         start_error=torch.tensor([row.start_error for row in found], dtype=torch.float64),
         starts=tuple(row.start for row in found),
         steps=torch.tensor([row.steps for row in found]),
@@ -103,7 +116,7 @@ def kernel_of(layer: nn.Module, length: int) -> Kernel:
     """Impulse response of a causal layer that filters each channel by itself.
 
     Args:
-        layer: A layer with ``impulse_response``, ``transfer_function`` or ``kernel``, such as all of this library.
+        layer: A long convolution, or a layer with ``transfer_function`` (RTF) or ``kernel`` (S4, S4D).
         length: Number of samples.
 
     Returns:
@@ -121,32 +134,53 @@ def kernel_of(layer: nn.Module, length: int) -> Kernel:
         raise ValueError(f"this {type(layer).__name__} looks ahead and has no transfer function of the past")
     if isinstance(layer, LongConvolution):
         return layer.impulse_response(length).to(torch.float64)
-    if callable(transfer_function := getattr(layer, "transfer_function", None)):
-        found = transfer_function()
-        system = found[0] if isinstance(found, tuple) else found
-        return system.to(dtype=torch.float64).impulse_response(length)
+    transfer_function: Any = getattr(layer, "transfer_function", None)
+    kernel: Any = getattr(layer, "kernel", None)
+    if transfer_function is not None:
+        return transfer_function().to(dtype=torch.float64).impulse_response(length)
+    if kernel is not None:
+        return kernel(length).to(torch.float64)
     raise TypeError(
-        f"expected a layer with impulse_response() or transfer_function(), got {type(layer).__name__}; pass a kernel "
-        f"(D, L) to distill() instead"
+        f"expected a layer with transfer_function(), kernel() or impulse_response(), got {type(layer).__name__}; pass "
+        f"a kernel (D, L) to distill() instead"
     )
 
 
-def distill_layer(layer: SequenceMixer, order: int, *, steps: int = 20) -> tuple[RTF | Realization, Distillation]:
+def distill_layer(
+    layer: SequenceMixer, order: int, *, length: int | None = None, steps: int = 20
+) -> tuple[RTF | Realization, Distillation]:
     """Replace a layer with long kernels by an RTF layer with exact numerators and stable denominators.
 
     Args:
-        layer: A causal layer with a horizon and an impulse response, such as :class:`~transferfn.ImplicitFilter`.
+        layer: A causal layer that :func:`kernel_of` knows, such as :class:`~transferfn.ImplicitFilter`.
         order: Order n of the new filters.
+        length: Number of samples of the kernel to reproduce; None means the layer's horizon.
         steps: As for :func:`distill`.
 
     Returns:
         The layer, ``constraint="reflection"``, to decode or to train on; or, where reflection coefficients in the type
         of the parameters do not hold the filters, a :class:`~transferfn.Realization` in float64. And what it cost.
+
+    Raises:
+        TypeError, ValueError: as :func:`kernel_of` and :func:`distill`; or if a layer without a horizon is given no
+            length.
     """
-    horizon = int(layer.horizon)  # pyright: ignore[reportArgumentType]
-    found = distill(kernel_of(layer, horizon), order, steps=steps)
-    like = next((x for x in (*layer.parameters(), *layer.buffers()) if x.is_floating_point()), found.system.a)
-    return layer_of(found.system, horizon, like), found
+    length = getattr(layer, "horizon", None) if length is None else length
+    if length is None:
+        raise ValueError(
+            f"a {type(layer).__name__} has no horizon: say how many samples of its kernel count, length=..."
+        )
+    found = distill(kernel_of(layer, length), order, steps=steps)
+    return layer_of(found.system, length, like_of(layer)), found
+
+
+def like_of(layer: nn.Module) -> Tensor:
+    """A tensor of the device and type of a layer's coefficients.
+
+    Args:
+        layer: The layer.
+    """
+    return next((x for x in (*layer.parameters(), *layer.buffers()) if x.is_floating_point()), torch.zeros(()))
 
 
 def layer_of(system: TransferFunction, horizon: int, like: Tensor) -> RTF | Realization:
@@ -170,7 +204,7 @@ def layer_of(system: TransferFunction, horizon: int, like: Tensor) -> RTF | Real
                 horizon=max(horizon, 1),
                 numerator="exact",
                 constraint="reflection",
-                init=_given(system),
+                init=given([system]),
                 device=like.device,
                 dtype=torch.promote_types(like.dtype, torch.float32),
             )
@@ -180,7 +214,31 @@ def layer_of(system: TransferFunction, horizon: int, like: Tensor) -> RTF | Real
     return layer
 
 
-def distill_hyena(model: nn.Module, order: int, *, steps: int = 20) -> tuple[nn.Module, dict[str, Distillation]]:
+def given(systems: list[TransferFunction]) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """An initializer that returns given coefficients, of one bank after the other.
+
+    Args:
+        systems: The banks, one denominator a channel; those of lower order than the layer's end in zeros.
+    """
+    banks = iter(systems)
+
+    def coefficients(
+        channels: int,
+        order: int,
+        *,
+        horizon: int,
+        denominator_groups: int,
+        exact: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        system = next(banks)
+        missing = (0, order - system.order)
+        return pad(system.b, missing), pad(system.a, missing), system.h0
+
+    return coefficients
+
+
+def distill_model(model: nn.Module, order: int, *, steps: int = 20) -> tuple[nn.Module, dict[str, Distillation]]:
     """Replace every long convolution of a model, such as Hyena's implicit filters, by filters that decode recurrently.
 
     Args:
@@ -198,7 +256,7 @@ def distill_hyena(model: nn.Module, order: int, *, steps: int = 20) -> tuple[nn.
     Example:
         >>> from transferfn.nn import Hyena, ImplicitFilter
         >>> layer = Hyena(4, filter=lambda: ImplicitFilter(4, horizon=32))
-        >>> distilled, found = distill_hyena(layer, order=8)
+        >>> distilled, found = distill_model(layer, order=8)
         >>> list(found), type(distilled.filters[0]).__name__
         (['filters.0'], 'RTF')
     """
@@ -233,69 +291,63 @@ def replaced(model: nn.Module, fresh: dict[str, nn.Module]) -> nn.Module:
     return new
 
 
-def _given(system: TransferFunction) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    def coefficients(
-        channels: int,
-        order: int,
-        *,
-        horizon: int,
-        denominator_groups: int,
-        exact: bool,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return system.b, system.a, system.h0
+class _Candidate(NamedTuple):
+    model: Model
+    coefficients: tuple[Tensor, Tensor, Tensor]
+    error: float
+    rounding: float
 
-    return coefficients
+    @property
+    def loss(self) -> float:
+        return math.hypot(self.error, self.rounding)
 
 
 class _Row(NamedTuple):
-    coefficients: tuple[Tensor, Tensor, Tensor]
-    error: float
+    best: _Candidate
     start_error: float
     start: Start
     steps: int
 
 
-def _distill_one(h: Tensor, order: int, steps: int) -> _Row:
+def _distill_one(h: Tensor, order: int, steps: int, eps: float) -> _Row:
     impulse = torch.zeros(1, len(h), 1, dtype=h.dtype)
     impulse[0, 0] = 1
     known = torch.ones(1, len(h), dtype=torch.bool)
     records = Records(impulse, h[None], known, torch.tensor([len(h)]))
-    best: tuple[Model, Start] = output_error.solve(records, h.new_zeros(1, order), FORM), "balanced"
+    best = _measured(output_error.solve(records, h.new_zeros(1, order), FORM), h, eps)
+    which: Start = "balanced"
     for start, poles in _closed_forms(h, order) if bool(h[1:].any()) else ():
         a = output_error.mirrored(output_error.denominators(poles)[None])
         if a is None:  # coefficients do not hold so many poles
             continue
-        model = output_error.solve(records, pad(a, (0, order - len(poles))), FORM)
-        if model.cost < best[0].cost:
-            best = model, start
-    model, start = best
-    coefficients, start_error = _measured(model, h)
-    if steps:
-        refined = output_error.refine(records, model, FORM, steps=steps)
-        finer, error = _measured(refined, h)
-        if error < start_error:
-            return _Row(finer, error, start_error, start, refined.steps)
-    return _Row(coefficients, start_error, start_error, start, 0)
+        found = _measured(output_error.solve(records, pad(a, (0, order - len(poles))), FORM), h, eps)
+        if found.loss < best.loss:
+            best, which = found, start
+    if steps and best.error > eps:
+        refined = output_error.refine(records, best.model, FORM, steps=steps)
+        finer = _measured(refined, h, eps)
+        if finer.loss < best.loss:
+            return _Row(finer, best.error, which, refined.steps)
+    return _Row(best, best.error, which, 0)
 
 
-def _measured(model: Model, h: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], float]:
-    """Coefficients of one filter, and their error over the kernel."""
+def _measured(model: Model, h: Tensor, eps: float) -> _Candidate:
+    """Coefficients of one filter, their error over the kernel, and what rounding makes of it."""
     h0, a = model.numerators[0, 0], model.a[0]
     b = model.numerators[0, 1:] - h0 * a
     response = impulse_response(b[None], a[None], h0[None], length=len(h))[0]
     norm = h.norm().clamp_min(torch.finfo(h.dtype).tiny)
-    return (b, a, h0), float((response - h).norm() / norm)
+    kappa = float(conditioning(a[None], period=max(len(h), CIRCLE)))
+    return _Candidate(model, (b, a, h0), float((response - h).norm() / norm), eps * kappa)
 
 
 def _closed_forms(h: Tensor, order: int) -> Iterator[tuple[Start, Tensor]]:
-    """Poles by both closed forms; of lower orders, too, for coefficients may not hold as many poles as are wanted."""
+    """Poles by both closed forms, and of lower orders, too."""
     _, balanced = truncate_response(h, order)
     outputs = observability(h[None], order)
-    for quarters in (4, 3, 2, 1):
-        if part := quarters * order // 4:
-            yield "balanced", torch.linalg.eigvals(balanced.a[:part, :part])
-            yield "shift", poles_of_states(outputs[:, :part])
+    for part in sorted({max(order * share // 16, 1) for share in SHARES}, reverse=True):
+        yield "balanced", torch.linalg.eigvals(balanced.a[:part, :part])
+        yield "shift", poles_of_states(outputs[:, :part])
 
 
 def _check_kernel(kernel: object, order: int, steps: int) -> None:
@@ -304,7 +356,9 @@ def _check_kernel(kernel: object, order: int, steps: int) -> None:
     if steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
     if not isinstance(kernel, Tensor) or not kernel.is_floating_point():
-        raise TypeError(f"expected kernels as a real floating-point tensor, got {getattr(kernel, 'dtype', type(kernel))}")
+        raise TypeError(
+            f"expected kernels as a real floating-point tensor, got {getattr(kernel, 'dtype', type(kernel))}"
+        )
     if kernel.dim() != 2 or not kernel.numel():
         raise ValueError(f"expected kernels of shape (channels, length), got {tuple(kernel.shape)}")
     if not 1 <= order < kernel.shape[-1] // 2:

@@ -146,7 +146,9 @@ def hankel_singular_values(h: Kernel) -> Tensor:
         ValueError: if the responses are longer.
     """
     if not 1 < h.shape[-1] <= LARGEST_DENSE + 1:
-        raise ValueError(f"the spectrum of responses of 2 to {LARGEST_DENSE + 1} samples is computed, got {h.shape[-1]}")
+        raise ValueError(
+            f"the spectrum of responses of 2 to {LARGEST_DENSE + 1} samples is computed, got {h.shape[-1]}"
+        )
     matrix = hankel_matrix(h.to(torch.float64), h.shape[-1] - 1)
     return torch.linalg.eigvalsh(matrix).abs().sort(-1, descending=True).values
 
@@ -166,12 +168,14 @@ def _lanczos(h: Tensor, rows: int, count: int) -> tuple[Tensor, Tensor]:
     from scipy.fft import irfft, next_fast_len, rfft
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-    tail: Any = h[1 : 2 * rows].numpy()
+    tail = h[1 : 2 * rows].numpy()
     size = next_fast_len(len(tail) + rows, real=True)
-    spectrum = rfft(tail, size)
+    spectrum: Any = rfft(tail, size)
 
     def product(x: np.ndarray) -> np.ndarray:  # sum_j h_(i+j+1) x_j is a convolution with x reversed
-        return irfft(spectrum * rfft(x.ravel()[::-1], size), size)[rows - 1 : 2 * rows - 1]
+        reversed_x: Any = rfft(x.ravel()[::-1], size)
+        y: Any = irfft(spectrum * reversed_x, size)
+        return y[rows - 1 : 2 * rows - 1]
 
     matrix: Any = LinearOperator((rows, rows), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     try:

@@ -13,8 +13,8 @@ from torch.nn.functional import pad
 
 from transferfn.analysis import output_error
 from transferfn.analysis.hankel import shift_poles
-from transferfn.analysis.output_error import Form, Model, Prior, Records, delays
-from transferfn.analysis.records import Data, as_records, columns
+from transferfn.analysis.output_error import Form, Model, Records, delays
+from transferfn.analysis.records import Data, as_records, columns, split
 from transferfn.core import TransferFunction
 from transferfn.core.checks import check_whole
 
@@ -65,6 +65,9 @@ class Identification:
         start: Closed form that the search started from.
         start_fit_percent: What that form achieves by itself.
         steps: Gauss-Newton steps after it.
+        model: The parameters as they were searched for.
+        form: Which parameters there are.
+        delay: Samples by which the inputs act late.
     """
 
     system: TransferFunction
@@ -74,9 +77,9 @@ class Identification:
     start: Start
     start_fit_percent: float
     steps: int
-    _model: Model
-    _form: Form
-    _delay: int
+    model: Model
+    form: Form
+    delay: int
 
     def simulate(self, u: Data, y: Data | None = None) -> Tensor | list[Tensor]:
         """Output for given inputs.
@@ -88,16 +91,15 @@ class Identification:
         Returns:
             yhat, float64, (L), or a list of them.
         """
-        several = isinstance(u, (list, tuple)) and len(u) > 0 and not isinstance(u[0], (int, float))
+        several = len(split(u)) > 1 or split(u)[0] is not u
         if y is None:
-            parts = [columns(part) for part in u] if several else [columns(u)]
-            y_known = [torch.full((len(part),), torch.nan).index_fill(0, torch.tensor([0]), 0.0) for part in parts]
-            records, form = as_records(parts, y_known), replace(self._form, initial=False)
+            records = as_records(u, [torch.zeros(len(columns(part))) for part in split(u)])
+            form = replace(self.form, initial=False)
         else:
-            records, form = as_records(u, y), replace(self._form, initial=True)
+            records, form = as_records(u, y), replace(self.form, initial=True)
         if records.inputs != self.system.channels:
             raise ValueError(f"this model has {self.system.channels} inputs, got {records.inputs}")
-        found = output_error.predict(_delayed(records, self._delay), self._model, form)
+        found = output_error.predict(delayed(records, self.delay), self.model, form)
         rows = [row[: int(length)] for row, length in zip(found, records.lengths, strict=True)]
         return rows if several else rows[0]
 
@@ -155,23 +157,21 @@ def fit(
 
     Example:
         >>> u = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        >>> true = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.9]]), torch.tensor([0.0])).to(dtype=u.dtype)
+        >>> true = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.9]]), torch.zeros(1)).to(dtype=u.dtype)
         >>> y = torch.nn.functional.conv1d(u.view(1, 1, -1), true.impulse_response(400).flip(-1)[None], padding=399)
         >>> found = fit(u, y[0, 0, :400], order=1)
         >>> found.system.a.round(decimals=6).item(), round(found.fit_percent, 2)
         (-0.9, 100.0)
     """
     _check(order, delay, steps)
-    records = _delayed(as_records(u, y), delay)
+    records = delayed(as_records(u, y), delay)
     form = Form(feedthrough=feedthrough, constant=intercept, initial=not from_rest)
     check_enough(records, order, form, shared_denominator)
     model, start, start_cost = search(records, order, form, shared_denominator, steps)
     return described(records, model, form, start, start_cost, delay, dt)
 
 
-def search(
-    records: Records, order: int, form: Form, shared: bool, steps: int
-) -> tuple[Model, Start, float]:
+def search(records: Records, order: int, form: Form, shared: bool, steps: int) -> tuple[Model, Start, float]:
     """The best closed form, refined.
 
     Args:
@@ -222,9 +222,9 @@ def described(
         start=start,
         start_fit_percent=_percent(math.sqrt(max(start_cost, 0.0)), spread),
         steps=model.steps,
-        _model=model,
-        _form=form,
-        _delay=delay,
+        model=model,
+        form=form,
+        delay=delay,
     )
 
 
@@ -259,8 +259,13 @@ def unknowns(records: Records, order: int, form: Form, shared: bool) -> int:
     return m * (order + form.feedthrough) + order * groups + form.constant + states
 
 
-def _delayed(records: Records, delay: int) -> Records:
-    """Inputs act late; what they were before a record is not known, so that its first outputs tell nothing."""
+def delayed(records: Records, delay: int) -> Records:
+    """Let inputs act late; what they were before a record is not known, so that its first outputs tell nothing.
+
+    Args:
+        records: Data.
+        delay: By how many samples.
+    """
     if not delay:
         return records
     length = records.u.shape[1]
@@ -303,7 +308,7 @@ def _closed_forms(records: Records, order: int, form: Form, shared: bool) -> Ite
 
 
 def _by_lags(records: Records, order: int, form: Form, instruments: Tensor | None) -> Tensor | None:
-    """Denominator of y_t = -sum_i a_i y_(t-i) + sum_ij b_ij u_(j,t-i) where all these y are known; None if too rarely."""
+    """Denominator of y_t = -sum_i a_i y_(t-i) + sum_ij b_ij u_(j,t-i) where these y are known; None if too rarely."""
     complete = delays(records.known.double(), order + 1).sum(-1) == order + 1
     rows = complete.nonzero()[:MOST_ROWS]
     width = order + records.inputs * (order + form.feedthrough)
@@ -385,7 +390,7 @@ def _statistics(records: Records, error: Tensor) -> Residuals:
 
 
 def _correlation(x: Tensor, past: Tensor, known: Tensor, lag: int) -> Tensor:
-    """Correlation of x_t with past_(t-lag) over the pairs that are in the records, zeros standing for what is missing."""
+    """Correlation of x_t with past_(t-lag) over the pairs within records, zeros standing for what is missing."""
     length = max(x.shape[1] - lag, 0)
     later, earlier = x[:, lag:], past[:, :length]
     size = (later.square().sum() * torch.where(known[:, lag:], earlier, 0.0).square().sum()).sqrt()
@@ -397,6 +402,3 @@ def _check(order: int, delay: int, steps: int) -> None:
         check_whole(name, value)
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-__all__ = ["Identification", "Prior", "Residuals", "fit"]

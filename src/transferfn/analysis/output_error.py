@@ -313,6 +313,7 @@ def _solve(records: Records, a: Tensor, form: Form, prior: Prior | None) -> _Sol
     frees = []
     if free is not None:
         for r, x, y, some_free in _by_record(records, columns, free):
+            assert some_free is not None
             frees.append(_least_squares(some_free, y - x @ linear).view(a.shape))
             parts = free.unflatten(-1, a.shape).movedim(1, 0)  # (G, L, n)
             outputs[r] += (parts @ frees[-1][..., None])[..., 0]

@@ -32,8 +32,8 @@ def as_records(u: Data, y: Data) -> Records:
         >>> records.lengths, records.known.sum().item()
         (tensor([3, 2]), 4)
     """
-    inputs = [columns(part) for part in _parts("u", u)]
-    outputs = [_outputs(part) for part in _parts("y", y)]
+    inputs = [columns(part) for part in split(u)]
+    outputs = [_outputs(part) for part in split(y)]
     if len(inputs) != len(outputs):
         raise ValueError(f"u and y must have as many records, got {len(inputs)} and {len(outputs)}")
     widths = {part.shape[1] for part in inputs}
@@ -72,8 +72,8 @@ def columns(u: Any) -> Tensor:
         raise ValueError(f"the inputs of a record are (samples) or (samples, inputs), got {tuple(x.shape)}")
     if not bool(x.isfinite().all()):
         raise ValueError(
-            "u has samples that are not finite (NaN or infinite); only outputs may be missing. Fill them in, or cut the "
-            "record there: a list of records may have different lengths"
+            "u has samples that are not finite (NaN or infinite); only outputs may be missing. Fill them in, or cut "
+            "the record there: a list of records may have different lengths"
         )
     return x[:, None] if x.dim() == 1 else x
 
@@ -90,7 +90,7 @@ def _outputs(y: Any) -> Tensor:
 
 
 def _numbers(name: str, value: Any) -> Tensor:
-    x = value.detach().cpu() if isinstance(value, Tensor) else np.asarray(value)
+    x = value.detach().cpu() if isinstance(value, Tensor) else np.asarray(value)  # None becomes an array of objects
     if isinstance(x, np.ndarray):
         if x.dtype.kind not in "fiub":
             raise TypeError(f"{name} must be made of real numbers, got an array of {x.dtype}")
@@ -100,12 +100,11 @@ def _numbers(name: str, value: Any) -> Tensor:
     return x.to(torch.float64)
 
 
-def _parts(name: str, value: Any) -> list[Any]:
-    """The records: a list or tuple whose members have lengths is one of several."""
-    if isinstance(value, (list, tuple)) and len(value) and not np.isscalar(value[0]):
-        shape = np.shape(value[0]) if not isinstance(value[0], Tensor) else tuple(value[0].shape)
-        if len(shape):
-            return list(value)
-    if value is None:
-        raise TypeError(f"{name} is missing")
-    return [value]
+def split(value: Any) -> list[Any]:
+    """The records that were passed: a list or tuple whose first member has a length is one of records.
+
+    Args:
+        value: A record, or a list of records.
+    """
+    several = isinstance(value, (list, tuple)) and len(value) and len(np.shape(value[0]))
+    return list(value) if several else [value]

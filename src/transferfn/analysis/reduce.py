@@ -31,8 +31,8 @@ class Reduction:
     """Reduced filters and what the reduction cost each of D channels.
 
     Attributes:
-        system: The reduced bank, float64, on the CPU, one denominator a channel. Filters of lower order than the largest end in
-            zeros.
+        system: The reduced bank, float64, on the CPU, one denominator a channel. Filters of lower order than the
+            largest end in zeros.
         orders: Order of each filter, (D).
         hankel: Hankel singular values of the filters given, largest first, (D, n).
         bound: What the largest error of the frequency response cannot exceed but for rounding, relative to the largest
