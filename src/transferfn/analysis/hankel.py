@@ -14,9 +14,7 @@ from torch import Tensor
 
 from transferfn.analysis.balanced import StateSpace
 from transferfn.core.checks import check_whole
-from transferfn.typing import Kernel
 
-LARGEST_DENSE = 1024  # rows of a Hankel matrix whose whole spectrum is affordable
 FEW = 6  # times as many rows as vectors are wanted, from which on the leading ones alone are cheaper
 
 
@@ -131,26 +129,6 @@ def poles_of_states(outputs: Tensor) -> Tensor:
         outputs: Output over time for each state, (rows, n).
     """
     return torch.linalg.eigvals(torch.linalg.lstsq(outputs[:-1], outputs[1:], driver="gelsd").solution)
-
-
-def hankel_singular_values(h: Kernel) -> Tensor:
-    """Singular values of the Hankel matrix of finite responses, largest first.
-
-    Args:
-        h: Impulse responses, zero past the end, (*bank, D, L), L at most 1025.
-
-    Returns:
-        Values, (*bank, D, L - 1).
-
-    Raises:
-        ValueError: if the responses are longer.
-    """
-    if not 1 < h.shape[-1] <= LARGEST_DENSE + 1:
-        raise ValueError(
-            f"the spectrum of responses of 2 to {LARGEST_DENSE + 1} samples is computed, got {h.shape[-1]}"
-        )
-    matrix = hankel_matrix(h.to(torch.float64), h.shape[-1] - 1)
-    return torch.linalg.eigvalsh(matrix).abs().sort(-1, descending=True).values
 
 
 def _symmetric(h: Tensor, rows: int, count: int) -> tuple[Tensor, Tensor]:

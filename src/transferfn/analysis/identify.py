@@ -46,9 +46,9 @@ class Residuals:
 
     @property
     def unexplained(self) -> bool:
-        """Whether inputs tell something of the residuals: more lags are beyond the bound than chance would have."""
-        beyond = int((self.cross_correlation.abs() > self.bound).sum())
-        return beyond > 0.01 * self.cross_correlation.numel() + 3 * math.sqrt(0.01 * self.cross_correlation.numel())
+        """Whether inputs tell something of the residuals: a correlation that chance makes in less than 1 of 100."""
+        single = torch.special.ndtri(torch.tensor(1 - 0.005 / self.cross_correlation.numel(), dtype=torch.float64))
+        return float(self.cross_correlation.abs().max()) > self.bound / 2.58 * float(single)
 
 
 @dataclass(frozen=True, eq=False)
