@@ -37,7 +37,7 @@ def test_poles_are_those_given() -> None:
 
 @pytest.mark.parametrize("name", ["montel-n4", "reflections-n16", "butterworth-n4-0.2"])
 def test_hankel_singular_values_are_those_of_the_companion_form(name: str) -> None:
-    system, response, denominator = realized(name)
+    system, _, denominator = realized(name)
     found = torch.linalg.svdvals(balanced.observability_factor(system.a, system.c))
     n = len(denominator)
     a = companion(denominator).numpy()

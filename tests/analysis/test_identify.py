@@ -168,7 +168,7 @@ def test_models_print_what_they_are_and_say_what_does_not_fit() -> None:
     assert repr(found).startswith("Identification(order 2, 1 inputs: fit 90")
     with pytest.raises(ValueError, match="1 inputs, got 2"):
         found.simulate(np.stack((u, u), 1))
-    with pytest.raises(ValueError, match="4 known samples .* cannot tell 7 unknowns"):
+    with pytest.raises(ValueError, match=r"4 known samples .* cannot tell 7 unknowns"):
         fit(u[:4], y[:4], order=2)
     with pytest.raises(ValueError, match="order must be at least 1, got 0"):
         fit(u, y, order=0)

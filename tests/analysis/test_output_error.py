@@ -103,12 +103,14 @@ def test_a_prior_is_as_good_as_the_data_it_comes_from() -> None:
 
 def test_poles_outside_are_mirrored() -> None:
     a = torch.from_numpy(np.poly([1.25, 0.5 + 0.5j, 0.5 - 0.5j]).real[None, 1:].copy())
-    found = output_error.mirrored(a)
+    found = output_error.mirrored(a, edge=0.999)
     assert found is not None
     np.testing.assert_allclose(found[0], np.poly([0.8, 0.5 + 0.5j, 0.5 - 0.5j]).real[1:], atol=1e-14)
-    inside = output_error.mirrored(found)
+    slow = output_error.mirrored(torch.tensor([[-0.9999]], dtype=torch.float64), edge=0.999)
+    torch.testing.assert_close(slow, torch.tensor([[-0.999]], dtype=torch.float64))
+    inside = output_error.mirrored(found, edge=0.999)
     assert inside is found
-    assert output_error.mirrored(torch.full((1, 2), torch.nan, dtype=torch.float64)) is None
+    assert output_error.mirrored(torch.full((1, 2), torch.nan, dtype=torch.float64), edge=0.999) is None
 
 
 def test_delays() -> None:

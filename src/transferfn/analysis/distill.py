@@ -317,7 +317,7 @@ def _distill_one(h: Tensor, order: int, steps: int, eps: float) -> _Row:
     best = _measured(output_error.solve(records, h.new_zeros(1, order), FORM), h, eps)
     which: Start = "balanced"
     for start, poles in _closed_forms(h, order) if bool(h[1:].any()) else ():
-        a = output_error.mirrored(output_error.denominators(poles)[None])
+        a = output_error.mirrored(output_error.denominators(poles)[None], edge=output_error.edge(records))
         if a is None:  # coefficients do not hold so many poles
             continue
         found = _measured(output_error.solve(records, pad(a, (0, order - len(poles))), FORM), h, eps)

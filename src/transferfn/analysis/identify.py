@@ -186,7 +186,7 @@ def search(records: Records, order: int, form: Form, shared: bool, steps: int) -
     """
     best: tuple[Model, Start] | None = None
     for start, a in _closed_forms(records, order, form, shared):
-        stable = output_error.mirrored(a)
+        stable = output_error.mirrored(a, edge=output_error.edge(records))
         if stable is None:
             continue
         model = output_error.solve(records, stable, form)
@@ -286,7 +286,7 @@ def _closed_forms(records: Records, order: int, form: Form, shared: bool) -> Ite
     if a is not None:
         yield "least squares", a.expand(groups, order).clone()
     for _ in range(INSTRUMENT_ROUNDS):
-        a = None if a is None else output_error.mirrored(a[None] if a.dim() == 1 else a)
+        a = None if a is None else output_error.mirrored(a[None], edge=output_error.edge(records))
         if a is None:
             break
         model = output_error.solve(records, a, form)
@@ -332,7 +332,7 @@ def _pick(x: Tensor, r: Tensor, t: Tensor, first: int, last: int) -> Tensor:
 def _response_of_high_order(records: Records, order: int, form: Form) -> Tensor | None:
     """Impulse response to each input of an ARX model of high order, (m, M): noise is part of it, not of a low order."""
     a = _by_lags(records, HIGH * order, form, None)
-    a = None if a is None else output_error.mirrored(a[None])
+    a = None if a is None else output_error.mirrored(a[None], edge=output_error.edge(records))
     if a is None:
         return None
     m = records.inputs

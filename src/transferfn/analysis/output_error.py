@@ -24,7 +24,7 @@ from transferfn.core.polynomial import roots
 from transferfn.core.stability import schur_cohn
 from transferfn.kernels.recurrence import recurrence
 
-EDGE = 1 - 1e-7  # radius that mirrored poles are kept within
+LONGEST_MEMORY = 100  # times the longest record: of a slower pole it could tell nothing
 RANK = 1e-12  # singular values below this share of the largest count as none
 
 
@@ -137,7 +137,7 @@ def refine(
         while True:
             rows = torch.cat((block, damping**0.5 * torch.diag(scale)))
             step = torch.linalg.lstsq(rows, pad(right, (0, len(scale)))[:, None]).solution[:, 0]
-            a = mirrored(here.a + step.view_as(here.a))
+            a = mirrored(here.a + step.view_as(here.a), edge=edge(records))
             if a is not None:
                 tried = _solve(records, a, form, prior)
                 if tried.model.cost < here.cost:
@@ -166,19 +166,29 @@ def information(records: Records, model: Model, form: Form, prior: Prior | None 
     return Prior(_factor(records, found, form, prior)[:, : len(center)], center)
 
 
-def mirrored(a: Tensor) -> Tensor | None:
+def edge(records: Records) -> float:
+    """Largest radius of a pole that records can tell from the unit circle.
+
+    Args:
+        records: Data.
+    """
+    return 1 - 1 / (LONGEST_MEMORY * records.u.shape[1])
+
+
+def mirrored(a: Tensor, *, edge: float) -> Tensor | None:
     """Denominators with the poles outside the unit circle mirrored into it; None if what is rounded is not stable.
 
     Args:
         a: Denominators, (G, n).
+        edge: Radius that no pole is left beyond.
     """
     if not bool(a.isfinite().all()):
         return None
     poles, error = roots(a)
-    if _is_stable(a, poles, error):
-        return a
     size = poles.abs()
-    inside = torch.where(size > 1, 1 / size, size).clamp_max(EDGE)
+    if bool((size <= edge).all()) and _is_stable(a, poles, error):
+        return a
+    inside = torch.where(size > 1, 1 / size, size).clamp_max(edge)
     a = denominators(poles * inside / size.clamp_min(torch.finfo(size.dtype).tiny))
     return a if _is_stable(a, *roots(a)) else None
 
