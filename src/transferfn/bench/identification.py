@@ -122,7 +122,7 @@ def control_era(u: Array, y: Array, order: int, *, markov: int = 100) -> Identif
     """
     import control
 
-    found, _ = control.era(control.markov(y, u, markov), order)
+    found: Any = control.era(control.markov(y, u, markov), order)[0]
     return _of_state_space(found.A, found.B, found.C, found.D)
 
 
