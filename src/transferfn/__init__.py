@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from transferfn.analysis.identify import fit as fit
+from transferfn.analysis.regressor import TransferFunctionRegressor as TransferFunctionRegressor
 from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.system import TransferFunction as TransferFunction

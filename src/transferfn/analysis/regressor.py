@@ -1,0 +1,279 @@
+"""Identification as an estimator in the manner of scikit-learn, which need not be installed."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from transferfn.analysis import output_error
+from transferfn.analysis.identify import (
+    Identification,
+    check_enough,
+    delayed,
+    described,
+    fit,
+    search,
+    unknowns,
+)
+from transferfn.analysis.output_error import Form, Prior, Records
+from transferfn.analysis.records import Data, as_records
+from transferfn.core import TransferFunction
+
+ENOUGH = 5  # times as many known samples as unknowns, from which on a stream is worth a first model
+STREAM_STEPS = 5  # Gauss-Newton steps for each further block of a stream
+
+
+class TransferFunctionRegressor:
+    """Predicts a signal from others by a transfer function: fit, predict, score and partial_fit.
+
+    Rows of X are samples in time. Several records stand one below the other, and ``lengths`` says where each ends.
+
+    Args:
+        order: Order n of the denominators.
+        delay: Samples by which the inputs act late.
+        feedthrough: Whether an input acts on the output of the same sample.
+        fit_intercept: Whether a constant is added to the output.
+        shared_denominator: Whether all inputs share one denominator.
+        steps: Largest number of Gauss-Newton steps of :meth:`fit`.
+        forgetting: For :meth:`partial_fit`, by what the weight of earlier data falls with each sample; 1 forgets
+            nothing, 0.999 remembers about 1,000 samples.
+        dt: Sampling interval in seconds, for the transfer function; None means per sample.
+
+    Attributes:
+        result_: The :class:`~transferfn.analysis.identify.Identification`, after a fit.
+        system_: Its transfer function.
+        intercept_: Its constant.
+        fit_percent_: Its fit to the data it was last fitted to.
+        n_features_in_: Number of inputs.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> X, y = rng.standard_normal((300, 1)), np.zeros(300)
+        >>> for t in range(1, 300):
+        ...     y[t] = 0.8 * y[t - 1] + X[t - 1, 0]
+        >>> model = TransferFunctionRegressor(order=1).fit(X, y)
+        >>> round(model.score(X, y), 6), model.system_.a.round(decimals=6).item()
+        (1.0, -0.8)
+    """
+
+    _estimator_type = "regressor"
+
+    result_: Identification
+    system_: TransferFunction
+    intercept_: float
+    fit_percent_: float
+    n_features_in_: int
+
+    def __init__(
+        self,
+        order: int = 2,
+        *,
+        delay: int = 0,
+        feedthrough: bool = True,
+        fit_intercept: bool = False,
+        shared_denominator: bool = True,
+        steps: int = 50,
+        forgetting: float = 1.0,
+        dt: float | None = None,
+    ) -> None:
+        self.order = order
+        self.delay = delay
+        self.feedthrough = feedthrough
+        self.fit_intercept = fit_intercept
+        self.shared_denominator = shared_denominator
+        self.steps = steps
+        self.forgetting = forgetting
+        self.dt = dt
+
+    def fit(self, X: Data, y: Data, lengths: Any = None) -> TransferFunctionRegressor:
+        """Fit to records from scratch.
+
+        Args:
+            X: Inputs, (samples) or (samples, inputs), records one below the other.
+            y: Outputs, (samples), NaN where missing.
+            lengths: Number of samples of each record; None means one record.
+
+        Returns:
+            The estimator itself.
+        """
+        u, outputs = _cut(X, lengths), _cut(y, lengths)
+        self._forget()
+        self._keep(
+            fit(
+                u,
+                outputs,
+                order=self.order,
+                delay=self.delay,
+                feedthrough=self.feedthrough,
+                intercept=self.fit_intercept,
+                shared_denominator=self.shared_denominator,
+                steps=self.steps,
+                dt=self.dt,
+            )
+        )
+        return self
+
+    @torch.no_grad()
+    def partial_fit(self, X: Data, y: Data, lengths: Any = None) -> TransferFunctionRegressor:
+        """Take in the next block of a stream; the estimator keeps a model and a matrix, not the data.
+
+        Blocks are kept only until there are enough of them for a first model. Each later one moves the model by a few
+        Gauss-Newton steps, against the information of all blocks before. The initial state of a block is found anew, so
+        that blocks need not follow each other without gaps; they should be long beside the order.
+
+        Args:
+            X: Inputs of the block, (samples) or (samples, inputs).
+            y: Outputs, (samples), NaN where missing.
+            lengths: Number of samples of each record in the block; None means one.
+
+        Returns:
+            The estimator itself; it can predict once it has seen five times as many known samples as there are
+            unknowns.
+
+        Raises:
+            ValueError: if the forgetting factor is no share, or the number of inputs has changed.
+        """
+        if not 0 < self.forgetting <= 1:
+            raise ValueError(f"forgetting must be above 0 and at most 1, got {self.forgetting}")
+        records = delayed(as_records(_cut(X, lengths), _cut(y, lengths)), self.delay)
+        form = Form(feedthrough=self.feedthrough, constant=self.fit_intercept, initial=True)
+        prior: Prior | None = getattr(self, "_prior", None)
+        if prior is None:
+            self._waiting = [*getattr(self, "_waiting", []), records]
+            records = _together(self._waiting)
+            if int(records.known.sum()) < ENOUGH * unknowns(records, self.order, form, self.shared_denominator):
+                return self
+            check_enough(records, self.order, form, self.shared_denominator)
+            model, start, cost = search(records, self.order, form, self.shared_denominator, self.steps)
+            self._waiting = []
+        else:
+            if records.inputs != self.n_features_in_:
+                raise ValueError(f"earlier blocks had {self.n_features_in_} inputs, this one has {records.inputs}")
+            weight = self.forgetting ** (float(records.lengths.sum()) / 2)
+            prior = Prior(weight * prior.factor, prior.center)
+            before = output_error.solve(records, self.result_.model.a, form, prior)
+            model = output_error.refine(records, before, form, steps=STREAM_STEPS, prior=prior)
+            start, cost = self.result_.start, before.cost
+        self._prior = output_error.information(records, model, form, prior)
+        self._keep(described(records, model, form, start, cost, self.delay, self.dt))
+        return self
+
+    def predict(self, X: Data, lengths: Any = None) -> np.ndarray:
+        """Simulate the output from rest.
+
+        Args:
+            X: Inputs, (samples) or (samples, inputs).
+            lengths: Number of samples of each record; None means one record.
+
+        Returns:
+            yhat, (samples).
+        """
+        self._require_fitted("predict")
+        found = self.result_.simulate(_cut(X, lengths))
+        return np.concatenate([row.numpy() for row in found])
+
+    def score(self, X: Data, y: Data, lengths: Any = None) -> float:
+        """Coefficient of determination R^2 of the simulation, its initial state found from y.
+
+        Missing samples do not count. The fit in percent is 100 (1 - sqrt(1 - R^2)).
+
+        Args:
+            X: Inputs, (samples) or (samples, inputs).
+            y: Outputs, (samples), NaN where missing.
+            lengths: Number of samples of each record; None means one record.
+        """
+        self._require_fitted("score")
+        u, outputs = _cut(X, lengths), _cut(y, lengths)
+        found = self.result_.simulate(u, outputs)
+        wanted = torch.cat([torch.as_tensor(np.asarray(part), dtype=torch.float64).flatten() for part in outputs])
+        known = ~wanted.isnan()
+        wanted, error = wanted[known], (torch.cat(list(found)) - wanted)[known]
+        spread = float((wanted - wanted.mean()).square().sum())
+        return 1 - float(error.square().sum()) / spread if spread else -math.inf
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of the estimator by their names.
+
+        Args:
+            deep: Without effect: no parameter is an estimator.
+        """
+        return {
+            name: getattr(self, name) for name in inspect.signature(type(self).__init__).parameters if name != "self"
+        }
+
+    def set_params(self, **params: Any) -> TransferFunctionRegressor:
+        """Set parameters by their names.
+
+        Args:
+            params: New values.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ValueError: if there is no such parameter.
+        """
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(f"no parameter is called {name!r}; there are {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags  # pyright: ignore[reportMissingImports]
+
+        return Tags(
+            estimator_type="regressor",
+            target_tags=TargetTags(required=True),
+            regressor_tags=RegressorTags(),
+            input_tags=InputTags(),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "result_")
+
+    def __repr__(self) -> str:
+        return f"TransferFunctionRegressor({', '.join(f'{k}={v!r}' for k, v in self.get_params().items())})"
+
+    def _keep(self, result: Identification) -> None:
+        self.result_, self.system_, self.intercept_ = result, result.system, result.intercept
+        self.fit_percent_, self.n_features_in_ = result.fit_percent, result.system.channels
+
+    def _forget(self) -> None:
+        for name in ("_prior", "_waiting"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _require_fitted(self, verb: str) -> None:
+        if not hasattr(self, "result_"):
+            waits = sum(int(part.known.sum()) for part in getattr(self, "_waiting", []))
+            more = f"; {waits} known samples wait for more of them" if waits else ""
+            raise ValueError(f"{verb} needs a fitted model: call fit(X, y) first{more}")
+
+
+def _cut(values: Any, lengths: Any) -> list[Any]:
+    """Records that stand one below the other, apart."""
+    whole = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if lengths is None:
+        return [whole]
+    sizes = [int(length) for length in lengths]
+    if sum(sizes) != len(whole) or min(sizes, default=0) < 1:
+        raise ValueError(f"lengths must be positive and add up to the {len(whole)} samples given, got {sizes}")
+    return np.split(whole, np.cumsum(sizes)[:-1])
+
+
+def _together(parts: list[Records]) -> Records:
+    """Blocks that came one after the other as records of one set."""
+    length = max(part.u.shape[1] for part in parts)
+    pad = torch.nn.functional.pad
+    return Records(
+        torch.cat([pad(part.u, (0, 0, 0, length - part.u.shape[1])) for part in parts]),
+        torch.cat([pad(part.y, (0, length - part.y.shape[1])) for part in parts]),
+        torch.cat([pad(part.known, (0, length - part.known.shape[1])) for part in parts]),
+        torch.cat([part.lengths for part in parts]),
+    )

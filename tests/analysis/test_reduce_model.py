@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from transferfn.analysis.reduce_model import reduce_model, step_milliseconds
+from transferfn.models import Backbone
+from transferfn.nn import RTF, S4D, Hyena
+
+
+def model(**options) -> Backbone:
+    torch.manual_seed(0)
+    options = {"init": "montel", "constraint": "reflection"} | options
+    return Backbone(4, 2, lambda: RTF(4, 16, horizon=64, **options), inputs=1).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "options", [{}, {"numerator": "exact"}, {"denominator_groups": 2}, {"constraint": None}], ids=str
+)
+def test_every_layer_becomes_smaller_within_the_tolerance(options) -> None:
+    whole = model(**options)
+    u = torch.randn(2, 90, 1)
+    before = whole(u)
+    found = reduce_model(whole, tolerance=0.05)
+    assert set(found.filters) == {"blocks.0.mixer", "blocks.1.mixer"}
+    for i in range(2):
+        layer = found.model.get_submodule(f"blocks.{i}.mixer")
+        assert layer.order < 16
+        assert layer.constraint == options.get("constraint", "reflection")
+        system = found.filters[f"blocks.{i}.mixer"].system
+        torch.testing.assert_close(
+            layer.transfer_function().impulse_response(100), system.impulse_response(100), rtol=0, atol=1e-5
+        )
+    assert float((found.model(u) - before).norm() / before.norm()) < 0.05
+    assert torch.equal(whole(u), before)
+    assert whole.get_submodule("blocks.0.mixer").order == 16
+
+
+def test_its_table_and_its_lines() -> None:
+    found = reduce_model(
+        model(), order=10, sample=torch.zeros(3, 1), metric=lambda m: float(m(torch.ones(1, 30, 1)).square().mean())
+    )
+    rows = found.table()
+    assert len(rows) == 8
+    assert {row["reduced to"] for row in rows} == {10}
+    for row in rows:
+        assert row["error of frequency response"] <= row["bound"] + 1e-9
+    assert found.metric is not None
+    assert found.metric[0] != found.metric[1]
+    assert found.step_milliseconds is not None
+    assert all(0 < value < 1000 for value in found.step_milliseconds)
+    lines = found.lines()
+    assert lines[0].startswith("blocks.0.mixer: order 16 to 10, in the mean 10.0; largest error")
+    assert "times as fast" in lines[2]
+    assert lines[3].startswith("metric: ")
+
+
+@torch.no_grad()
+def test_bidirectional_layers_are_reduced_in_both_directions() -> None:
+    whole = model(bidirectional=True)
+    found = reduce_model(whole, tolerance=0.1)
+    assert set(found.filters) == {f"blocks.{i}.mixer[{j}]" for i in (0, 1) for j in (0, 1)}
+    u = torch.randn(1, 50, 1)
+    assert float((found.model(u) - whole(u)).norm() / whole(u).norm()) < 0.1
+
+
+@torch.no_grad()
+def test_decoders_and_filters_of_a_hyena() -> None:
+    torch.manual_seed(0)
+    layer = Hyena(4, filter=lambda: RTF(4, 16, horizon=64, init="montel")).eval()
+    for one in (layer, layer.realize()):
+        found = reduce_model(one, tolerance=0.05)
+        u = torch.randn(1, 40, 4)
+        assert float((found.model(u) - layer(u)).norm() / layer(u).norm()) < 0.05
+
+
+def test_what_is_kept_is_said() -> None:
+    found = reduce_model(model(), tolerance=1e-12)
+    assert not found.filters
+    assert found.kept["blocks.0.mixer"] == "its filters need their order of 16"
+    assert "blocks.0.mixer: kept, its filters need" in found.lines()[0]
+    unstable = reduce_model(model(init="xavier", constraint=None), tolerance=0.1)
+    assert any("stabilize()" in why for why in unstable.kept.values())
+    assert reduce_model(model(), order=16).kept["blocks.1.mixer"] == "of order 16 already"
+
+
+def test_models_without_filters_are_refused() -> None:
+    with pytest.raises(ValueError, match="S4D has no RTF layer"):
+        reduce_model(S4D(2, 4), order=2)
+    with pytest.raises(ValueError, match="one of them"):
+        reduce_model(model())
+
+
+def test_steps_of_both_are_timed() -> None:
+    before, after = step_milliseconds(RTF(2, 4, horizon=8), RTF(2, 2, horizon=8), torch.zeros(1, 2))
+    assert before > 0
+    assert after > 0
