@@ -7,7 +7,7 @@ from typing import Any
 Row = dict[str, Any]
 
 SHAPE = "4, 4096, 64"
-# Time of a forward pass and of a training step as multiples of official RTF's, measured in one run on another machine of
+# Time of a forward pass and of a training step as multiples of official RTF, measured in one run on another machine of
 # two cores (float32, freed memory retained). S4 and S4D with KeOps, S5 in JAX, jitted.
 RATIOS: dict[int, dict[str, tuple[float, float]]] = {
     16: {"S5 (JAX)": (0.78, 0.43), "S4 (KeOps)": (3.8, 2.6), "S4D (KeOps)": (4.6, 3.8)},
