@@ -133,7 +133,7 @@ def kernel_of(layer: nn.Module, length: int) -> Kernel:
     if not getattr(layer, "is_causal", True):
         raise ValueError(f"this {type(layer).__name__} looks ahead and has no transfer function of the past")
     if isinstance(layer, LongConvolution):
-        return layer.impulse_response(length).to(torch.float64)
+        return layer.kernel(length).to(torch.float64)
     transfer_function: Any = getattr(layer, "transfer_function", None)
     kernel: Any = getattr(layer, "kernel", None)
     if transfer_function is not None:
@@ -141,7 +141,7 @@ def kernel_of(layer: nn.Module, length: int) -> Kernel:
     if kernel is not None:
         return kernel(length).to(torch.float64)
     raise TypeError(
-        f"expected a layer with transfer_function(), kernel() or impulse_response(), got {type(layer).__name__}; pass "
+        f"expected a layer with transfer_function() or kernel(), got {type(layer).__name__}; pass "
         f"a kernel (D, L) to distill() instead"
     )
 

@@ -76,7 +76,7 @@ class _Diagonal(SequenceMixer):
         super().__init__()
         self.channels, self.bidirectional = layer.channels, layer.bidirectional
         self.is_causal, self.dynamic, self.delay = layer.is_causal, dynamic, int(not layer.shared_sample)
-        system, dtype = layer.system(), next(iter(layer.state_dict().values())).dtype
+        system, dtype = layer.state_space(), next(iter(layer.state_dict().values())).dtype
         a = system.a.to(torch.complex128)
         powers = a[:, None] ** torch.arange(length, device=a.device)
         C = system.C if layer.bidirectional else system.C[None]
@@ -183,7 +183,7 @@ class _DiagonalStep(_Step):
 
     def __init__(self, layer: DiagonalRealization, dtype: torch.dtype) -> None:
         super().__init__()
-        system = layer.system()
+        system = layer.state_space()
         for name, value in (("a", system.a), ("B", system.B), ("C", system.C)):
             self.register_buffer(name + "_real", value.real.detach().to(dtype, copy=True))
             self.register_buffer(name + "_imag", value.imag.detach().to(dtype, copy=True))
@@ -295,7 +295,7 @@ def _kernel(layer: Any, length: int) -> Tensor:
                 f"this model has filters that are known up to their horizon of {layer.horizon} samples: export a "
                 f"length of at most that, got {length}"
             )
-        kernel = layer.impulse_response(length)
+        kernel = layer.kernel(length)
     elif isinstance(layer, StateSpaceMixer):
         kernel = layer.kernel(length)
     elif isinstance(layer, RTF) and layer.bidirectional:

@@ -194,8 +194,8 @@ class Attention(SequenceMixer):
             queries, keys = (rotate(x, since, self.rotary_base) for x in (queries, keys))
         new = keys, values
         if sound is not None:
-            new = tuple(torch.where(sound[:, None], x, torch.nan) for x in new)
-            keys, values = new
+            keys, values = (torch.where(sound[:, None], x, torch.nan) for x in new)
+            new = keys, values
         if has_past:
             keys, values = (torch.cat((x.to(y.dtype), y), 2) for x, y in ((past_keys, keys), (past_values, values)))
         spoiled = None
