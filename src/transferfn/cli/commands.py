@@ -20,6 +20,7 @@ from transferfn.cli.compare import Compare, compare
 from transferfn.cli.data import Data, Pictured, choices, inspect_data, prepare_data, show_prepared
 from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
+from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
 from transferfn.cli.sweep import Sweep, sweep, sweeps
 from transferfn.cli.train import Run, runs, train, variant_of
@@ -128,6 +129,8 @@ def _commands(variant: Variant) -> Any:
             "sweep": Search[sweeps(variant)],
             "experiment": Carry[experiments()],
             "data": DataCommand[_any_of(data)],
+            "reduce": Reduce,
+            "export": Export,
             "demo": Demo,
             "bench": Bench,
         }
@@ -192,6 +195,10 @@ def _carry_out(command: Any) -> None:
         case DataCommand(command=Inspect(chosen=Pictured() as chosen)):
             _require("matplotlib")
             inspect_data(chosen)
+        case Reduce():
+            reduce_run(command)
+        case Export():
+            export_run(command)
         case Bench(report=report):
             bench(report)
         case Demo(out=out, overwrite=overwrite):
@@ -253,7 +260,8 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
-    commands = {"list", "train", "eval", "report", "sweep", "experiment", "data", "prepare", "inspect", "demo", "bench"}
+    commands = {"list", "train", "eval", "report", "sweep", "experiment", "data", "prepare", "inspect"}
+    commands |= {"reduce", "export", "demo", "bench"}
     names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from transferfn.training import Result, RunError, TrainConfig
-from transferfn.training.config import task_name, to_dict
+from transferfn.training.config import kind_name, to_dict
 from transferfn.training.objective import told
 from transferfn.training.published import published
 from transferfn.training.radii import QUANTILES
@@ -129,7 +129,9 @@ def grouped(runs: Sequence[Finished]) -> list[Group]:
     flat = [_flat(to_dict(members[0].config)) for members in groups.values()]
     names = list(dict.fromkeys(name for values in flat for name in values))
     differing = [name for name in names if len({repr(values.get(name)) for values in flat}) > 1]
-    differing = [name for name in differing if name not in ("seed", "data.seed", "data.task", "model.mixer")]
+    differing = [
+        name for name in differing if name not in ("seed", "data.seed", "data.kind", "model.kind", "model.mixer")
+    ]
     found = []
     for values, members in zip(flat, groups.values(), strict=True):
         parts = [f"{name.removeprefix('model.')} {values[name]}" for name in differing if name in values]
@@ -147,7 +149,7 @@ def row(group: Group) -> dict[str, Any]:
     results = [run.result for run in group.runs]
     scores, metric = group.scores, results[0].metric
     return {
-        "task": task_name(type(group.config.data)),
+        "task": kind_name(type(group.config.data)),
         "model": group.label,
         "parameters": results[0].parameters,
         "seeds": len(results),
@@ -198,7 +200,7 @@ def beside(groups: Sequence[Group]) -> list[str]:
             metric = group.runs[0].result.metric
             order = f" at order {group.config.model.order}" if len(found) == 2 else ""
             figures = ", ".join(f"{name} {told(metric, value)}" for name, value in found.items())
-            lines.append(f"Published for {task_name(type(group.config.data))}{order} (not measured here): {figures}.")
+            lines.append(f"Published for {kind_name(type(group.config.data))}{order} (not measured here): {figures}.")
     return list(dict.fromkeys(lines))
 
 
@@ -248,7 +250,7 @@ def learning_figure(groups: Sequence[Group]) -> Figure | None:
     if metric == "rmse":
         ax.set_yscale("log")
     ax.set_xlabel("epoch")
-    ax.set_ylabel("validation accuracy (%)" if metric == "accuracy" else "validation root mean squared error")
+    ax.set_ylabel(_AXES[metric])
     _finish(ax, len(curves))
     return figure
 
@@ -279,6 +281,13 @@ def radii_figure(groups: Sequence[Group]) -> Figure | None:
     ax.set_ylabel("largest pole radius of each filter\n(median, middle 80 %; dashed: the largest)")
     _finish(ax, len(found))
     return figure
+
+
+_AXES = {
+    "accuracy": "validation accuracy (%)",
+    "rmse": "validation root mean squared error",
+    "bits": "validation bits a token",
+}
 
 
 def _axes() -> tuple[Figure, Any]:

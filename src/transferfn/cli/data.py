@@ -13,7 +13,7 @@ import tyro
 from transferfn.cli.train import Size
 from transferfn.tasks import IGNORED, Dataset, Signature
 from transferfn.tasks.cache import cache_folder, prepared_data
-from transferfn.training.config import TaskConfig, task_name
+from transferfn.training.config import TaskConfig, kind_name
 from transferfn.training.recipes import RECIPES, recipe_line, recipe_name
 from transferfn.training.variant import Variant
 
@@ -81,7 +81,7 @@ def prepare_data(chosen: Data) -> None:
     start = time.perf_counter()
     splits = chosen.data.load()
     sizes = ", ".join(f"{len(part):,} for {name}" for name, part in splits._asdict().items() if part is not None)
-    print(f"{task_name(type(chosen.data))}: {sizes}, ready after {time.perf_counter() - start:.1f} s")
+    print(f"{kind_name(type(chosen.data))}: {sizes}, ready after {time.perf_counter() - start:.1f} s")
 
 
 def inspect_data(chosen: Pictured) -> None:

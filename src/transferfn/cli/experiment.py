@@ -16,7 +16,7 @@ import tyro
 
 from transferfn.cli.compare import Compare, compare
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
-from transferfn.training.config import differences, from_dict, task_name, to_dict
+from transferfn.training.config import differences, from_dict, kind_name, to_dict
 from transferfn.training.experiments import EXPERIMENTS, Experiment
 from transferfn.training.objective import told
 from transferfn.training.run import RunFolder, write_json
@@ -106,7 +106,7 @@ def label(config: TrainConfig) -> str:
     Args:
         config: What it computes.
     """
-    return f"{task_name(type(config.data))}-{config.model.mixer}-{config.model.order}-{config.seed}"
+    return f"{kind_name(type(config.data))}-{config.model.mixer}-{config.model.order}-{config.seed}"
 
 
 def _finished(config: TrainConfig, path: Path) -> bool:

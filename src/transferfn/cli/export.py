@@ -26,14 +26,12 @@ def export_run(
         What was written.
 
     Raises:
-        RunError: if there is no run, its data do not say a length and none is given, or the model cannot be exported.
+        RunError: if there is no run, or the model cannot be exported.
     """
     from transferfn.interop import export, onnx
 
     model, config = load_model(run)
-    length = getattr(config.data, "length", None) if length is None else length
-    if length is None:
-        raise RunError(f"the data of {run} do not say how long sequences are: give a length")
+    length = config.data.signature.length if length is None else length
     out = run if out is None else out
     forward, step = (out / f"{name}.{format}" for name in ("forward", "step"))
     written = [forward, step] if getattr(model, "is_causal", True) else [forward]

@@ -40,7 +40,9 @@ def draw(out: Path, result: Result) -> list[tuple[Path, str]]:
     if any(row.get("radius_max") for row in rows):
         pictures.append(("radii.png", "how long the filters remember while they learn", radii_figure(rows)))
     mixers = [module for module in model.modules() if isinstance(module, RTF)]
-    if mixers and not config.model.bidirectional:  # a filter in both directions has no transfer function
+    if mixers and not any(
+        mixer.bidirectional for mixer in mixers
+    ):  # a filter in both directions has no transfer function
         h, names = choose(model)
         pictures += [
             ("kernels.png", "a few learned kernels", kernel_figure(h, names, length=config.data.signature.length)),
@@ -88,7 +90,8 @@ def learning_figure(rows: Sequence[dict[str, str]], result: Result) -> Figure:
         result: What the run came to.
     """
     rows = [row for row in rows if row[f"train_{result.metric}"]]
-    scale, unit = (100, "accuracy (%)") if result.metric == "accuracy" else (1, "root mean squared error")
+    scale = 100 if result.metric == "accuracy" else 1
+    unit = {"accuracy": "accuracy (%)", "rmse": "root mean squared error", "bits": "bits a token"}[result.metric]
     curves = {"training": [scale * float(row[f"train_{result.metric}"]) for row in rows]}
     if result.validation_score is not None:
         curves["validation"] = [scale * float(row[f"val_{result.metric}"]) for row in rows]

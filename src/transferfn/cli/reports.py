@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -79,27 +79,73 @@ class Mixers:
     """How long to measure all layers at a shape, forward, in training and in prefill each."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Realizations:
+    """What each form of a filter loses over a million samples; a minute."""
+
+    out: Path = Path("results") / "realizations"
+    """Where the figures go: with .json, .md and .png at its end."""
+
+    quick: bool = False
+    """Whether ten thousand samples are enough; some seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identification:
+    """Systems identified from records, beside what is installed of ARX, ERA, N4SID and FROLS; some minutes."""
+
+    out: Path = Path("results") / "identification"
+    """Where the figures go: with .json, .md and .png at its end."""
+
+    quick: bool = False
+    """Whether one seed is enough; a minute."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generation:
+    """Decoding beside the Mamba and GPT-2 of transformers over the context; needs a quiet machine and hours."""
+
+    out: Path = Path("results") / "generation"
+    """Where the figures go: with .json, .md and .png at its end."""
+
+    quick: bool = False
+    """Whether tiny models and two contexts are enough."""
+
+
 Report = (
     Annotated[Layer, tyro.conf.subcommand("layer")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Mixers, tyro.conf.subcommand("mixers")]
     | Annotated[Numerics, tyro.conf.subcommand("numerics")]
     | Annotated[Constraints, tyro.conf.subcommand("constraints")]
+    | Annotated[Realizations, tyro.conf.subcommand("realizations")]
+    | Annotated[Identification, tyro.conf.subcommand("identification")]
+    | Annotated[Generation, tyro.conf.subcommand("generation")]
     | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
 )
 
-REPORTS = ("layer", "peers", "mixers", "numerics", "constraints", "calibrate")
+REPORTS = (
+    "layer",
+    "peers",
+    "mixers",
+    "numerics",
+    "constraints",
+    "realizations",
+    "identification",
+    "generation",
+    "calibrate",
+)
 
 
 class MissingPackageError(Exception):
     """A report needs a package that is not installed."""
 
 
-def bench(report: Layer | Peers | Mixers | Numerics | Constraints | Calibrate) -> None:
+def bench(report: Any) -> None:
     """Measure and print.
 
     Args:
-        report: What, and how.
+        report: One of the reports above.
 
     Raises:
         MissingPackageError: if a package is missing that the report needs.
@@ -130,6 +176,22 @@ def bench(report: Layer | Peers | Mixers | Numerics | Constraints | Calibrate) -
             from transferfn.bench import constraints
 
             constraints.report(out=report.out, quick=report.quick)
+        case Realizations():
+            _require("matplotlib", "plots")
+            from transferfn.bench import realizations
+
+            realizations.report(quick=report.quick, out=report.out)
+        case Identification():
+            _require("matplotlib", "plots")
+            from transferfn.bench import identification
+
+            identification.report(out=report.out, quick=report.quick)
+        case Generation():
+            _require("matplotlib", "plots")
+            _require("transformers", "lm")
+            from transferfn.bench import generation
+
+            generation.report(out=report.out, quick=report.quick)
         case Calibrate():
             from transferfn.bench import calibrate
 

@@ -71,7 +71,7 @@ def default_out(recipe: Recipe, variant: Variant) -> Path:
     """
     parts = [recipe_name(recipe)]
     parts += [variant.size] if variant.size != "full" else []
-    parts += [variant.mixer] if variant.mixer != "rtf" else []
+    parts += [variant.mixer] if variant.mixer is not None else []
     parts += [variant.source] if variant.source != "code" else []
     return Path("runs") / "-".join(parts)
 
@@ -85,7 +85,7 @@ def variant_of(arguments: Sequence[str]) -> Variant:
         arguments: The command line.
     """
 
-    def chosen(names: Sequence[str], choices: Sequence[str], default: str) -> Any:
+    def chosen(names: Sequence[str], choices: Sequence[str], default: str | None) -> Any:
         for place, argument in enumerate(arguments):
             name, _, value = argument.partition("=")
             value = value or next(iter(arguments[place + 1 :]), "")
@@ -96,7 +96,7 @@ def variant_of(arguments: Sequence[str]) -> Variant:
     return Variant(
         size=chosen(["--size"], get_args(Size), "full"),
         source=chosen(["--source"], get_args(Source), "code"),
-        mixer=chosen(["--mixer", "--model.mixer"], get_args(MixerName), "rtf"),
+        mixer=chosen(["--mixer", "--model.mixer"], [*get_args(MixerName), "hyena-s4d"], None),
     )
 
 

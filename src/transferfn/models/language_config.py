@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+import tyro
 
 LanguageMixer = Literal["hyena-rtf", "hyena", "hyena-s4d", "rtf", "s4d", "attention"]
 
@@ -19,19 +21,19 @@ class LanguageModelConfig:
     vocabulary: int = 50264
     """Number of distinct tokens; GPT-2's 50,257, filled up to a multiple of 8."""
 
-    mixer: LanguageMixer = "hyena-rtf"
+    mixer: Annotated[LanguageMixer, tyro.conf.arg(aliases=("--mixer",))] = "hyena-rtf"
     """What mixes tokens along time: Hyena with RTF, implicit or S4D filters; these filters alone; or attention."""
 
-    width: int = 768
+    width: Annotated[int, tyro.conf.arg(aliases=("--width",))] = 768
     """Channels of every block."""
 
-    layers: int = 12
+    layers: Annotated[int, tyro.conf.arg(aliases=("--layers",))] = 12
     """Number of blocks."""
 
     mlp: int = 3072
     """Width of the map that ends each block."""
 
-    order: int = 64
+    order: Annotated[int, tyro.conf.arg(aliases=("--order",))] = 64
     """Order n of RTF filters, or number of real states of S4D."""
 
     horizon: int = 1024

@@ -11,8 +11,9 @@ from torch import Tensor
 IGNORED = -100
 """Target of a sample that is not scored, as ``torch.nn.functional.cross_entropy`` has it."""
 
-Target = Literal["class", "class-of-pair", "class-per-sample", "signal"]
-"""What is asked for: a class of a sequence, of a pair of sequences, of each sample, or a signal of the same length."""
+Target = Literal["class", "class-of-pair", "class-per-sample", "signal", "next-token"]
+"""What is asked for: a class of a sequence, of a pair of sequences, of each sample, a signal of the same length, or how
+likely each next token is."""
 
 
 class Batch(NamedTuple):

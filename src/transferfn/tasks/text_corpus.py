@@ -73,7 +73,7 @@ class TextCorpusConfig:
     def signature(self) -> Signature:
         """Tokens in, one of as many classes for each; where a file or a corpus decides how many, it is read."""
         size = self.read().tokenizer.vocabulary if self.tokenizer == "bpe" else ByteTokenizer.vocabulary
-        return Signature(length=self.length, vocabulary=size, outputs=size, target="class-per-sample")
+        return Signature(length=self.length, vocabulary=size, outputs=size, target="next-token")
 
     def load(self) -> Splits:
         """Read the texts, or what was made of them before, and return rows of tokens.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from transferfn.models import Backbone, Classifier, PairClassifier
+from transferfn.models import Backbone, Classifier, LanguageModel, LanguageModelConfig, PairClassifier
 from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Hyena, ImplicitFilter
 from transferfn.nn.mixer import SequenceMixer
 from transferfn.tasks import Signature
-from transferfn.training.config import ModelConfig
+from transferfn.training.config import AnyModelConfig, ModelConfig
 
 
-def build_model(model: ModelConfig, signature: Signature) -> Classifier | PairClassifier:
+def build_model(model: AnyModelConfig, signature: Signature) -> Classifier | PairClassifier | LanguageModel:
     """Build a model for a task; weights come from torch's global generator.
 
     Args:
@@ -19,6 +19,17 @@ def build_model(model: ModelConfig, signature: Signature) -> Classifier | PairCl
     Raises:
         ValueError: if the values do not fit together.
     """
+    if isinstance(model, LanguageModelConfig) != (signature.target == "next-token"):
+        raise ValueError(
+            f"a task that asks for {signature.target!r} needs another kind of model than {type(model).__name__}"
+        )
+    if isinstance(model, LanguageModelConfig):
+        if model.vocabulary < signature.outputs:
+            raise ValueError(
+                f"the texts have {signature.outputs} distinct tokens, the model knows {model.vocabulary}: raise "
+                "model.vocabulary"
+            )
+        return LanguageModel.from_config(model)
     backbone = Backbone(
         model.width,
         model.layers,
@@ -38,7 +49,7 @@ def build_model(model: ModelConfig, signature: Signature) -> Classifier | PairCl
             return Classifier(backbone, signature.outputs, head=model.head)
         case "class-of-pair":
             return PairClassifier(backbone, signature.outputs)
-        case "class-per-sample" | "signal":
+        case _:
             return Classifier(backbone, signature.outputs, head="per_step")
 
 

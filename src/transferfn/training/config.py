@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
+from transferfn.models.language_config import LanguageModelConfig
 from transferfn.tasks import (
     CopyingConfig,
     DelayConfig,
@@ -25,6 +26,7 @@ from transferfn.tasks import (
     SmnistConfig,
     SpeechCommandsConfig,
     TextConfig,
+    TextCorpusConfig,
 )
 
 ConfigT = TypeVar("ConfigT")
@@ -42,6 +44,7 @@ TaskConfig = (
     | SeriesConfig
     | SpeechCommandsConfig
     | TextConfig
+    | TextCorpusConfig
 )
 """The tasks that can be trained here."""
 
@@ -107,6 +110,10 @@ class ModelConfig:
     """Which features are classified, where a sequence has one class: their mean over time or the last ones."""
 
 
+AnyModelConfig = ModelConfig | LanguageModelConfig
+"""A model with a readout for the task, or one that generates text."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
     """AdamW with a linear warm-up and a cosine decay, stepped every batch."""
@@ -157,7 +164,7 @@ class TrainConfig:
     data: TaskConfig = field(default_factory=SmnistConfig)
     """The data."""
 
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: AnyModelConfig = field(default_factory=ModelConfig)
     """The model."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -256,7 +263,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def _plain(kind: Any, value: Any) -> Any:
     if is_dataclass(value):
-        tag = {"task": task_name(type(value))} if len(_dataclasses(kind)) > 1 else {}
+        tag = {"kind": kind_name(type(value))} if len(_dataclasses(kind)) > 1 else {}
         return tag | to_dict(value)
     if isinstance(value, Path):
         return str(value)
@@ -268,14 +275,14 @@ def _dataclasses(kind: Any) -> list[type]:
     return [part for part in get_args(kind) if is_dataclass(part) and isinstance(part, type)]
 
 
-def task_name(kind: type) -> str:
-    """Return what a task is called.
+def kind_name(kind: type) -> str:
+    """Return what a task, or a kind of model, is called.
 
     Args:
         kind: The class of its configuration.
 
     Example:
-        >>> task_name(SmnistConfig)
+        >>> kind_name(SmnistConfig)
         'smnist'
     """
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__.removesuffix("Config")).lower()
@@ -315,11 +322,11 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in parts:
             return None
-        if len(tasks := {task_name(part): part for part in _dataclasses(kind)}) > 1:
-            if not isinstance(value, dict) or value.get("task") not in tasks:
-                raise ValueError(f"{where}: expected a task, one of {', '.join(tasks)}, got {value!r}")
-            name = value["task"]
-            return _build(tasks[name], {key: value[key] for key in value if key != "task"}, f"{where}.")
+        if len(kinds := {kind_name(part): part for part in _dataclasses(kind)}) > 1:
+            if not isinstance(value, dict) or value.get("kind") not in kinds:
+                raise ValueError(f"{where}: expected an object of kind {', '.join(kinds)}, got {value!r}")
+            name = value["kind"]
+            return _build(kinds[name], {key: value[key] for key in value if key != "kind"}, f"{where}.")
         (kind,) = (part for part in parts if part is not type(None))
         return _read(kind, value, where)
     if is_dataclass(kind):
@@ -352,8 +359,8 @@ def differences(mine: Any, other: Any) -> list[str]:
 
 
 def _differences(mine: dict[str, Any], other: dict[str, Any], where: str) -> Iterator[str]:
-    if mine.get("task") != other.get("task"):
-        yield f"{where}task {mine['task']} (there {other['task']})"
+    if mine.get("kind") != other.get("kind"):
+        yield f"{where}kind {mine['kind']} (there {other['kind']})"
         return
     for name, value in mine.items():
         if isinstance(value, dict):

@@ -17,7 +17,7 @@ from torch import nn
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
 from transferfn.training.build import build_model
-from transferfn.training.config import ModelConfig, RunOptions, TrainConfig, to_dict
+from transferfn.training.config import AnyModelConfig, RunOptions, TrainConfig, to_dict
 from transferfn.training.objective import Objective, objective
 from transferfn.training.run import (
     Result,
@@ -33,7 +33,7 @@ from transferfn.training.run import (
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
 
-Builder = Callable[[ModelConfig, Signature], nn.Module]
+Builder = Callable[[AnyModelConfig, Signature], nn.Module]
 
 
 def fit(
@@ -210,8 +210,9 @@ def evaluate(
     for start in range(0, len(dataset), batch_size):
         gathered = dataset.gather(range(start, min(start + batch_size, len(dataset))))
         batch = Batch(*(None if part is None else part.to(device) for part in gathered))  # pyright: ignore
-        inputs = batch.inputs.to(kind) if batch.inputs.is_floating_point() else batch.inputs
-        judged = objective.judge(model(inputs, lengths=batch.lengths), batch)
+        if batch.inputs.is_floating_point():
+            batch = batch._replace(inputs=batch.inputs.to(kind))
+        judged = objective.judge(model, batch)
         loss += float(judged.loss * judged.count)
         total += float(judged.total)
         count += float(judged.count)

@@ -187,12 +187,12 @@ def _model(
     mixer_dropout: float | None = None,
 ) -> ModelConfig:
     return ModelConfig(
-        mixer=variant.mixer,
+        mixer=variant.layer,
         width=width,
         layers=6,
         order=order,
         denominator_groups=denominator_groups,
-        bidirectional=variant.mixer != "hyena",
+        bidirectional=variant.layer != "hyena",
         init="zeros",
         constraint="none",
         norm="batch",

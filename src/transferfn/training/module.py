@@ -102,7 +102,7 @@ class TrainingModule(pl.LightningModule):
         self.log_dict(values, logger=False, sync_dist=True)
 
     def _judge(self, batch: Batch) -> Judged:
-        return self.objective.judge(self.model(batch.inputs, lengths=batch.lengths), batch)
+        return self.objective.judge(self.model, batch)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW over the model's own groups and the schedule."""

@@ -1,4 +1,4 @@
-"""What a model is trained for and judged by: classes by cross entropy and accuracy, signals by their squared error."""
+"""What a model is trained for and judged by: classes, signals, or how likely it takes the next token to be."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from transferfn.tasks import IGNORED, Batch, Target
 
-Metric = Literal["accuracy", "rmse"]
+Metric = Literal["accuracy", "rmse", "bits"]
+"""Share of right classes; root of the mean squared error; bits a token, the logarithm of the perplexity."""
 
 
 class Judged(NamedTuple):
@@ -36,11 +37,11 @@ class Objective(Protocol):
         """What the score is called."""
         ...
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
-        """Compare outputs with what was asked for.
+    def judge(self, model: nn.Module, batch: Batch) -> Judged:
+        """Compare what a model returns with what is asked for.
 
         Args:
-            outputs: What the model returned.
+            model: The model.
             batch: The samples.
         """
         ...
@@ -60,14 +61,14 @@ class Classes:
 
     metric: Metric = "accuracy"
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def judge(self, model: nn.Module, batch: Batch) -> Judged:
         """Compare logits with classes.
 
         Args:
-            outputs: Logits, (B, classes) or (B, L, classes).
+            model: A model that returns logits, (B, classes) or (B, L, classes).
             batch: The samples, with classes (B,) or (B, L).
         """
-        targets = batch.targets
+        outputs, targets = model(batch.inputs, lengths=batch.lengths), batch.targets
         if targets.dim() == 2 and batch.lengths is not None:
             targets = torch.where(_valid(batch.lengths, targets.shape[1]), targets, IGNORED)
         scored = targets != IGNORED
@@ -90,14 +91,14 @@ class Signals:
 
     metric: Metric = "rmse"
 
-    def judge(self, outputs: Tensor, batch: Batch) -> Judged:
+    def judge(self, model: nn.Module, batch: Batch) -> Judged:
         """Compare signals.
 
         Args:
-            outputs: Signals, (B, L, O).
+            model: A model that returns signals, (B, L, O).
             batch: The samples, with signals of the same shape.
         """
-        error = (outputs - batch.targets).square()
+        error = (model(batch.inputs, lengths=batch.lengths) - batch.targets).square()
         if batch.lengths is None:
             count = torch.tensor(float(error.numel()), device=error.device)
             return Judged(error.mean(), error.detach().sum(), count)
@@ -116,13 +117,48 @@ class Signals:
         return math.sqrt(total / count)
 
 
-def objective(target: Target) -> Classes | Signals:
+class Tokens:
+    """Negative log-likelihood of each next token, and the same in bits as the score."""
+
+    metric: Metric = "bits"
+
+    def judge(self, model: nn.Module, batch: Batch) -> Judged:
+        """Add up what a language model takes the next tokens to be.
+
+        Args:
+            model: A ``LanguageModel``.
+            batch: Tokens and those that follow, (B, L).
+        """
+        losses = model.losses(  # pyright: ignore[reportCallIssue]
+            batch.inputs, batch.targets, lengths=batch.lengths, resets=batch.resets
+        )
+        count = (batch.targets != IGNORED).sum().float()
+        total = losses.sum()
+        return Judged(total / count.clamp(min=1), total.detach().float(), count)
+
+    def score(self, total: float, count: float) -> float:
+        """Return the bits a token takes in the mean.
+
+        Args:
+            total: Sum of negative log-likelihoods, in nats.
+            count: Number of tokens.
+        """
+        return total / count / math.log(2)
+
+
+def objective(target: Target) -> Classes | Signals | Tokens:
     """Return the objective for what a task asks for.
 
     Args:
         target: What is asked for.
     """
-    return Signals() if target == "signal" else Classes()
+    match target:
+        case "signal":
+            return Signals()
+        case "next-token":
+            return Tokens()
+        case _:
+            return Classes()
 
 
 def better(metric: Metric, score: float, than: float) -> bool:
@@ -157,10 +193,10 @@ def told(metric: Metric, score: float) -> str:
         score: The score.
 
     Example:
-        >>> told("accuracy", 0.9375), told("rmse", 0.02912)
-        ('93.8%', '0.0291')
+        >>> told("accuracy", 0.9375), told("rmse", 0.02912), told("bits", 1.8)
+        ('93.8%', '0.0291', '1.800')
     """
-    return f"{score:.1%}" if metric == "accuracy" else f"{score:.3g}"
+    return {"accuracy": f"{score:.1%}", "rmse": f"{score:.3g}", "bits": f"{score:.3f}"}[metric]
 
 
 def _valid(lengths: Tensor, length: int) -> Tensor:

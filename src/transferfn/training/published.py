@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transferfn.training.config import TrainConfig, task_name
+from transferfn.training.config import TrainConfig, kind_name
 
 # Parnichkun et al. 2024, arXiv:2405.06147: accuracy on Long Range Arena; no figure where it was chance.
 _LRA: dict[str, dict[str, float]] = {
@@ -36,7 +36,7 @@ def experiment(config: TrainConfig) -> str | None:
         >>> experiment(delay()), experiment(smnist())
         ('delay', None)
     """
-    name, length = task_name(type(config.data)), config.data.signature.length
+    name, length = kind_name(type(config.data)), config.data.signature.length
     if name == "pathfinder" and length == 128 * 128:
         name = "path-x"
     full = {

@@ -17,6 +17,7 @@ from transferfn.training.lra import (
     lra_text,
     speech_commands,
 )
+from transferfn.training.text import lm, wikitext
 from transferfn.training.variant import DEFAULT, Variant, optimizer_for
 
 Recipe = Callable[[Variant], TrainConfig]
@@ -28,7 +29,7 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
     Args:
         variant: Which form of it.
     """
-    config = TrainConfig(model=ModelConfig(mixer=variant.mixer))
+    config = TrainConfig(model=ModelConfig(mixer=variant.layer))
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
     return config
@@ -45,7 +46,7 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
     return TrainConfig(
         data=SmnistConfig(path=Path("mnist"), validation=1 / 12),
         model=ModelConfig(
-            mixer=variant.mixer,
+            mixer=variant.layer,
             width=512,
             layers=6,
             order=64,
@@ -71,7 +72,7 @@ def copying(variant: Variant = DEFAULT) -> TrainConfig:
         variant: Which form of it.
     """
     model = ModelConfig(
-        mixer=variant.mixer,
+        mixer=variant.layer,
         width=1024 if variant.source == "paper" else 64,
         layers=4,
         order=1024,
@@ -98,7 +99,7 @@ def delay(variant: Variant = DEFAULT) -> TrainConfig:
         variant: Which form of it.
     """
     model = ModelConfig(
-        mixer=variant.mixer,
+        mixer=variant.layer,
         width=4,
         layers=1,
         order=1024,
@@ -134,6 +135,8 @@ RECIPES: tuple[Recipe, ...] = (
     speech_commands,
     copying,
     delay,
+    lm,
+    wikitext,
 )
 """What `transferfn list` shows and `transferfn train` offers, in this order."""
 

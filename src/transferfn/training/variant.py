@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from transferfn.models.language_config import LanguageMixer
 from transferfn.training.config import MixerName, OptimizerConfig
 
 
@@ -15,11 +16,25 @@ class Variant:
     size: Literal["full", "small"] = "full"
     """The experiment as published, or a small one that a laptop finishes in minutes."""
 
-    mixer: MixerName = "rtf"
-    """What mixes the samples of a block along time; learning rates are those for this mixer."""
+    mixer: MixerName | LanguageMixer | None = None
+    """What mixes the samples of a block along time, RTF if nothing is said; learning rates are those for it."""
 
     source: Literal["code", "paper"] = "code"
     """Whose values hold where the paper and the official code differ."""
+
+    @property
+    def layer(self) -> MixerName:
+        """The mixer of a model that is no language model."""
+        if self.mixer == "hyena-s4d":
+            raise ValueError("only language models come with hyena-s4d here: choose another mixer")
+        return "rtf" if self.mixer is None else self.mixer
+
+    @property
+    def language_mixer(self) -> LanguageMixer:
+        """The mixer of a language model, Hyena with RTF filters if nothing is said."""
+        if self.mixer in ("s4", "s5", "lru"):
+            raise ValueError(f"language models come with {', '.join(get_args(LanguageMixer))}, not with {self.mixer}")
+        return "hyena-rtf" if self.mixer is None else self.mixer
 
 
 DEFAULT = Variant()
@@ -51,7 +66,7 @@ def optimizer_for(
             return OptimizerConfig(lr=s4_lr, weight_decay=weight_decay, filter_lr=min(s4_lr, 1e-3))
         case "attention" | "hyena":
             return OptimizerConfig(lr=min(lr, 1e-3), weight_decay=weight_decay)
-        case "rtf" | "hyena-rtf" | "lru":
+        case _:
             return OptimizerConfig(
                 lr=lr, weight_decay=weight_decay, filter_lr=filter_lr, filter_weight_decay=filter_weight_decay
             )

@@ -1,0 +1,93 @@
+"""`transferfn reduce RUN` and `transferfn export RUN`: a trained model made smaller, and made to run elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from transferfn.training import RunError, evaluate, load_model
+from transferfn.training.objective import objective
+from transferfn.training.run import write_json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reduce:
+    """Shrink every filter of a run's best model by balanced truncation; say what it costs and gains."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+    tolerance: float = 1e-3
+    """Largest error of a frequency response, relative to its peak, by which each filter's order is chosen."""
+
+    out: Path | None = None
+    """File for the weights and the errors, NAME.pt and NAME.json; None takes reduced in the run's folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Export:
+    """Write a run's best model as files that run without this package: its forward pass, and its step if it has one."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+    format: Literal["pt2", "onnx"] = "pt2"
+    """What torch.export.load reads, or ONNX, checked in onnxruntime."""
+
+    length: int | None = None
+    """Samples of a sequence; None takes that of the run's data."""
+
+    dynamic: bool = False
+    """Whether other lengths are taken, too, which ONNX cannot do."""
+
+    out: Path | None = None
+    """Folder for the files; None takes that of the run."""
+
+
+def reduce_run(command: Reduce) -> None:
+    """Reduce, judge before and after, write and print.
+
+    Args:
+        command: Which run, and how.
+
+    Raises:
+        RunError: if there is no run, or a filter cannot be reduced.
+    """
+    from transferfn.analysis import reduce_model
+
+    model, config = load_model(command.run)
+    test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
+    causal = getattr(model, "is_causal", False)
+    sample = torch.zeros(1, dtype=torch.long) if signature.channels is None else torch.zeros(1, signature.channels)
+    try:
+        found = reduce_model(
+            model,
+            tolerance=command.tolerance,
+            sample=sample if causal else None,
+            metric=lambda reduced: evaluate(reduced, test, goal)[0],
+        )
+    except ValueError as error:
+        raise RunError(f"{command.run} cannot be reduced: {error}") from error
+    out = command.run / "reduced" if command.out is None else command.out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_suffix(".pt.part")
+    torch.save(found.model.state_dict(), part)
+    part.replace(out.with_suffix(".pt"))
+    write_json(out.with_suffix(".json"), found.table())
+    print("\n".join([*found.lines(), f"weights and errors are in {out.with_suffix('.pt')} and .json"]))
+
+
+def export_run(command: Export) -> None:
+    """Write the files and print where they are.
+
+    Args:
+        command: Which run, and how.
+    """
+    from transferfn.cli.export import export_run as write
+
+    written = write(command.run, format=command.format, out=command.out, length=command.length, dynamic=command.dynamic)
+    print("\n".join(str(path) for path in written))
