@@ -23,6 +23,7 @@ from transferfn.cli.experiment import Experimenting, experiment_name, experiment
 from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
 from transferfn.cli.sweep import Sweep, sweep, sweeps
+from transferfn.cli.text import Generate, generate_text
 from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
@@ -129,6 +130,7 @@ def _commands(variant: Variant) -> Any:
             "sweep": Search[sweeps(variant)],
             "experiment": Carry[experiments()],
             "data": DataCommand[_any_of(data)],
+            "generate": Generate,
             "reduce": Reduce,
             "export": Export,
             "demo": Demo,
@@ -195,6 +197,8 @@ def _carry_out(command: Any) -> None:
         case DataCommand(command=Inspect(chosen=Pictured() as chosen)):
             _require("matplotlib")
             inspect_data(chosen)
+        case Generate():
+            generate_text(command)
         case Reduce():
             reduce_run(command)
         case Export():
@@ -261,7 +265,7 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
     commands = {"list", "train", "eval", "report", "sweep", "experiment", "data", "prepare", "inspect"}
-    commands |= {"reduce", "export", "demo", "bench"}
+    commands |= {"generate", "reduce", "export", "demo", "bench"}
     names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"

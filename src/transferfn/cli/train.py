@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 import tyro
 
+from transferfn.tasks import TextCorpusConfig
 from transferfn.training import RECIPES, Result, RunOptions, TrainConfig, fit
 from transferfn.training.config import MixerName
 from transferfn.training.objective import told
@@ -111,6 +112,10 @@ def train(run: Run) -> None:
     result = fit(run.config, run.options)
     draw(run.options.out, result)
     print("\n".join(report(result, run.options.out)))
+    if isinstance(run.config.data, TextCorpusConfig):
+        from transferfn.cli.text import yardsticks
+
+        print("\n".join(yardsticks(run.config.data, result)))
 
 
 def report(result: Result, out: Path) -> list[str]:

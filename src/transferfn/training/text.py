@@ -10,7 +10,6 @@ from transferfn.tasks import TextCorpusConfig
 from transferfn.training.config import OptimizerConfig, TrainConfig
 from transferfn.training.variant import DEFAULT, Variant
 
-
 _OPTIMIZER = OptimizerConfig(weight_decay=0.1, betas=(0.9, 0.95), floor=0.1, clip=1.0)
 
 
@@ -25,9 +24,7 @@ def lm(variant: Variant = DEFAULT) -> TrainConfig:
         return TrainConfig(
             data=TextCorpusConfig(length=256),
             model=tiny(257, mixer=mixer, horizon=256),
-            optimizer=OptimizerConfig(
-                lr=4e-3, weight_decay=0.1, filter_lr=4e-3, betas=(0.9, 0.95), floor=0.1, clip=1.0
-            ),
+            optimizer=replace(_OPTIMIZER, lr=4e-3, filter_lr=4e-3),
             epochs=1,
             batch_size=16,
         )

@@ -1,0 +1,105 @@
+"""`transferfn generate RUN`, and how a language model is judged: bits a byte beside an n-gram model and compressors."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from transferfn.models import LanguageModel
+from transferfn.tasks import IGNORED, TextCorpusConfig
+from transferfn.training import Result, RunError, load_model
+
+CONTEXTS = (128, 512, 2048, 8192)
+"""Tokens before those that are decoded, in the benchmark."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generate:
+    """Let the language model of a run continue a prompt, and print it as it comes."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+    prompt: str = "def "
+    """What to continue."""
+
+    count: int = 500
+    """Tokens to add."""
+
+    temperature: float = 0.8
+    """What logits are divided by; 0 takes the likeliest token each time."""
+
+    top_k: int | None = None
+    """How many of the likeliest tokens are drawn from; None means all."""
+
+    seed: int = 0
+    """Seed of the draws."""
+
+    benchmark: bool = False
+    """Whether to measure speed and memory over the length of the context instead."""
+
+
+def generate_text(command: Generate) -> None:
+    """Load, continue and print.
+
+    Args:
+        command: Which run, and how.
+
+    Raises:
+        RunError: if the run is no language model, or a number makes no sense.
+    """
+    model, config = load_model(command.run)
+    if not isinstance(model, LanguageModel) or not isinstance(config.data, TextCorpusConfig):
+        raise RunError(f"{command.run} is no language model: train one with transferfn train lm")
+    if command.benchmark:
+        from transferfn.bench.generation import benchmark
+
+        for row in benchmark(model, CONTEXTS):
+            print(", ".join(f"{name} {value:,.0f}" for name, value in row.items()), flush=True)
+        return
+    from transferfn.models.generate import generate
+
+    tokenizer = config.data.read().tokenizer
+    prompt = torch.tensor([tokenizer.end, *tokenizer.encode(command.prompt.encode()).tolist()])
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    sys.stdout.write(command.prompt)
+    try:
+        for token in generate(
+            model,
+            prompt,
+            command.count,
+            temperature=command.temperature,
+            top_k=command.top_k,
+            end=tokenizer.end,
+            generator=torch.Generator().manual_seed(command.seed),
+        ):
+            sys.stdout.write(decoder.decode(tokenizer.decode([token])))
+            sys.stdout.flush()
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    print(decoder.decode(b"", final=True))
+
+
+def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
+    """Say how many bits a byte of the test texts take, by the model and by honest others.
+
+    Args:
+        data: The texts.
+        result: What the run came to.
+    """
+    from transferfn.tasks.yardsticks import compressed_bits, ngram_bits
+
+    corpus, rows = data.read(), data.load().test
+    text, size = corpus.text("test"), corpus.size("test")
+    tokens = sum(int((rows.gather([row]).targets != IGNORED).sum()) for row in range(len(rows)))
+    bits = {"this model": result.test_score * tokens}
+    bits["n-gram model of 5 bytes, trained on the same texts"] = ngram_bits(text, corpus.text("train"), order=4)
+    bits |= compressed_bits(text)
+    lines = [f"bits a byte on {size:,} held-out bytes:"]
+    return lines + [f"  {value / size:.3f}  {name}" for name, value in sorted(bits.items(), key=lambda item: item[1])]
