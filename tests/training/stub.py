@@ -46,7 +46,11 @@ class Normed(Linear):
     def __init__(self, config: ModelConfig, data: Signature) -> None:
         super().__init__(config, data)
         self.layers = nn.Sequential(
-            nn.Linear(data.length, 8), BatchNorm(8), nn.ReLU(), BatchNorm(8), nn.Linear(8, data.outputs)
+            nn.Linear(data.length, 8, bias=False),  # a norm takes a bias away, which would drift by rounding alone
+            BatchNorm(8),
+            nn.ReLU(),
+            BatchNorm(8),
+            nn.Linear(8, data.outputs),
         )
 
 

@@ -41,6 +41,7 @@ def assert_same_run(found: Path, wanted: Path) -> None:
     results = [json.loads((folder / "result.json").read_text()) for folder in (found, wanted)]
     for result in results:
         assert result.pop("seconds") > 0
+        assert result.pop("peak_memory") > 0
     assert results[0] == results[1]
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import training.stub
 from transferfn.training import RunOptions, fit
 torch.set_num_threads(1)
-data, out, devices, build, until = sys.argv[1:]
+data, out, devices, until = sys.argv[1:]
 options = RunOptions(out=Path(out), accelerator="cpu", devices=int(devices), checkpoint_every=4)
 callbacks = []
 if int(until):
     from training.test_resume import StopAt
     callbacks = [StopAt("on_train_batch_start", int(until))]
-fit(training.stub.tiny(Path(data), accumulate=2), options, build=getattr(training.stub, build), callbacks=callbacks)
+fit(training.stub.tiny(Path(data), accumulate=2), options, build=training.stub.Normed, callbacks=callbacks)
 """
 
 
@@ -34,10 +34,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_idx(tmp_path_factory.mktemp("digits"))
 
 
-def run(data: Path, out: Path, *, devices: int, build: str, until: int = 0) -> subprocess.CompletedProcess:
+def run(data: Path, out: Path, *, devices: int, until: int = 0) -> subprocess.CompletedProcess:
     script = out.with_suffix(".py")
     script.write_text(SCRIPT)
-    arguments = [sys.executable, str(script), str(data), str(out), str(devices), build, str(until)]
+    arguments = [sys.executable, str(script), str(data), str(out), str(devices), str(until)]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
@@ -55,21 +55,29 @@ def assert_alike(mine: Path, other: Path) -> None:
         torch.testing.assert_close(weights[1]["state_dict"][name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("build", ["Linear", "Normed"])
-def test_two_processes_train_like_one(data: Path, tmp_path: Path, build: str) -> None:
-    for devices in (1, 2):
-        done = run(data, tmp_path / str(devices), devices=devices, build=build)
-        assert done.returncode == 0, done.stderr
-    assert_alike(tmp_path / "1", tmp_path / "2")
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process."""
+    out = tmp_path_factory.mktemp("runs") / "alone"
+    done = run(data, out, devices=1)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_two_processes_train_like_one(data: Path, alone: Path, tmp_path: Path) -> None:
+    done = run(data, tmp_path / "two", devices=2)
+    assert done.returncode == 0, done.stderr
+    assert_alike(alone, tmp_path / "two")
 
 
 @pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_a_run_goes_on_with_another_number_of_processes(data: Path, tmp_path: Path, first: int, then: int) -> None:
-    whole, changed = tmp_path / "whole", tmp_path / "changed"
-    assert run(data, whole, devices=1, build="Normed").returncode == 0
-    assert run(data, changed, devices=first, build="Normed", until=24).returncode != 0  # stopped in the second epoch
+def test_a_run_goes_on_with_another_number_of_processes(
+    data: Path, alone: Path, tmp_path: Path, first: int, then: int
+) -> None:
+    changed = tmp_path / "changed"
+    assert run(data, changed, devices=first, until=24).returncode != 0  # stopped in the second epoch
     assert not (changed / "result.json").exists()
     assert torch.load(changed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 9
-    done = run(data, changed, devices=then, build="Normed")
+    done = run(data, changed, devices=then)
     assert done.returncode == 0, done.stderr
-    assert_alike(whole, changed)
+    assert_alike(alone, changed)

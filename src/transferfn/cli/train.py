@@ -14,6 +14,7 @@ from transferfn.training import RECIPES, Result, RunOptions, TrainConfig, fit
 from transferfn.training.config import MixerName
 from transferfn.training.objective import told
 from transferfn.training.recipes import Recipe, recipe_line, recipe_name
+from transferfn.training.run import process_rank
 from transferfn.training.variant import Variant
 
 Size = Literal["full", "small"]
@@ -110,6 +111,8 @@ def train(run: Run) -> None:
     from transferfn.cli.pictures import draw
 
     result = fit(run.config, run.options)
+    if process_rank() != 0:
+        return
     draw(run.options.out, result)
     print("\n".join(report(result, run.options.out)))
     if isinstance(run.config.data, TextCorpusConfig):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from transferfn.training.objective import Objective, told
 from transferfn.training.radii import radius_row
-from transferfn.training.run import RunError, read_rows
+from transferfn.training.run import RunError, process_rank, read_rows
 
 
 class MetricsFile(Logger):
@@ -99,6 +99,7 @@ class Log(Callback):
         self.sums: dict[str, Tensor] = {}
         self.seconds = 0.0
         self._clock: float | None = None
+        self._trainer: pl.Trainer | None = None
         self._bar: Any = None
 
     @property
@@ -113,7 +114,7 @@ class Log(Callback):
             trainer: The trainer.
             pl_module: The module.
         """
-        self._clock = time.monotonic()
+        self._clock, self._trainer = time.monotonic(), trainer
         parameters = sum(value.numel() for value in pl_module.parameters() if value.requires_grad)
         start = f"continuing after step {trainer.global_step} of" if trainer.global_step else "for"
         steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches * (trainer.max_epochs or 0)
@@ -133,7 +134,7 @@ class Log(Callback):
         """
         count = outputs["count"]
         step = {"loss": outputs["loss"].detach() * count, "total": outputs["total"], "count": count}
-        self.sums = {name: self.sums.get(name, 0) + value for name, value in step.items()}  # pyright: ignore
+        self.sums = {name: self.sums.get(name, 0) + _wide(value) for name, value in step.items()}  # pyright: ignore
         whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if whole and trainer.global_step % self.every == 0:
             loss = finite_loss(outputs["loss"], step=trainer.global_step)
@@ -148,9 +149,7 @@ class Log(Callback):
             trainer: The trainer.
             pl_module: The module.
         """
-        both = torch.stack([self.sums[name].double() for name in _SUMS]).float().to(pl_module.device)
-        sums = dict(zip(_SUMS, trainer.strategy.reduce(both, reduce_op="sum").tolist(), strict=True))
-        self.sums = {}
+        sums, self.sums = {name: float(value) for name, value in self._of_all_ranks().items()}, {}
         metric = self.objective.metric
         finite_loss(sums["loss"], step=trainer.global_step)
         row = {
@@ -189,8 +188,8 @@ class Log(Callback):
         self._close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums of the epoch so far and the time spent."""
-        return {"sums": {name: value.cpu() for name, value in self.sums.items()}, "seconds": self.elapsed}
+        """Return the sums of the epoch so far, over all ranks, and the time spent."""
+        return {"sums": self._of_all_ranks(), "seconds": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the sums and the time.
@@ -198,7 +197,16 @@ class Log(Callback):
         Args:
             state_dict: What ``state_dict`` returned.
         """
-        self.sums, self.seconds = state_dict["sums"], state_dict["seconds"]
+        self.sums = state_dict["sums"] if process_rank() == 0 else {}  # they are those of all ranks
+        self.seconds = state_dict["seconds"]
+
+    def _of_all_ranks(self) -> dict[str, Tensor]:
+        """Add up the sums of all ranks, each of which must call this."""
+        if self._trainer is None:
+            return self.sums
+        device = self._trainer.strategy.root_device
+        mine = torch.stack([_wide(torch.as_tensor(self.sums.get(name, 0.0)).to(device)) for name in _SUMS])
+        return dict(zip(_SUMS, self._trainer.strategy.reduce(mine, reduce_op="sum").cpu().unbind(), strict=True))
 
     def _say(self, trainer: pl.Trainer, line: str) -> None:
         if self.progress and trainer.is_global_zero:
@@ -248,6 +256,11 @@ def finite_loss(loss: Tensor | float, *, step: int) -> float:
 
 _SUMS = ("loss", "total", "count")
 """What is added up over the steps of an epoch, and over all ranks."""
+
+
+def _wide(value: Tensor) -> Tensor:
+    """Return a number in float64, in which sums of so many float32 numbers are exact, in any order."""
+    return value if value.device.type == "mps" else value.double()  # mps has no float64
 
 
 def _learning_rate(trainer: pl.Trainer) -> float:
