@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -64,7 +65,9 @@ def births_smnist() -> list[TrainConfig]:
     """Where filters start and what keeps them stable, on sequential MNIST of 14 x 14 pixels with order 8."""
     inits: tuple[Init, ...] = ("comb", "zeros", "xavier", "montel")
     constraints: tuple[Constraint, ...] = ("none", "l1", "reflection")
-    return list(_seeded(_birth(init, constraint) for init in inits for constraint in constraints))
+    # Most filters that xavier draws are unstable, which no reflection coefficients can be.
+    pairs = [pair for pair in itertools.product(inits, constraints) if pair != ("xavier", "reflection")]
+    return list(_seeded(_birth(init, constraint) for init, constraint in pairs))
 
 
 def rates_smnist() -> list[TrainConfig]:
