@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -311,10 +310,13 @@ class _Parallel:
         self.layer = layer
         self.channels, self.state_shape = layer.channels, layer._state_shape()
         self.kernel = layer.kernel
+        self._dense: DenseSystem | None = None
 
-    @cached_property
+    @property
     def dense(self) -> DenseSystem:
-        return self.layer.state_space()
+        if self._dense is None:  # torch.compile cannot trace functools.cached_property
+            self._dense = self.layer.state_space()
+        return self._dense
 
     def reached(self, u: Signal, ends: Lengths | None) -> Tensor:
         system = self.layer.continuous_system()

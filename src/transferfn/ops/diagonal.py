@@ -111,13 +111,6 @@ class _Scan(Function):
         ctx.save_for_backward(a, state, cut, output)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise NotImplementedError(
-            "diagonal_scan, which S5 and LRU run, has no forward-mode derivative (jvp). Use reverse mode: "
-            "torch.autograd.grad, torch.func.vjp or torch.func.jacrev; step() has both."
-        )
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         a, state, cut, x = ctx.saved_tensors
         if has_native_loop(gradients[0], a) and not torch.is_grad_enabled():
