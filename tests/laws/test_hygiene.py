@@ -29,6 +29,7 @@ from laws.runs import (
     with_method,
 )
 from laws.tolerance import assert_same, relative_error, tolerance
+from transferfn.nn.long_conv import LongConvolution
 
 every = pytest.mark.parametrize("mixer", MIXERS, ids=str)
 methods = pytest.mark.parametrize("method", ["fft", "scan"])
