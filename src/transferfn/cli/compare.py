@@ -241,7 +241,8 @@ def learning_figure(groups: Sequence[Group]) -> Figure | None:
         length = min(len(values) for values in found)
         epochs = range(1, length + 1)
         mean = [scale * statistics.fmean(values[at] for values in found) for at in range(length)]
-        (line,) = ax.plot(epochs, mean, marker="o", markersize=2.5, linewidth=1.3, label=label)
+        style = "-" if len(ax.lines) < 10 else "--"  # there are ten colours
+        (line,) = ax.plot(epochs, mean, marker="o", markersize=2.5, linewidth=1.3, linestyle=style, label=label)
         low, high = ([scale * end(values[at] for values in found) for at in range(length)] for end in (min, max))
         ax.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     for name, value in published(groups[0].config).items():
@@ -268,18 +269,24 @@ def radii_figure(groups: Sequence[Group]) -> Figure | None:
     found = [(group, columns) for group, columns in found if all(columns.values())]
     if not found:
         return None
-    figure, ax = _axes()
-    for group, columns in found:
+    from matplotlib.figure import Figure
+
+    across = min(4, len(found))
+    down = -(-len(found) // across)
+    figure = Figure(figsize=(2.3 * across + 0.6, 1.9 * down + 0.4), layout="constrained")
+    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
+    for (group, columns), ax in zip(found, axes, strict=False):
         epochs = range(1, len(columns["radius_max"]) + 1)
-        (line,) = ax.plot(epochs, columns["radius_median"], linewidth=1.3, label=group.label)
-        ax.fill_between(
-            epochs, columns["radius_low"], columns["radius_high"], color=line.get_color(), alpha=0.15, linewidth=0
-        )
-        ax.plot(epochs, columns["radius_max"], color=line.get_color(), linewidth=0.8, linestyle=(0, (4, 2)))
-    ax.axhline(1, color="0.3", linewidth=0.8)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("largest pole radius of each filter\n(median, middle 80 %; dashed: the largest)")
-    _finish(ax, len(found))
+        ax.axhline(1, color="0.3", linewidth=0.8)
+        ax.fill_between(epochs, columns["radius_low"], columns["radius_high"], color="C0", alpha=0.25, linewidth=0)
+        ax.plot(epochs, columns["radius_median"], color="C0", linewidth=1.3)
+        ax.plot(epochs, columns["radius_max"], color="C1", linewidth=1.0, linestyle=(0, (4, 2)))
+        ax.set_title(group.label.replace(", ", "\n", 1), fontsize="x-small", loc="left")
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[len(found) :]:
+        ax.set_visible(False)
+    figure.supxlabel("epoch", fontsize="small")
+    figure.supylabel("largest pole radius of each filter:\nmedian, middle 80 %, largest (dashed)", fontsize="small")
     return figure
 
 
