@@ -208,7 +208,13 @@ def test_interrupting_tells_how_to_continue(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
     arguments = small(data, out, "--epochs", "2000", "--checkpoint-every", "3", "--workers", "1")
     running = subprocess.Popen(
-        process(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        process(*arguments),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background lets them ignore the signal, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     last = out / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 200
