@@ -6,9 +6,8 @@ The layer is :class:`RTF`, the value behind it :class:`TransferFunction`.
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from transferfn.analysis.identify import fit as fit
-from transferfn.analysis.regressor import TransferFunctionRegressor as TransferFunctionRegressor
 from transferfn.core.bank import select as select
 from transferfn.core.bank import stack as stack
 from transferfn.core.converted import Converted as Converted
@@ -49,4 +48,22 @@ from transferfn.ops.lfilter import lfilter_zi as lfilter_zi
 from transferfn.ops.lfilter import sosfilt as sosfilt
 from transferfn.ops.lfilter import sosfilt_zi as sosfilt_zi
 
+if TYPE_CHECKING:
+    from transferfn.analysis.identify import fit as fit
+    from transferfn.analysis.regressor import TransferFunctionRegressor as TransferFunctionRegressor
+
 __version__ = version("transferfn")
+
+
+def __getattr__(name: str) -> object:
+    """Import identification when it is first asked for: it is an eighth of what the package takes to import."""
+    if name in ("fit", "TransferFunctionRegressor"):
+        from transferfn import analysis
+
+        globals()[name] = getattr(analysis, name)
+        return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "fit", "TransferFunctionRegressor"})
