@@ -60,6 +60,26 @@ def test_fresh_samples_are_new_in_each_epoch() -> None:
     assert rows(again) == [[14, 15, 16, 17]]
 
 
+def test_shorter_epochs_go_on_where_the_one_before_stopped() -> None:
+    whole, short = make(), make(steps=3)
+    passes = [batch for _ in range(3) for batch in rows(whole)]
+    assert len(short) == 3
+    assert [batch for _ in range(5) for batch in rows(short)] == passes
+
+
+def test_longer_epochs_take_several_passes() -> None:
+    whole, long = make(accumulate=2), make(accumulate=2, steps=7)
+    assert rows(long) + rows(long) == [batch for _ in range(3) for batch in rows(whole)][:28]
+
+
+def test_a_short_epoch_continues_within_a_pass() -> None:
+    steady = make(steps=3)
+    want = [rows(steady) for _ in range(3)]
+    again = make(steps=3)
+    again.load_state_dict({**again.state_dict(), "epoch": 1, "consumed": 1})
+    assert [rows(again), rows(again)] == [want[1][1:], want[2]]
+
+
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_parts_of_a_batch_come_one_after_the_other(world_size: int) -> None:
     whole = rows(make(23, batch_size=8))
@@ -197,6 +217,8 @@ def test_a_position_in_another_order_is_refused() -> None:
         ({"batch_size": 5, "world_size": 2}, "multiple"),
         ({"rank": 2, "world_size": 2}, r"0\.\.1, got 2"),
         ({"workers": -1}, "got -1"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 2, "drop_last": False}, "asks for drop_last"),
         ({"batch_size": 24}, "23 samples do not fill one batch of 24"),
     ],
 )

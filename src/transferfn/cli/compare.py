@@ -117,7 +117,7 @@ def finished(path: Path) -> list[Finished]:
 
 
 def grouped(runs: Sequence[Finished]) -> list[Group]:
-    """Put runs together that differ only in their seeds, and label each group by what sets it apart.
+    """Put runs together that differ only in their seeds, and label each by what sets it apart from others of its mixer.
 
     Args:
         runs: The runs.
@@ -127,17 +127,19 @@ def grouped(runs: Sequence[Finished]) -> list[Group]:
         same = replace(run.config, seed=0, data=replace(run.config.data, seed=0) if _seeded(run) else run.config.data)
         groups.setdefault(repr(same), []).append(run)
     flat = [_flat(to_dict(members[0].config)) for members in groups.values()]
-    names = list(dict.fromkeys(name for values in flat for name in values))
-    differing = [name for name in names if len({repr(values.get(name)) for values in flat}) > 1]
-    differing = [
-        name for name in differing if name not in ("seed", "data.seed", "data.kind", "model.kind", "model.mixer")
-    ]
     found = []
     for values, members in zip(flat, groups.values(), strict=True):
-        parts = [f"{name.removeprefix('model.')} {values[name]}" for name in differing if name in values]
-        label = ", ".join([members[0].config.model.mixer, *parts])
-        found.append(Group(label=label, runs=tuple(members)))
+        # Other mixers have other learning rates, and options that mean nothing to this one.
+        alike = [other for other in flat if other["model.mixer"] == values["model.mixer"]]
+        names = [name for name in values if name not in _UNTOLD and len({repr(o.get(name)) for o in alike}) > 1]
+        if names != ["epoch_steps"]:  # runs of equal time do as many steps as they can
+            names = [name for name in names if name != "epoch_steps"]
+        parts = [f"{name.removeprefix('model.')} {values[name]}" for name in names]
+        found.append(Group(label=", ".join([members[0].config.model.mixer, *parts]), runs=tuple(members)))
     return found
+
+
+_UNTOLD = ("seed", "data.seed", "data.kind", "model.kind")
 
 
 def row(group: Group) -> dict[str, Any]:
@@ -173,8 +175,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     Args:
         rows: The groups.
     """
-    head = "| task | model | parameters | test score, mean (lowest to highest, seeds) | published | steps a second | "
-    lines = [head + "memory MB |", "|---|---|---|---|---|---|---|"]
+    head = "| task | model | parameters | test score, mean (lowest to highest, seeds) | published | steps | "
+    lines = [head + "steps a second | memory MB |", "|---|---|---|---|---|---|---|---|"]
     for values in rows:
         metric = values["metric"]
         score = told(metric, values["mean"])
@@ -183,7 +185,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         beside_it = "" if values["published"] is None else told(metric, values["published"])
         lines.append(
             f"| {values['task']} | {values['model']} | {values['parameters']:,} | {metric} {score} | {beside_it} | "
-            f"{values['steps a second']:.1f} | {values['memory MB']:,.0f} |"
+            f"{values['steps']:,} | {values['steps a second']:.1f} | {values['memory MB']:,.0f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Union
 
@@ -17,8 +17,9 @@ import tyro
 from transferfn.cli.compare import Compare, compare
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import differences, from_dict, kind_name, to_dict
-from transferfn.training.experiments import EXPERIMENTS, Experiment
+from transferfn.training.experiments import EXPERIMENTS, MINUTES, Experiment
 from transferfn.training.objective import told
+from transferfn.training.pace import of_equal_time, step_seconds
 from transferfn.training.run import RunFolder, write_json
 
 
@@ -34,6 +35,9 @@ class Experimenting:
 
     out: Path
     """Where the comparison goes: with .md, .csv, .json and, of the pictures, -*.png at its end."""
+
+    minutes: float | None = None
+    """How long each run trains, by the time its steps take before the first run; None takes epochs as they are."""
 
     jobs: int = 2
     """How many runs at a time, each on one thread."""
@@ -51,6 +55,7 @@ def experiments() -> Any:
                         name=experiment_name(experiment),
                         runs=Path("runs") / experiment_name(experiment),
                         out=Path("results") / experiment_name(experiment),
+                        minutes=MINUTES.get(experiment),
                     ),
                     description=(experiment.__doc__ or "").strip(),
                 ),
@@ -80,6 +85,8 @@ def run_experiment(asked: Experimenting) -> None:
     """
     (experiment,) = (item for item in EXPERIMENTS if experiment_name(item) == asked.name)
     configs = experiment()
+    if asked.minutes is not None:
+        configs = _of_equal_time(configs, asked.minutes, asked.runs / "steps.json")
     folders = [asked.runs / f"{number:03d}-{label(config)}" for number, config in enumerate(configs)]
     waiting = [(config, path) for config, path in zip(configs, folders, strict=True) if not _finished(config, path)]
     start, failures = time.monotonic(), []
@@ -98,6 +105,19 @@ def run_experiment(asked: Experimenting) -> None:
     if failures:
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, first: {failures[0]}; the same command goes on")
     compare(Compare(runs=tuple(folders), out=asked.out))
+
+
+def _of_equal_time(configs: list[TrainConfig], minutes: float, kept: Path) -> list[TrainConfig]:
+    """Give all runs as many steps as they do in a time; what steps take is measured once and kept."""
+    kinds = list(dict.fromkeys(replace(config, seed=0) for config in configs))
+    named = {repr(kind): kind for kind in kinds}
+    seconds: dict[str, float] = json.loads(kept.read_text()) if kept.is_file() else {}
+    if seconds.keys() != named.keys():
+        print(f"timing the steps of {len(kinds)} models ...", flush=True)
+        seconds = dict(zip(named, step_seconds(kinds), strict=True))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, seconds)
+    return [of_equal_time(config, step=seconds[repr(replace(config, seed=0))], minutes=minutes) for config in configs]
 
 
 def label(config: TrainConfig) -> str:

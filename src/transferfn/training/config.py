@@ -171,7 +171,10 @@ class TrainConfig:
     """The optimiser."""
 
     epochs: int = 20
-    """Passes over the training data."""
+    """Passes over the training data, each followed by a validation."""
+
+    epoch_steps: int | None = None
+    """Steps of an epoch, the next one going on where it stopped; None means a whole pass."""
 
     batch_size: int = 50
     """Samples of an optimiser step, over all devices."""
@@ -192,6 +195,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.epoch_steps is not None and self.epoch_steps < 1:
+            raise ValueError(f"epoch_steps must be at least 1, got {self.epoch_steps}")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size counts the samples of all parts and must be a multiple of their number, got "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Literal
 
+from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import ListopsConfig, PathfinderConfig, SmnistConfig
 from transferfn.training.config import MixerName, ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
 from transferfn.training.recipes import copying, delay
+from transferfn.training.text import lm
 from transferfn.training.variant import Variant, optimizer_for
 
 Experiment = Callable[[], list[TrainConfig]]
@@ -20,14 +22,12 @@ Constraint = Literal["none", "l1", "reflection"]
 
 
 def delay_orders() -> list[TrainConfig]:
-    """Delay as published, 8 epochs instead of 20: RTF, S4 and S4D of order 512, too small for an FIR filter, and 1024."""
+    """Delay as published, but for 8 epochs, not 20: RTF, S4 and S4D of order 512, too small to be FIR, and 1024."""
     found = []
     for order in (512, 1024):
         published = [delay(Variant(mixer=mixer)) for mixer in _RECURRENT]
         ours = replace(published[0], model=replace(published[0].model, init="comb", constraint="reflection"))
-        found += [
-            replace(config, model=replace(config.model, order=order), epochs=8) for config in (ours, *published)
-        ]
+        found += [replace(config, model=replace(config.model, order=order), epochs=8) for config in (ours, *published)]
     return list(_seeded(found))
 
 
@@ -49,18 +49,24 @@ def copying_orders() -> list[TrainConfig]:
 
 
 def mixers_smnist() -> list[TrainConfig]:
-    """Sequential MNIST, 784 pixels: RTF, S4, S4D, S5 and attention of equal width."""
-    return list(_seeded(_mixer_run(mixer, SmnistConfig(), epochs=8) for mixer in _MIXERS))
+    """Sequential MNIST, 784 pixels: RTF, S4, S4D, S5 and attention of equal width and equal time."""
+    return list(_seeded(_mixers(SmnistConfig())))
 
 
 def mixers_listops() -> list[TrainConfig]:
-    """ListOps with lists of 20 to 100 tokens: RTF, S4, S4D, S5 and attention of equal width, in both directions."""
-    return list(_seeded(_mixer_run(mixer, LISTOPS, epochs=6, bidirectional=True) for mixer in _MIXERS))
+    """ListOps, 20 to 100 tokens, in both directions: RTF, S4, S4D, S5 and attention of equal width and equal time."""
+    return list(_seeded(_mixers(LISTOPS, bidirectional=True)))
 
 
 def mixers_pathfinder() -> list[TrainConfig]:
-    """Pathfinder of 32 x 32 pixels with short paths: RTF, S4, S4D, S5 and attention of equal width."""
-    return list(_seeded(_mixer_run(mixer, PATHFINDER, epochs=6, bidirectional=True) for mixer in _MIXERS))
+    """Pathfinder, 32 x 32, short paths, in both directions: RTF, S4, S4D, S5, attention, equal width and equal time."""
+    return list(_seeded(_mixers(PATHFINDER, bidirectional=True)))
+
+
+def mixers_lm() -> list[TrainConfig]:
+    """Bytes of Python's source: Hyena-RTF, Hyena, Hyena-S4D and attention of equal size and equal time."""
+    mixers: tuple[LanguageMixer, ...] = ("hyena-rtf", "hyena", "hyena-s4d", "attention")
+    return list(_seeded((replace(lm(Variant(mixer=mixer, size="small")), epochs=10) for mixer in mixers), SEEDS[:2]))
 
 
 def births_smnist() -> list[TrainConfig]:
@@ -84,16 +90,19 @@ LISTOPS = ListopsConfig(train=20_000, validation=1000, test=2000, depth=5, argum
 PATHFINDER = PathfinderConfig(train=10_000, validation=1000, test=2000, contour_length=6)
 
 
-def _mixer_run(mixer: MixerName, data: TaskConfig, *, epochs: int, bidirectional: bool = False) -> TrainConfig:
-    variant = Variant(mixer=mixer)
-    return TrainConfig(
-        data=data,
-        model=ModelConfig(mixer=mixer, width=64, layers=2, order=32, bidirectional=bidirectional),
-        optimizer=optimizer_for(
-            variant, lr=0.01, weight_decay=0.05, filter_lr=0.01, filter_weight_decay=0.0, s4_lr=0.01
-        ),
-        epochs=epochs,
-    )
+def _mixers(data: TaskConfig, *, bidirectional: bool = False) -> list[TrainConfig]:
+    """One run of each mixer, and of RTF as it starts in the paper."""
+    found = []
+    for mixer in _MIXERS:
+        model = ModelConfig(mixer=mixer, width=64, layers=2, order=32, bidirectional=bidirectional)
+        optimizer = optimizer_for(
+            Variant(mixer=mixer), lr=0.01, weight_decay=0.05, filter_lr=0.01, filter_weight_decay=0.0, s4_lr=0.01
+        )
+        run = TrainConfig(data=data, model=model, optimizer=optimizer, epochs=10)
+        found.append(run)
+        if mixer == "rtf":
+            found.append(replace(run, model=replace(model, init="zeros", constraint="none")))
+    return found
 
 
 def _birth(init: Init, constraint: Constraint, filter_lr: float = 4e-3) -> TrainConfig:
@@ -105,9 +114,9 @@ def _birth(init: Init, constraint: Constraint, filter_lr: float = 4e-3) -> Train
     )
 
 
-def _seeded(configs: Iterator[TrainConfig] | list[TrainConfig]) -> Iterator[TrainConfig]:
+def _seeded(configs: Iterable[TrainConfig], seeds: tuple[int, ...] = SEEDS) -> Iterator[TrainConfig]:
     for config in configs:
-        for seed in SEEDS:
+        for seed in seeds:
             yield replace(config, seed=seed)
 
 
@@ -117,7 +126,11 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     mixers_smnist,
     mixers_listops,
     mixers_pathfinder,
+    mixers_lm,
     births_smnist,
     rates_smnist,
 )
 """What `transferfn experiment` offers, in this order."""
+
+MINUTES: dict[Experiment, float] = {mixers_smnist: 1.2, mixers_listops: 1.2, mixers_pathfinder: 1.2, mixers_lm: 4.0}
+"""Minutes that each run of an experiment trains on one thread, where runs are to take equal time, not equal epochs."""

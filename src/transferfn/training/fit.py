@@ -83,7 +83,7 @@ def fit(
         raise RunError(
             f"{len(data.train)} training samples do not fill one batch of {config.batch_size}: lower batch-size"
         )
-    steps = config.epochs * (len(data.train) // config.batch_size)
+    steps = config.epochs * (config.epoch_steps or len(data.train) // config.batch_size)
     resume = resume_path(folder, options)
     step = int(read_checkpoint(resume)["global_step"]) if resume else 0
     log = Log(goal, every=options.log_every, progress=options.progress)

@@ -21,7 +21,7 @@ class Loader:
     Which samples make up a batch depends on ``seed``, the epoch and the position in it, and on nothing else: not on
     worker processes, not on how many batches were fetched ahead, not on the state of any random generator. With
     several ranks each takes its own slice of the same batch, so the batches of a run do not depend on their number.
-    Where samples are made on demand, each epoch has its own.
+    Where samples are made on demand, each pass over them has its own.
 
     ``state_dict`` counts the batches that were handed out, never those that workers hold ready. The first iteration
     after ``load_state_dict`` continues where the state was taken; every later one is the next epoch.
@@ -31,7 +31,9 @@ class Loader:
         batch_size: Samples of a batch over all ranks.
         seed: Seed of the order.
         shuffle: Whether the order is drawn anew each epoch; otherwise samples come in their own order.
-        drop_last: Whether the last, smaller batch of an epoch is left out.
+        drop_last: Whether the last, smaller batch of a pass over the samples is left out.
+        steps: Batches of an epoch, before they are split in parts; the next epoch goes on where it stopped, over as
+            many passes as that takes. None means that an epoch is a pass.
         accumulate: Parts into which each batch is split, handed out one after the other.
         rank: Which slice of a batch this process takes.
         world_size: Number of ranks.
@@ -57,6 +59,7 @@ class Loader:
         seed: int,
         shuffle: bool = True,
         drop_last: bool = True,
+        steps: int | None = None,
         accumulate: int = 1,
         rank: int = 0,
         world_size: int = 1,
@@ -77,6 +80,8 @@ class Loader:
             raise ValueError(
                 f"{len(dataset)} samples do not fill one batch of {batch_size}: use a smaller batch_size or more data"
             )
+        if steps is not None and (steps < 1 or not drop_last):
+            raise ValueError(f"steps must be at least 1 and asks for drop_last, got {steps} and drop_last={drop_last}")
         self.dataset = dataset
         self.plan = _Plan(
             samples=len(dataset),
@@ -84,6 +89,7 @@ class Loader:
             seed=seed,
             shuffle=shuffle,
             drop_last=drop_last,
+            steps=steps,
             fresh=dataset.fresh,
             accumulate=accumulate,
             rank=rank,
@@ -119,12 +125,12 @@ class Loader:
         """
         return self.plan.batches(epoch, start)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the position, counted in batches handed out, and what the order depends on."""
         order = {name: getattr(self.plan, name) for name in _ORDER}
         return {"epoch": self._position.epoch, "consumed": self._position.consumed, **order}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a position taken with ``state_dict``.
 
         Args:
@@ -167,7 +173,7 @@ class Loader:
         yield from self._fetcher
 
 
-_ORDER = ("seed", "batch_size", "accumulate", "samples")
+_ORDER = ("seed", "batch_size", "accumulate", "samples", "steps")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -187,26 +193,38 @@ class _Plan:
     seed: int
     shuffle: bool
     drop_last: bool
+    steps: int | None
     fresh: bool
     accumulate: int
     rank: int
     world_size: int
 
     def __len__(self) -> int:
+        return self.pass_length if self.steps is None else self.steps * self.accumulate
+
+    @property
+    def pass_length(self) -> int:
+        """Batches, or parts of them, of a pass over the samples."""
         whole, rest = divmod(self.samples, self.batch_size)
         return (whole + (rest > 0 and not self.drop_last)) * self.accumulate
 
     def batches(self, epoch: int, start: int) -> Iterator[list[int]]:
-        if self.fresh:
-            order = np.arange(epoch * self.samples, (epoch + 1) * self.samples)
-        else:
-            order = sample_order(self.samples, seed=self.seed, epoch=epoch) if self.shuffle else np.arange(self.samples)
         part_size = self.batch_size // self.accumulate
-        for first in range(start * part_size, len(self) * part_size, part_size):
+        turn, order = -1, np.empty(0, np.int64)
+        for number in range(epoch * len(self) + start, (epoch + 1) * len(self)):
+            if number // self.pass_length != turn:
+                turn = number // self.pass_length
+                order = self._order(turn)
+            first = number % self.pass_length * part_size
             count = min(part_size, self.samples - first)
             # Contiguous slices of the batch; a smaller last one is shared out as evenly as can be.
             low, high = (first + count * part // self.world_size for part in (self.rank, self.rank + 1))
             yield order[low:high].tolist()
+
+    def _order(self, turn: int) -> np.ndarray:
+        if self.fresh:
+            return np.arange(turn * self.samples, (turn + 1) * self.samples)
+        return sample_order(self.samples, seed=self.seed, epoch=turn) if self.shuffle else np.arange(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +276,12 @@ def _start_worker(worker: int) -> None:
 
 
 def sample_order(samples: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Return the order of the samples of an epoch, a permutation of 0..samples-1.
+    """Return the order of the samples of a pass over them, a permutation of 0..samples-1.
 
     Args:
         samples: Number of samples.
         seed: Seed of the run.
-        epoch: Number of the epoch, from 0.
+        epoch: Number of the pass, from 0.
 
     Example:
         >>> sample_order(8, seed=0, epoch=0).tolist() == sample_order(8, seed=0, epoch=0).tolist()

@@ -141,7 +141,7 @@ class DataModule(pl.LightningDataModule):
         self.config = config
         self.options = options
         self._train_loader: Loader | None = None
-        self._position: dict[str, int] = {}
+        self._position: dict[str, Any] = {}
 
     def train_dataloader(self) -> Loader:
         """Return the loader of the training samples."""
@@ -155,11 +155,11 @@ class DataModule(pl.LightningDataModule):
         """Return the loader of the validation samples, or none."""
         return [] if self.validation is None else self._loader(self.validation, training=False)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the position in the training data."""
         return self._position if self._train_loader is None else self._train_loader.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a position in the training data.
 
         Args:
@@ -181,6 +181,7 @@ class DataModule(pl.LightningDataModule):
             seed=self.config.seed,
             shuffle=training,
             drop_last=training,
+            steps=self.config.epoch_steps if training else None,
             accumulate=self.config.accumulate if training else 1,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
