@@ -17,7 +17,6 @@ from nn.golden import TOLERANCES, cases, pairs
 from nn.layers import untyped
 from transferfn.core import hippo
 from transferfn.models import Backbone
-from transferfn.models.parameters import parameter_groups
 from transferfn.nn import RTF, S4D, NotCausalError, Stream
 
 D, N, F64 = 4, 6, torch.float64
@@ -277,7 +276,7 @@ def test_param_groups() -> None:
 
 def test_a_model_trains_outputs_like_any_other_weight() -> None:
     model = Backbone(4, 1, lambda: S4D(4, 2), inputs=1)
-    groups = parameter_groups(model, lr=1e-2, weight_decay=0.1, filter_lr=1e-3, filter_weight_decay=0.0)
+    groups = model.param_groups(lr=1e-2, weight_decay=0.1, filter_lr=1e-3, filter_weight_decay=0.0)
     mixer: Any = model.blocks[0].mixer
     rates = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert len(rates) == len(list(model.parameters()))

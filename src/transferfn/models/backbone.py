@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from transferfn.models.encoder import LinearEncoder, TokenEncoder
-from transferfn.models.parameters import parameter_groups
+from transferfn.models.parameters import WithParamGroups
 from transferfn.nn.block import Block
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, valid_samples
 from transferfn.nn.norm import NormKind, make_norm
 from transferfn.typing import State
 
 
-class Backbone(SequenceMixer):
+class Backbone(WithParamGroups, SequenceMixer):
     r"""Encoder -> blocks [-> norm, if the blocks' comes first].
 
     The input is either tokens, (B, L) integers, or continuous, (B, L, inputs). The state is the tuple of the blocks'
@@ -211,29 +210,6 @@ class Backbone(SequenceMixer):
         model = deepcopy(self).requires_grad_(False)
         model.blocks = nn.ModuleList(block.realize() for block in model._blocks())
         return model.eval()
-
-    def param_groups(
-        self,
-        *,
-        lr: float,
-        weight_decay: float,
-        filter_lr: float | None = None,
-        filter_weight_decay: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return optimizer groups that hold every parameter exactly once.
-
-        Args:
-            lr: Learning rate.
-            weight_decay: Weight decay of matrices; biases and norms have none.
-            filter_lr: Learning rate of the filters' own parameters; None means `lr`.
-            filter_weight_decay: Weight decay of the filters' own parameters; None means `weight_decay`.
-
-        Returns:
-            Groups with `params`, `lr` and `weight_decay`, as every torch optimizer takes them.
-        """
-        return parameter_groups(
-            self, lr=lr, weight_decay=weight_decay, filter_lr=filter_lr, filter_weight_decay=filter_weight_decay
-        )
 
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # pyright: ignore[reportReturnType]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from transferfn.models.backbone import Backbone
 from transferfn.models.head import HeadKind, LastPool, MeanPool
-from transferfn.models.parameters import parameter_groups
+from transferfn.models.parameters import WithParamGroups
 from transferfn.nn.mixer import NotCausalError, valid_samples
 from transferfn.typing import State
 
 
-class Classifier(nn.Module):
+class Classifier(WithParamGroups):
     """Class scores of sequences.
 
     It has the verbs of a mixer. With head "mean" or "last" its output, (B, classes), is about everything seen so far
@@ -159,29 +158,6 @@ class Classifier(nn.Module):
         model = deepcopy(self).eval().requires_grad_(False)
         model.backbone = model.backbone.decoder()
         return model
-
-    def param_groups(
-        self,
-        *,
-        lr: float,
-        weight_decay: float,
-        filter_lr: float | None = None,
-        filter_weight_decay: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return optimizer groups that hold every parameter exactly once.
-
-        Args:
-            lr: Learning rate.
-            weight_decay: Weight decay of matrices; biases and norms have none.
-            filter_lr: Learning rate of the filters' own parameters; None means `lr`.
-            filter_weight_decay: Weight decay of the filters' own parameters; None means `weight_decay`.
-
-        Returns:
-            Groups with `params`, `lr` and `weight_decay`, as every torch optimizer takes them.
-        """
-        return parameter_groups(
-            self, lr=lr, weight_decay=weight_decay, filter_lr=filter_lr, filter_weight_decay=filter_weight_decay
-        )
 
     def extra_repr(self) -> str:
         """Return what `repr` shows besides the submodules."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +13,7 @@ from transferfn.models.language_config import LanguageMixer as LanguageMixer
 from transferfn.models.language_config import LanguageModelConfig as LanguageModelConfig
 from transferfn.models.language_config import small as small
 from transferfn.models.language_config import tiny as tiny
-from transferfn.models.parameters import parameter_groups
+from transferfn.models.parameters import WithParamGroups
 from transferfn.nn import RTF, S4D, Attention, Hyena, ImplicitFilter
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, valid_samples
 from transferfn.typing import State
@@ -27,7 +25,7 @@ INIT_STD = 0.02
 """Standard deviation of initial weights, as in GPT-2 and in the official code of the paper."""
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(WithParamGroups):
     """Scores of the next token: a backbone, and its embedding once more as the head.
 
     It has the verbs of a mixer, from tokens (B, L) to logits (B, L, vocabulary). There are no positions but those that
@@ -224,29 +222,6 @@ class LanguageModel(nn.Module):
         parts = zip(features.flatten(0, 1).split(chunk), targets.long().flatten().split(chunk), strict=True)
         losses = [checkpoint(_losses, x, weight, target, use_reentrant=False) for x, target in parts]
         return torch.cat(losses).view(u.shape)
-
-    def param_groups(
-        self,
-        *,
-        lr: float,
-        weight_decay: float,
-        filter_lr: float | None = None,
-        filter_weight_decay: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return optimizer groups that hold every parameter exactly once.
-
-        Args:
-            lr: Learning rate.
-            weight_decay: Weight decay of matrices; biases and norms have none.
-            filter_lr: Learning rate of the filters' own parameters; None means `lr`.
-            filter_weight_decay: Weight decay of the filters' own parameters; None means `weight_decay`.
-
-        Returns:
-            Groups with `params`, `lr` and `weight_decay`, as every torch optimizer takes them.
-        """
-        return parameter_groups(
-            self, lr=lr, weight_decay=weight_decay, filter_lr=filter_lr, filter_weight_decay=filter_weight_decay
-        )
 
 
 def build_mixer(config: LanguageModelConfig) -> SequenceMixer:

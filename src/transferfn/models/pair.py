@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transferfn.models.backbone import Backbone
 from transferfn.models.head import MeanPool
-from transferfn.models.parameters import parameter_groups
+from transferfn.models.parameters import WithParamGroups
 
 
-class PairClassifier(nn.Module):
+class PairClassifier(WithParamGroups):
     """Class scores of pairs of sequences, such as whether one document cites the other.
 
     Both are read by the same backbone and averaged over their true lengths to x and y; what is classified is
@@ -68,26 +66,3 @@ class PairClassifier(nn.Module):
         pooled, _ = self.pool.extend(features, rest, lengths=lengths, resets=None)
         x, y = pooled.unflatten(0, (-1, 2)).unbind(1)
         return self.readout(F.relu(self.hidden(torch.cat([x, y, x * y, x - y], dim=-1))))
-
-    def param_groups(
-        self,
-        *,
-        lr: float,
-        weight_decay: float,
-        filter_lr: float | None = None,
-        filter_weight_decay: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return optimizer groups that hold every parameter exactly once.
-
-        Args:
-            lr: Learning rate.
-            weight_decay: Weight decay of matrices; biases and norms have none.
-            filter_lr: Learning rate of the filters' own parameters; None means `lr`.
-            filter_weight_decay: Weight decay of the filters' own parameters; None means `weight_decay`.
-
-        Returns:
-            Groups with `params`, `lr` and `weight_decay`, as every torch optimizer takes them.
-        """
-        return parameter_groups(
-            self, lr=lr, weight_decay=weight_decay, filter_lr=filter_lr, filter_weight_decay=filter_weight_decay
-        )
