@@ -13,6 +13,7 @@ from transferfn.tasks.dataset import Target as Target
 from transferfn.tasks.dataset import Task as Task
 from transferfn.tasks.delay import DelayConfig as DelayConfig
 from transferfn.tasks.digits import DigitsConfig as DigitsConfig
+from transferfn.tasks.excerpts import ExcerptsConfig as ExcerptsConfig
 from transferfn.tasks.image import ImageConfig as ImageConfig
 from transferfn.tasks.listops import ListopsConfig as ListopsConfig
 from transferfn.tasks.pathfinder import PathfinderConfig as PathfinderConfig

@@ -18,6 +18,7 @@ from transferfn.tasks import (
     CopyingConfig,
     DelayConfig,
     DigitsConfig,
+    ExcerptsConfig,
     ImageConfig,
     ListopsConfig,
     PathfinderConfig,
@@ -37,6 +38,7 @@ TaskConfig = (
     | CopyingConfig
     | DelayConfig
     | DigitsConfig
+    | ExcerptsConfig
     | ImageConfig
     | ListopsConfig
     | PathfinderConfig

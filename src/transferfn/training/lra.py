@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from transferfn.tasks import (
+    ExcerptsConfig,
     ImageConfig,
     ListopsConfig,
     PathfinderConfig,
     RetrievalConfig,
+    SeriesConfig,
     SmnistConfig,
     SpeechCommandsConfig,
     TextConfig,
@@ -44,7 +46,7 @@ def lra_listops(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def lra_text(variant: Variant = DEFAULT) -> TrainConfig:
-    """Text of Long Range Arena: whether a film review is positive, 4,096 characters; needs the IMDB archive.
+    """Text of Long Range Arena: is a film review positive? Needs the IMDB archive; small: whose source is an excerpt?
 
     Args:
         variant: Which form of it.
@@ -66,11 +68,11 @@ def lra_text(variant: Variant = DEFAULT) -> TrainConfig:
     )
     if variant.size == "full":
         return config
-    return _small(replace(config, data=TextConfig(path=Path("aclImdb_v1.tar.gz"), length=512)), epochs=3)
+    return _small(replace(config, data=ExcerptsConfig()), epochs=5)
 
 
 def lra_retrieval(variant: Variant = DEFAULT) -> TrainConfig:
-    """Retrieval of Long Range Arena: whether one of two papers cites the other, 4,000 characters; needs AAN's files.
+    """Retrieval of Long Range Arena: does one paper cite the other? Needs AAN; small: two excerpts of one source file?
 
     Args:
         variant: Which form of it.
@@ -91,7 +93,7 @@ def lra_retrieval(variant: Variant = DEFAULT) -> TrainConfig:
     )
     if variant.size == "full":
         return config
-    return _small(replace(config, data=RetrievalConfig(path=Path("lra_release"), length=256)), epochs=1)
+    return _small(replace(config, data=ExcerptsConfig(question="pair")), epochs=5)
 
 
 def lra_image(variant: Variant = DEFAULT) -> TrainConfig:
@@ -158,7 +160,7 @@ def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
-    """Speech Commands: one of 35 words, 16,000 samples of raw audio; needs the archive of version 0.02.
+    """Speech Commands: one of 35 words, raw audio; needs the archive of version 0.02; small: PLAID, that sktime has.
 
     Args:
         variant: Which form of it.
@@ -173,7 +175,7 @@ def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
         epochs=40,
         batch_size=16,
     )
-    return config if variant.size == "full" else _small(config, epochs=1)
+    return config if variant.size == "full" else _small(replace(config, data=SeriesConfig(problem="PLAID")), epochs=20)
 
 
 def _model(
