@@ -77,7 +77,7 @@ def test_the_draws_are_a_pure_function_of_the_seed() -> None:
 
 
 def test_without_validation(source: Path) -> None:
-    assert ExcerptsConfig(**SMALL | {"validation": 0}).load().validation is None
+    assert ExcerptsConfig(**{**SMALL, "validation": 0}).load().validation is None
 
 
 @pytest.mark.parametrize("question", ["package", "pair"])
