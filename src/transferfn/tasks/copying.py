@@ -9,9 +9,8 @@ import numpy as np
 import torch
 
 from transferfn.tasks.dataset import IGNORED, Batch, Signature, Splits
+from transferfn.tasks.drawn import drawn_splits
 from transferfn.tasks.draws import draws
-
-_TRAIN, _VALIDATION, _TEST = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,43 +59,20 @@ class CopyingConfig:
 
     def load(self) -> Splits:
         """Return data sets that make their samples when asked."""
-        return Splits(
-            train=Copies(self, _TRAIN, self.samples, fresh=True),
-            validation=Copies(self, _VALIDATION, self.held_out),
-            test=Copies(self, _TEST, self.held_out),
-        )
+        return drawn_splits(self.make, samples=self.samples, held_out=self.held_out)
 
-
-class Copies:
-    """Sequences to copy, each a pure function of the seed, the split and its index.
-
-    Args:
-        config: The task.
-        stream: Which split.
-        samples: How many an epoch.
-        fresh: Whether each epoch has its own.
-    """
-
-    def __init__(self, config: CopyingConfig, stream: int, samples: int, *, fresh: bool = False) -> None:
-        self.config = config
-        self.stream = stream
-        self.samples = samples
-        self.fresh = fresh
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def gather(self, indices: Sequence[int]) -> Batch:
+    def make(self, split: int, indices: Sequence[int]) -> Batch:
         """Return sequences and what is asked for at each sample, both (B, 2 memorize).
 
         Args:
-            indices: Which ones.
+            split: 0 to train, 1 to validate, 2 to test.
+            indices: Which ones, each a pure function of the seed, the split and its index.
         """
-        count, symbols = self.config.memorize, np.uint64(self.config.symbols)
-        rows = [draws(self.config.seed, self.stream, index, count) % symbols for index in indices]
+        count, symbols = self.memorize, np.uint64(self.symbols)
+        rows = [draws(self.seed, split, index, count) % symbols for index in indices]
         tokens = torch.from_numpy(np.stack(rows).astype(np.int64) + 1)
         return Batch(
-            inputs=torch.cat([tokens, torch.full_like(tokens, self.config.symbols + 1)], dim=1),
+            inputs=torch.cat([tokens, torch.full_like(tokens, self.symbols + 1)], dim=1),
             targets=torch.cat([torch.full_like(tokens, IGNORED), tokens], dim=1),
             index=torch.tensor(list(indices)),
         )

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from transferfn.tasks.dataset import Batch, Signature, Splits
+from transferfn.tasks.drawn import drawn_splits
 from transferfn.tasks.draws import draws, normals
-
-_TRAIN, _VALIDATION, _TEST = 0, 1, 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,45 +70,21 @@ class DelayConfig:
 
     def load(self) -> Splits:
         """Return data sets that make their samples when asked."""
-        return Splits(
-            train=Delays(self, _TRAIN, self.samples, fresh=True),
-            validation=Delays(self, _VALIDATION, self.held_out),
-            test=Delays(self, _TEST, self.held_out),
-        )
+        return drawn_splits(self.make, samples=self.samples, held_out=self.held_out)
 
-
-class Delays:
-    """Signals to delay, each a pure function of the seed, the split and its index.
-
-    Args:
-        config: The task.
-        stream: Which split.
-        samples: How many an epoch.
-        fresh: Whether each epoch has its own.
-    """
-
-    def __init__(self, config: DelayConfig, stream: int, samples: int, *, fresh: bool = False) -> None:
-        self.config = config
-        self.stream = stream
-        self.samples = samples
-        self.fresh = fresh
-
-    def __len__(self) -> int:
-        return self.samples
-
-    def gather(self, indices: Sequence[int]) -> Batch:
+    def make(self, split: int, indices: Sequence[int]) -> Batch:
         """Return signals and the same delayed, both (B, L, 1); before the lag there is silence.
 
         Args:
-            indices: Which ones.
+            split: 0 to train, 1 to validate, 2 to test.
+            indices: Which ones, each a pure function of the seed, the split and its index.
         """
-        config = self.config
-        bins = config.length // 2 + 1
-        raw = [draws(config.seed, self.stream, index, 2 * bins) for index in indices]
-        noise = white_noise(np.stack([normals(row) for row in raw]), config.length, band=config.band, rms=config.rms)
+        bins = self.length // 2 + 1
+        raw = [draws(self.seed, split, index, 2 * bins) for index in indices]
+        noise = white_noise(np.stack([normals(row) for row in raw]), self.length, band=self.band, rms=self.rms)
         inputs = torch.from_numpy((noise - noise[:, :1]).astype(np.float32))[..., None]
         targets = torch.zeros_like(inputs)
-        targets[:, config.lag :] = inputs[:, : config.length - config.lag]
+        targets[:, self.lag :] = inputs[:, : self.length - self.lag]
         return Batch(inputs=inputs, targets=targets, index=torch.tensor(list(indices)))
 
 
