@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from core.banks import F64
 from transferfn.core import aliased_kernel, impulse_response, init, stability
+from transferfn.core.polynomial import companion
 
-EVERY = [init.comb, init.zeros, init.xavier, init.montel]
+EVERY = [init.resonators, init.comb, init.zeros, init.xavier, init.montel]
 every = pytest.mark.parametrize("function", EVERY, ids=lambda f: f.__name__)
 
 
@@ -49,7 +50,9 @@ def test_any_size_gives_finite_coefficients(function, groups, members, order, lo
     b, a, h0 = draw(function, **sizes, exact=exact, seed=seed)
     assert (b.shape, a.shape, h0.shape) == ((groups * members, order), (groups, order), (groups * members,))
     assert all(x.isfinite().all() for x in (b, a, h0))
-    if function is not init.xavier:
+    if function is init.resonators:
+        assert stability(a).verdict == "stable"
+    elif function is not init.xavier:
         assert (a.abs().sum(-1) < 1).all()  # which is sufficient for stability
 
 
@@ -61,7 +64,52 @@ def test_a_comb_is_stable_with_kernels_of_norm_one(exact: bool, order: int, hori
     assert (a[:, :-1] == 0).all()
     assert (h0 == 0).all()
     read = impulse_response(b, a, h0, length=horizon) if exact else aliased_kernel(b, a, h0, period=horizon)
-    assert torch.allclose(read.norm(dim=-1), torch.ones(8, dtype=F64), rtol=1e-12)
+    # A true response is folded on a larger circle, which costs 2e-9.
+    assert torch.allclose(read.norm(dim=-1), torch.ones(8, dtype=F64), rtol=1e-8 if exact else 1e-12)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(("order", "horizon"), [(1, 2), (2, 3), (4, 784), (7, 8), (33, 784), (64, 1025)])
+def test_resonators_are_stable_with_kernels_of_norm_one(exact: bool, order: int, horizon: int) -> None:
+    b, a, h0 = draw(init.resonators, order=order, horizon=horizon, exact=exact)
+    assert stability(a).verdict == "stable"
+    assert (h0 == 0).all()
+    read = impulse_response(b, a, h0, length=horizon) if exact else aliased_kernel(b, a, h0, period=horizon)
+    assert torch.allclose(read.norm(dim=-1), torch.ones(8, dtype=F64), rtol=1e-8)
+
+
+@pytest.mark.parametrize("order", [1, 2, 7, 8])
+def test_each_pair_of_resonators_has_its_own_angle_and_time_constant(order: int) -> None:
+    horizon, groups = 300, 40
+    _, a, _ = draw(init.resonators, channels=groups, order=order, horizon=horizon, groups=groups)
+    poles = torch.linalg.eigvals(companion(a))
+    multiple = poles.angle().abs() / (math.pi / order)
+    assert torch.allclose(multiple, multiple.round(), rtol=0, atol=1e-6)
+    odd = multiple.round() % 2
+    assert (odd == odd[:, :1]).all(), "all odd or all even multiples of pi / n"
+    assert 5 < int(odd[:, 0].sum()) < 35, "at random"
+    tau = -1 / poles.abs().log()
+    assert ((tau > order / 2) & (tau < 2 * horizon)).all()
+    # Evenly spread in the logarithm: which of the time constants there are is the same in all denominators.
+    count = order // 2 + 1
+    step = math.log(4 * horizon / order) / count
+    places = (tau.log() - math.log(order / 2)) / step - 0.5
+    assert torch.allclose(places, places.round(), rtol=0, atol=1e-5)
+    for found in places.round():
+        values, times = found.unique(return_counts=True)
+        assert set(times.tolist()) <= {1, 2}, "a pair each, or a real pole"
+        assert len(values) >= order // 2
+
+
+def test_many_resonators_are_written_out_without_loss() -> None:
+    order, horizon = 1000, 4000
+    _, a, _ = draw(init.resonators, channels=2, order=order, horizon=horizon, groups=2)
+    assert a.abs().max() < 2
+    # The sum of the poles' inverse powers is what Newton's identities say, here of the first: a_1 = -sum p.
+    exact = torch.linalg.eigvals(companion(a))
+    assert torch.allclose(exact.sum(-1).real, -a[:, 0], rtol=0, atol=1e-9)
+    assert (exact.abs() < math.exp(-1 / (2.2 * horizon))).all()
+    assert (exact.abs() > math.exp(-2.2 / order)).all()
 
 
 @pytest.mark.parametrize("horizon", [784, 3, 5])

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from transferfn.core.kernel import spread
-from transferfn.kernels.aliased import aliased_by_torch
+from transferfn.kernels.aliased import aliased_by_torch, circle
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
 
@@ -51,13 +50,53 @@ def comb(
     a = torch.zeros(denominator_groups, order, dtype=torch.float64)
     a[:, -1] = sign * torch.exp(-order / tau)
     b = _uniform(channels, order, bound=1.0, generator=generator)
-    h0 = torch.zeros(channels, dtype=torch.float64)
-    if exact:  # h_(j + m n) = b_j (-a_n)^m
-        powers = (-a[:, -1:]) ** torch.arange(-(-(horizon - 1) // order))
-        k = (spread(powers, channels)[..., None] * b[:, None]).flatten(1)[:, : horizon - 1]
-    else:
-        k = aliased_by_torch(b, a, h0, horizon)  # native loops would be compiled for this alone
-    return b / k.norm(dim=-1, keepdim=True), a, h0
+    return _of_norm_one(b, a, horizon, exact), a, torch.zeros(channels, dtype=torch.float64)
+
+
+def resonators(
+    channels: int,
+    order: int,
+    *,
+    horizon: int,
+    denominator_groups: int,
+    exact: bool = False,
+    generator: torch.Generator | None = None,
+) -> Coefficients:
+    """Stable from the start, with memories of all lengths: one resonance in each of n / 2 bands, evenly spread.
+
+    The angles of the poles are those of a comb, odd or even multiples of pi / n, and the time constant of each pair is
+    its own: from half the order to twice the horizon, evenly spread in its logarithm and dealt to the bands at random.
+    The numerator is uniform, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
+
+    Args:
+        channels: Number of channels D.
+        order: Order n.
+        horizon: Horizon P in samples, which sets the longest memory.
+        denominator_groups: Number of distinct denominators G.
+        exact: Whether the numerator will be read as the true one or as the truncated one.
+        generator: Source of randomness; None means PyTorch's default.
+
+    Returns:
+        b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> from transferfn.core.polynomial import roots
+        >>> _, a, _ = resonators(2, 4, horizon=100, denominator_groups=1)
+        >>> bool((roots(a)[0].abs() < 1).all())
+        True
+    """
+    count = order // 2 + 1  # of poles that are not conjugates of others, at most
+    low, high = math.log(order / 2), math.log(2 * max(horizon, order))
+    dealt = torch.rand(denominator_groups, count, generator=generator).argsort(-1).to(torch.float64)
+    tau = torch.exp(low + (high - low) * (dealt + 0.5) / count)
+    odd = torch.randint(2, (denominator_groups, 1), generator=generator)
+    multiple = 2 * torch.arange(order) + odd
+    own = torch.minimum(multiple, 2 * order - multiple) // 2  # conjugates share a time constant
+    angle = multiple.to(torch.float64) * (math.pi / order)
+    poles = torch.polar(torch.exp(-1 / torch.gather(tau, 1, own)), angle)
+    a = _polynomial(poles).real[:, 1:].contiguous()
+    b = _uniform(channels, order, bound=1.0, generator=generator)
+    return _of_norm_one(b, a, horizon, exact), a, torch.zeros(channels, dtype=torch.float64)
 
 
 def zeros(
@@ -151,6 +190,30 @@ def montel(
     b = _uniform(channels, order, bound=1 / order, generator=generator)
     a = _uniform(denominator_groups, order, bound=1 / order, generator=generator)
     return b, a, torch.ones(channels, dtype=torch.float64)
+
+
+def _polynomial(poles: Tensor) -> Tensor:
+    """1, a_1, ..., a_n of the products of 1 - p z^-1, of poles in the order of their angles, (G, n), complex.
+
+    Every other factor goes into one half and the others into the other, so that all products on the way are as evenly
+    spread as the whole, and as small.
+    """
+    n = poles.shape[-1]
+    if n == 1:
+        return torch.cat([torch.ones_like(poles), -poles], -1)
+    halves = (torch.fft.fft(_polynomial(poles[:, start::2]), n + 1) for start in (0, 1))
+    return torch.fft.ifft(math.prod(halves, start=torch.ones(())))
+
+
+def _of_norm_one(b: Tensor, a: Tensor, horizon: int, exact: bool) -> Tensor:
+    """Numerators scaled so that the kernels up to the horizon have Euclidean norm 1."""
+    h0 = torch.zeros(len(b), dtype=torch.float64)
+    # Native loops would be compiled for this alone. True responses: on a larger circle, as damped_response has them.
+    period, exponent = circle(horizon, b.shape[-1], torch.float64) if exact else (horizon, 0.0)
+    damping = torch.exp(-exponent * torch.arange(period, dtype=torch.float64))
+    lags = damping[1 : b.shape[-1] + 1]
+    kernel = aliased_by_torch(b * lags, a * lags, h0, period)[..., :horizon] / damping[:horizon]
+    return b / kernel.norm(dim=-1, keepdim=True)
 
 
 def _uniform(*shape: int, bound: float, generator: torch.Generator | None) -> Tensor:

@@ -42,7 +42,7 @@ class LanguageModelConfig:
     denominator_groups: int | None = None
     """Distinct denominators of a layer of RTF; None gives every channel its own."""
 
-    init: Literal["comb", "zeros", "xavier", "montel"] = "xavier"
+    init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "xavier"
     """Where the filters of RTF start."""
 
     constraint: Literal["none", "l1", "reflection"] = "l1"

@@ -12,7 +12,7 @@ from transferfn.ops.choice import Method
 
 Constraint = Literal["l1", "reflection"]
 NumeratorKind = Literal["truncated", "exact"]
-NamedInit = Literal["comb", "zeros", "xavier", "montel"]
+NamedInit = Literal["resonators", "comb", "zeros", "xavier", "montel"]
 
 
 @runtime_checkable

@@ -81,7 +81,7 @@ class ModelConfig:
     numerator: Literal["truncated", "exact"] = "truncated"
     """Which numerator RTF learns: the paper's, relative to the length of the signals, or the true one."""
 
-    init: Literal["comb", "zeros", "xavier", "montel"] = "comb"
+    init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "comb"
     """Where the filters of RTF start."""
 
     constraint: Literal["none", "l1", "reflection"] = "reflection"
