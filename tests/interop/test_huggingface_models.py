@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from interop.language_models import MIXERS, PAD, every, make, prompts
 from transferfn.interop.huggingface import TransferFnConfig, TransferFnForCausalLM
-from transferfn.models import LanguageModelConfig
+from transferfn.models import LanguageModel, LanguageModelConfig
 from transferfn.models.language_model import LanguageMixer, tiny
 
 
@@ -229,3 +229,27 @@ def test_a_transformers_that_is_too_old_still_works(tmp_path: Path) -> None:
         "else:\n"
         "    raise AssertionError\n"
     )
+
+
+@torch.no_grad()
+def test_a_distilled_model_is_saved_with_what_stands_in_it(tmp_path: Path) -> None:
+    """One filter learned, one fixed and in float64; the configuration still says that both are implicit."""
+    from transferfn.analysis import distill_model
+    from transferfn.nn import RTF, Realization
+
+    original = make("hyena")
+    model, found = distill_model(original.model, 4, steps=0)
+    assert isinstance(model, LanguageModel)
+    first, second = found
+    model.set_submodule(second, Realization(found[second].system))
+    distilled = TransferFnForCausalLM(copy.deepcopy(original.config), model).eval()
+    assert original.config.substitutes is None
+    assert set(distilled.config.substitutes) == set(found)
+    distilled.save_pretrained(tmp_path)
+    loaded = TransferFnForCausalLM.from_pretrained(tmp_path)
+    assert isinstance(loaded.model.get_submodule(first), RTF)
+    assert loaded.model.get_submodule(second).b.dtype == torch.float64
+    tokens, mask, _ = prompts()
+    assert torch.equal(loaded(tokens).logits, distilled(tokens).logits)
+    options = {"attention_mask": mask, "max_new_tokens": 70, "do_sample": False, "pad_token_id": PAD}
+    assert torch.equal(loaded.generate(tokens, **options), distilled.generate(tokens, **options))

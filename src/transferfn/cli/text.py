@@ -86,6 +86,16 @@ def generate_text(command: Generate) -> None:
     print(decoder.decode(b"", final=True))
 
 
+def bits_a_byte(data: TextCorpusConfig, bits_a_token: float) -> float:
+    """Return how many bits a byte of the test texts takes.
+
+    Args:
+        data: The texts.
+        bits_a_token: How many a token of them takes in the mean.
+    """
+    return bits_a_token * _test_tokens(data) / data.read().size("test")
+
+
 def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
     """Say how many bits a byte of the test texts take, by the model and by honest others.
 
@@ -95,11 +105,15 @@ def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
     """
     from transferfn.tasks.yardsticks import compressed_bits, ngram_bits
 
-    corpus, rows = data.read(), data.load().test
+    corpus = data.read()
     text, size = corpus.text("test"), corpus.size("test")
-    tokens = sum(int((rows.gather([row]).targets != IGNORED).sum()) for row in range(len(rows)))
-    bits = {"this model": result.test_score * tokens}
+    bits = {"this model": result.test_score * _test_tokens(data)}
     bits["n-gram model of 5 bytes, trained on the same texts"] = ngram_bits(text, corpus.text("train"), order=4)
     bits |= compressed_bits(text)
     lines = [f"bits a byte on {size:,} held-out bytes:"]
     return lines + [f"  {value / size:.3f}  {name}" for name, value in sorted(bits.items(), key=lambda item: item[1])]
+
+
+def _test_tokens(data: TextCorpusConfig) -> int:
+    rows = data.load().test
+    return sum(int((rows.gather([row]).targets != IGNORED).sum()) for row in range(len(rows)))

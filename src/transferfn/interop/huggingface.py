@@ -6,12 +6,15 @@ Importing this module registers them, so that ``AutoModelForCausalLM.from_pretra
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transferfn.models import LanguageModel
 from transferfn.models.language_model import IGNORED
+from transferfn.models.substitutes import Substitute, put_substitutes, substitutes_in
 from transferfn.nn.mixer import values_are_hidden
 
 try:
@@ -37,7 +40,8 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
 
     Args:
         config: What the model is made of.
-        model: The weights, taken over as they are; None draws new ones from torch's global generator.
+        model: The weights, taken over as they are, of a distilled model, too; None draws new ones from torch's global
+            generator.
 
     Example:
         >>> config = TransferFnConfig(
@@ -58,7 +62,12 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, config: TransferFnConfig, model: LanguageModel | None = None) -> None:
         super().__init__(config)
-        self.model = LanguageModel.from_config(config.language_model()) if model is None else model
+        self.model = _built(config) if model is None else model
+        if model is not None:
+            with torch.device("meta"):
+                original = LanguageModel.from_config(config.language_model())
+            found = substitutes_in(model, original)
+            config.substitutes = {name: asdict(one) for name, one in found.items()} or None
         parts = list(self.model.named_modules(prefix="model"))
         wide = {f"{name}." for name, part in parts if type(part)._apply is not nn.Module._apply}
         self._keep_in_fp32_modules_strict = wide
@@ -184,6 +193,12 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
             super()._init_weights(module)
         else:
             module.reset_parameters()  # pyright: ignore[reportCallIssue]
+
+
+def _built(config: TransferFnConfig) -> LanguageModel:
+    model = LanguageModel.from_config(config.language_model())
+    put_substitutes(model, {name: Substitute(**values) for name, values in (config.substitutes or {}).items()})
+    return model
 
 
 def boundaries(mask: Tensor | None, length: int) -> tuple[Tensor | None, Tensor | None]:

@@ -42,6 +42,7 @@ class TransferFnConfig(PreTrainedConfig):
         pad_token_id: Token that fills up shorter texts, if there is one.
         bos_token_id: Token that a text begins with, if there is one.
         eos_token_id: Token or tokens that end a text, if there are any.
+        substitutes: Filters in the place of those that the rest describes, after distillation say, by name.
 
     Raises:
         ValueError: if a value makes no sense.
@@ -74,6 +75,7 @@ class TransferFnConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
+    substitutes: dict[str, dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
