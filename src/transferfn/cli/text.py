@@ -12,6 +12,7 @@ import torch
 import tyro
 
 from transferfn.models import LanguageModel
+from transferfn.models.int8 import Int8Decoder
 from transferfn.tasks import IGNORED, TextCorpusConfig
 from transferfn.training import Result, RunError, load_model
 
@@ -41,6 +42,9 @@ class Generate:
     seed: int = 0
     """Seed of the draws."""
 
+    int8: bool = False
+    """Whether linear maps have weights of one byte, which is faster where reading them takes the time."""
+
     benchmark: bool = False
     """Whether to measure speed and memory over the length of the context instead."""
 
@@ -58,9 +62,9 @@ def generate_text(command: Generate) -> None:
     if not isinstance(model, LanguageModel) or not isinstance(config.data, TextCorpusConfig):
         raise RunError(f"{command.run} is no language model: train one with transferfn train lm")
     if command.benchmark:
-        from transferfn.bench.generation import benchmark
+        from transferfn.bench.generation_speed import benchmark
 
-        for row in benchmark(model, CONTEXTS):
+        for row in benchmark(Int8Decoder(model) if command.int8 else model.decoder(), model.vocabulary, CONTEXTS):
             print(", ".join(f"{name} {value:,.0f}" for name, value in row.items()), flush=True)
         return
     from transferfn.models.generate import generate
@@ -77,6 +81,7 @@ def generate_text(command: Generate) -> None:
             temperature=command.temperature,
             top_k=command.top_k,
             end=tokenizer.end,
+            int8=command.int8,
             generator=torch.Generator().manual_seed(command.seed),
         ):
             sys.stdout.write(decoder.decode(tokenizer.decode([token])))
