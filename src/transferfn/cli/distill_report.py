@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def draw(found: Row, file: Path) -> bool:
     return True
 
 
-def _draw_errors(axis: Any, rows: list[Row], colors: dict[int, str]) -> None:
+def _draw_errors(axis: Any, rows: list[Row], colors: Mapping[int, str]) -> None:
     for order, color in colors.items():
         errors = sorted(row["error"] for row in rows if row["order"] == order)
         axis.plot(
@@ -138,7 +139,7 @@ def _draw_errors(axis: Any, rows: list[Row], colors: dict[int, str]) -> None:
     axis.set(title="Error of a filter", xlabel="share of the filters with no more, %", ylabel="relative error")
 
 
-def _draw_scores(axis: Any, models: list[Row], colors: dict[int, str]) -> None:
+def _draw_scores(axis: Any, models: list[Row], colors: Mapping[int, str]) -> None:
     metric = next(name for name in ("bits a byte", "bits a token", "accuracy", "rmse") if name in models[0])
     values = [row[metric] for row in models[1:]]
     for (order, color), value in zip(colors.items(), values, strict=True):
@@ -149,7 +150,7 @@ def _draw_scores(axis: Any, models: list[Row], colors: dict[int, str]) -> None:
     axis.set(title="Score on the test samples", xlabel="order", ylabel=metric)
 
 
-def _draw_steps(axis: Any, decoding: Row, colors: dict[int, str]) -> None:
+def _draw_steps(axis: Any, decoding: Row, colors: Mapping[int, str]) -> None:
     for name, color in {"before": "0.4", **{f"order {order}": color for order, color in colors.items()}}.items():
         contexts = list(decoding[name])
         times = [decoding[name][context]["step, ms"] for context in contexts]

@@ -87,8 +87,15 @@ def generate_text(command: Generate) -> None:
             sys.stdout.write(decoder.decode(tokenizer.decode([token])))
             sys.stdout.flush()
     except ValueError as error:
-        raise RunError(str(error)) from error
+        print()
+        raise RunError(f"{error}{_advice(model)}") from error
     print(decoder.decode(b"", final=True))
+
+
+def _advice(model: LanguageModel) -> str:
+    from transferfn.bench.growth import longest
+
+    return "" if longest(model) is None else " Or distil its filters, which then go on: transferfn distill RUN"
 
 
 def bits_a_byte(data: TextCorpusConfig, bits_a_token: float) -> float:
