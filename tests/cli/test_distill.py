@@ -10,7 +10,7 @@ import torch
 
 from cli.runs import LENGTH, write_run
 from transferfn.analysis import distill_model
-from transferfn.cli import main
+from transferfn.cli import main, text
 from transferfn.nn import RTF, Realization
 from transferfn.nn.long_conv import LongConvolution
 from transferfn.training import load_model
@@ -57,6 +57,26 @@ def test_a_distilled_run_is_judged_and_asked_like_any(
     assert f"test bits {result.test_score:.3f}" in capsys.readouterr().out
     assert main(["generate", str(distilled / "order-4"), "--prompt", "x" * LENGTH, "--count", "8"]) == 0
     assert capsys.readouterr().out.startswith("x" * LENGTH)
+
+
+def test_what_ends_at_its_horizon_says_what_to_do(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(run), "--prompt", "x" * LENGTH, "--count", "8"]) == 2
+    told = capsys.readouterr()
+    assert "known for horizon=32 samples" in told.err
+    assert "transferfn distill RUN" in told.err
+    assert told.out.startswith("x" * LENGTH)
+
+
+@pytest.mark.parametrize("weights", [[], ["--int8"]], ids=["wide", "bytes"])
+def test_speed_over_the_context(
+    distilled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], weights: list[str]
+) -> None:
+    monkeypatch.setattr(text, "CONTEXTS", (8, 48))
+    assert main(["generate", str(distilled / "order-4"), "--benchmark", *weights]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("context 8, prefill, tokens/s ")
+    assert second.startswith("context 48, prefill, tokens/s ")
+    assert first.split("state, KiB a row ")[1] == second.split("state, KiB a row ")[1]
 
 
 def test_the_report(distilled: Path) -> None:
