@@ -15,7 +15,7 @@ BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)
 
 
 @pytest.mark.compile  # without the type-checking hook, as a reader runs it
-@pytest.mark.parametrize("name", ["filters"])
+@pytest.mark.parametrize("name", ["filters", "language"])
 def test_every_block_prints_what_it_promises(name: str) -> None:
     blocks = BLOCK.findall((DOCS / f"{name}.md").read_text())
     assert len(blocks) >= 3

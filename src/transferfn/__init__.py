@@ -23,6 +23,7 @@ from transferfn.core.state_space import StateSpace as StateSpace
 from transferfn.core.state_space import from_state_space as from_state_space
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
+from transferfn.interop.registration import await_transformers as _await_transformers
 from transferfn.nn.attention import Attention as Attention
 from transferfn.nn.guard import StateOverflowError as StateOverflowError
 from transferfn.nn.hyena import Hyena as Hyena
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from transferfn.analysis.regressor import TransferFunctionRegressor as TransferFunctionRegressor
 
 __version__ = version("transferfn")
+
+_await_transformers()
 
 
 def __getattr__(name: str) -> object:

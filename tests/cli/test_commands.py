@@ -108,7 +108,7 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
     [
         (
             ["lisst"],
-            "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, generate, reduce,",
+            "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, generate, distill,",
         ),
         (["train"], "Expected one of {smnist, smnist-full, lra-listops, "),
         (["train", "mnist"], "mnist; available subcommands: smnist, smnist-full, lra-listops, "),

@@ -6,7 +6,7 @@ from transferfn.analysis import plots as plots
 from transferfn.analysis.distill import Distillation as Distillation
 from transferfn.analysis.distill import distill as distill
 from transferfn.analysis.distill import distill_layer as distill_layer
-from transferfn.analysis.distill import distill_model as distill_model
+from transferfn.analysis.distill_model import distill_model as distill_model
 from transferfn.analysis.identify import Identification as Identification
 from transferfn.analysis.identify import fit as fit
 from transferfn.analysis.reduce import Reduction as Reduction

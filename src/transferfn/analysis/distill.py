@@ -238,44 +238,6 @@ def given(systems: list[TransferFunction]) -> Callable[..., tuple[Tensor, Tensor
     return coefficients
 
 
-def distill_model(model: nn.Module, order: int, *, steps: int = 20) -> tuple[nn.Module, dict[str, Distillation]]:
-    """Replace every long convolution of a model, such as Hyena's implicit filters, by filters that decode recurrently.
-
-    Args:
-        model: Any module; it is left as it is.
-        order: Order n of the new filters.
-        steps: As for :func:`distill`.
-
-    Returns:
-        A copy of the model with :func:`distill_layer` of each long convolution in its place; and what each cost, by its
-        name.
-
-    Raises:
-        ValueError: if there is no long convolution in the model.
-
-    Example:
-        >>> from transferfn.nn import Hyena, ImplicitFilter
-        >>> layer = Hyena(4, filter=lambda: ImplicitFilter(4, horizon=32))
-        >>> distilled, found = distill_model(layer, order=8)
-        >>> list(found), type(distilled.filters[0]).__name__
-        (['filters.0'], 'RTF')
-    """
-    names = [name for name, module in model.named_modules() if isinstance(module, LongConvolution)]
-    names = [name for name in names if not any(name.startswith(f"{outer}.") for outer in names if outer != name)]
-    if not names:
-        raise ValueError(
-            f"this {type(model).__name__} has no long convolution to distil: RTF and the state spaces decode "
-            f"recurrently as they are, and reduce_model() lowers their order"
-        )
-    found: dict[str, Distillation] = {}
-    fresh: dict[str, nn.Module] = {}
-    for name in names:
-        layer = model.get_submodule(name)
-        assert isinstance(layer, LongConvolution)
-        fresh[name], found[name] = distill_layer(layer, order, steps=steps)
-    return replaced(model, fresh), found
-
-
 def replaced(model: nn.Module, fresh: dict[str, nn.Module]) -> nn.Module:
     """A copy of a model with some of its modules replaced.
 

@@ -2,258 +2,189 @@
 
 Run by ``transferfn bench generation``. Weights are random, which changes no time. All models are called through
 transformers' interface, with its caches; ours also as a stream, without it. The floor is the time that our weight
-matrices take by themselves.
+matrices take by themselves, in float32.
+
+What would take too long or too much memory by an estimate from what was measured before is not run, and the table says
+so. Where that is the pass over the context only, decoding is still measured (:meth:`Side.pretend`). Figures are kept as
+they come: the same command continues.
 """
 
 from __future__ import annotations
 
-import copy
 import json
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear
-from torch.utils import _pytree as pytree
 from tqdm import tqdm
 
 from transferfn.bench import pictures
-from transferfn.bench.layer import MIB, table
+from transferfn.bench.generation_sides import (
+    FLOOR,
+    INT8,
+    OURS,
+    SHORT,
+    STREAM,
+    Side,
+    cache_bytes,
+    check,
+    floor,
+    parameters,
+    sides,
+)
+from transferfn.bench.layer import table
 from transferfn.bench.machine import machine
 from transferfn.models import LanguageModel, LanguageModelConfig
+from transferfn.models.int8 import Int8Decoder
 from transferfn.models.language_model import tiny
 from transferfn.nn import Stream
+from transferfn.training.run import write_json
 
 CONTEXTS = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 BATCHES = (1, 16)
-STEPS = 32  # of decoding after each context
-SHARE = 0.6  # of free memory that a pass may take by estimate
-LONGEST = 300.0  # seconds that a pass over the context may take by estimate
-SAME = 1e-3
-
-OURS, NARROW, STREAM, MAMBA, GPT2, FLOOR = (
-    "Hyena-RTF",
-    "Hyena-RTF, bf16",
-    "Hyena-RTF, stream",
-    "Mamba",
-    "GPT-2",
-    "floor",
-)
+STEPS = 20  # of decoding after each context, or as many as fit in `BUDGET`, but no fewer than `FEWEST`
+FEWEST = 3
+BUDGET = 4.0  # seconds
+LONGEST = 60.0  # seconds that a pass over the context may take
+MOST = 8 * 2**30  # bytes that a pass, or a cache, may take
+SHARE = 0.8  # of free memory that either may take
+FIRST = "time to first token, s"
 
 Row = dict[str, Any]
 
 
-@dataclass
-class Side:
-    """A model of the comparison.
+def expected_seconds(rows: list[Row], name: str, batch: int, context: int) -> float:
+    """Time that a pass over the context will take, judged by those that were measured; 0 if none was.
 
-    Attributes:
-        name: What it is called.
-        model: The model, as transformers knows it.
-        bytes_a_token: What a pass over the context takes of memory, about, for each token.
-        pace: Seconds that the last pass took for each token; None before the first.
-    """
-
-    name: str
-    model: Any
-    bytes_a_token: float
-    pace: float | None = None
-
-    def prefill(self, tokens: Tensor) -> Any:
-        """Take in the context and return the cache after it.
-
-        Args:
-            tokens: (B, L).
-        """
-        return self.model(tokens, use_cache=True, logits_to_keep=1).cache
-
-    def step(self, token: Tensor, cache: Any) -> None:
-        """Take in one token.
-
-        Args:
-            token: (B, 1).
-            cache: What was kept of all before; changed.
-        """
-        self.model(token, use_cache=True, logits_to_keep=1, cache=cache)
-
-
-def sides(config: LanguageModelConfig, longest: int) -> list[Side]:
-    """Our model, once more with narrow weights, and the nearest in size of the others.
+    Within a batch size times grow as between the last two contexts, by their power 1 to 2. Another batch size tells
+    what as many tokens take.
 
     Args:
-        config: Our model.
-        longest: Number of tokens of the longest text, which GPT-2 has positions for.
-    """
-    from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
-
-    from transferfn.interop.huggingface import TransferFnConfig, TransferFnForCausalLM
-
-    torch.manual_seed(0)
-    ours = TransferFnForCausalLM(TransferFnConfig.from_language_model(config)).eval()
-    size, width = parameters(ours), config.width
-
-    def mamba(layers: int) -> Any:
-        return MambaForCausalLM(
-            MambaConfig(vocab_size=config.vocabulary, hidden_size=width, num_hidden_layers=layers)
-        ).eval()
-
-    def gpt2(layers: int) -> Any:
-        return GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=config.vocabulary,
-                n_embd=width,
-                n_layer=layers,
-                n_head=config.heads,
-                n_positions=longest,
-                bos_token_id=0,
-                eos_token_id=0,
-            )
-        ).eval()
-
-    def nearest(build: Callable[[int], Any]) -> Any:
-        with torch.device("meta"):
-            one, two = parameters(build(1)), parameters(build(2))
-        return build(max(round((size - 2 * one + two) / (two - one)), 1))
-
-    heavy = nearest(mamba)
-    return [
-        Side(OURS, ours, 4.0 * 40 * width),
-        Side(NARROW, copy.deepcopy(ours).bfloat16(), 4.0 * 40 * width),
-        Side(MAMBA, heavy, 4.0 * 6 * 2 * width * heavy.config.state_size),
-        Side(GPT2, nearest(gpt2), 4.0 * width * (4 * config.layers + 40)),
-    ]
-
-
-def parameters(model: nn.Module) -> int:
-    """Number of parameters, learned positions left out: how many there are is a matter of the longest text.
-
-    Args:
-        model: The model.
-    """
-    return sum(p.numel() for name, p in model.named_parameters() if not name.endswith("wpe.weight"))
-
-
-def floor(model: LanguageModel, batch: int) -> Callable[[], object]:
-    """The products with all weight matrices that a step of ours needs, and nothing else.
-
-    Args:
-        model: Our model.
+        rows: What was measured.
+        name: Of which model.
         batch: Number of rows.
+        context: Number of tokens.
+
+    Example:
+        >>> rows = [{"layer": "x", "B": 1, "context": c, FIRST: t} for c, t in ((10, 1.0), (20, 4.0))]
+        >>> expected_seconds(rows, "x", 1, 40), expected_seconds(rows, "x", 2, 20)
+        (16.0, 8.0)
     """
-    weights = [part.weight for part in model.modules() if isinstance(part, nn.Linear)] + [model.embedding.weight]
-    inputs = {size: torch.randn(batch, size) for size in {weight.shape[1] for weight in weights}}
-    return lambda: [linear(inputs[weight.shape[1]], weight) for weight in weights]
+    mine = [row for row in rows if row["layer"] == name and isinstance(row[FIRST], float)]
+    same = sorted((row["context"], row[FIRST]) for row in mine if row["B"] == batch)
+    if same:
+        length, seconds = same[-1]
+        power = 1.0
+        if len(same) > 1:
+            power = math.log(seconds / same[-2][1]) / math.log(length / same[-2][0])
+        return seconds * (context / length) ** min(max(power, 1.0), 2.0)
+    tokens = batch * context
+    near = min(mine, key=lambda row: abs(math.log(row["B"] * row["context"] / tokens)), default=None)
+    return 0.0 if near is None else near[FIRST] * tokens / (near["B"] * near["context"])
+
+
+def refusal(needed: float, seconds: float = 0.0) -> str | None:
+    """Why something is not run, or None if it is.
+
+    Args:
+        needed: Bytes that it takes, about.
+        seconds: How long it takes, about.
+    """
+    if needed > MOST:
+        return f"over {MOST / 2**30:g} GiB (not run)"
+    if needed > SHARE * _free():
+        return "over what memory is free (not run)"
+    return f"over {LONGEST:g} s (not run)" if seconds > LONGEST else None
 
 
 @torch.no_grad()
-def check(side: Side, vocabulary: int) -> None:
-    """Make sure that what is measured computes what it should: a cache and full recomputation give the same scores.
+def cell(models: list[Side], streams: dict[str, LanguageModel], rows: list[Row], context: int, batch: int) -> list[Row]:
+    """Figures of all models at one context and batch size, a row each.
 
     Args:
-        side: A model.
-        vocabulary: Number of tokens.
-
-    Raises:
-        ArithmeticError: if they differ.
-    """
-    tokens = torch.randint(vocabulary, (2, 24))
-    cache = side.prefill(tokens[:, :20])
-    for t in range(20, 23):
-        side.step(tokens[:, t : t + 1], cache)
-    found = side.model(tokens[:, 23:], use_cache=True, cache=cache).logits[:, -1].float()
-    expected = side.model(tokens, use_cache=False).logits[:, -1].float()
-    error = float((found - expected).abs().max() / expected.abs().max())
-    allowed = SAME if next(side.model.parameters()).dtype == torch.float32 else 0.1
-    if not error <= allowed:
-        raise ArithmeticError(f"with its cache {side.name} is off by {error:.1e}: its speed means nothing")
-
-
-def cache_bytes(cache: Any) -> int:
-    """Memory of all that a cache of transformers keeps.
-
-    Args:
-        cache: The cache.
-    """
-    kept = [
-        (getattr(layer, "keys", None), getattr(layer, "values", None), dict(getattr(layer, "conv_states", {})),
-         dict(getattr(layer, "recurrent_states", {})))
-        for layer in cache.layers
-    ]  # fmt: skip
-    return sum(leaf.nbytes for leaf in pytree.tree_leaves(kept) if isinstance(leaf, Tensor))
-
-
-@torch.no_grad()
-def rows(models: list[Side], context: int, batch: int, vocabulary: int) -> Iterator[Row]:
-    """Figures of all models at one context, a row each; what does not fit in memory or time is left out.
-
-    Args:
-        models: The models; how fast they were is kept, to tell how long the next context will take.
+        models: The models, ours first.
+        streams: Ours for decoding without transformers, by name.
+        rows: What was measured before, to tell how long this will take.
         context: Number of tokens before the ones that are decoded.
         batch: Number of rows.
-        vocabulary: Number of tokens.
     """
-    tokens = torch.randint(vocabulary, (batch, context))
+    ours = models[0].model
+    tokens = torch.randint(ours.config.vocab_size, (batch, context))
     found: dict[str, Row] = {}
     steps: dict[str, Callable[[], object]] = {}
+    state: Any = None
     for side in models:
-        if side.bytes_a_token * batch * context > SHARE * _free() or (side.pace or 0.0) * batch * context > LONGEST:
+        row = found[side.name] = {FIRST: None, "KiB a row": None}
+        why = refusal(side.bytes_a_token * batch * context, expected_seconds(rows, side.name, batch, context))
+        too_much = refusal(1.2 * side.kept_a_token * batch * context)  # each step copies the cache of a layer
+        if too_much is not None:
+            row[FIRST] = row["KiB a row"] = too_much
             continue
         start = time.perf_counter()
-        cache = side.prefill(tokens)
-        first = time.perf_counter() - start
-        side.pace = first / (batch * context)
-        found[side.name] = {"time to first token, s": first, "KiB a row": cache_bytes(cache) / 1024 / batch}
+        cache = side.prefill(tokens) if why is None else side.pretend(tokens)
+        row[FIRST] = time.perf_counter() - start if why is None else why
+        row["KiB a row"] = cache_bytes(cache) / 1024 / batch
         steps[side.name] = lambda side=side, cache=cache: side.step(tokens[:, :1], cache)
-    ours = models[0].model
-    if OURS in found:
-        stream = Stream(ours.model.decoder(), batch)
-        start = time.perf_counter()
-        features, stream.state = stream.decoder.backbone.extend(tokens)
-        stream.decoder.logits(features[:, -1])
-        first = time.perf_counter() - start
-        found[STREAM] = {"time to first token, s": first, "KiB a row": found[OURS]["KiB a row"]}
-        steps[STREAM] = lambda: stream(tokens[:, 0])
-        found[FLOOR], steps[FLOOR] = {}, floor(ours.model, batch)
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(STEPS):
-        for name, step in steps.items():  # in turns, so that what else the machine does hits them alike
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, row in found.items():
-        yield {
+        if side.model is ours:
+            state = cache.state
+    for name, decoder in streams.items():
+        stream = Stream(decoder, batch)
+        stream.state = state  # computed above by the same pass
+        found[name] = {FIRST: None, "KiB a row": found[OURS]["KiB a row"]}
+        steps[name] = lambda stream=stream: stream(tokens[:, 0])
+    found[FLOOR], steps[FLOOR] = {FIRST: None, "KiB a row": None}, floor(ours.model, batch)
+    medians = {name: statistics.median(values) for name, values in _times(steps).items()}
+    return [
+        {
             "B": batch,
             "context": context,
             "layer": name,
-            "step, ms": 1e3 * medians[name],
-            "tokens/s": batch / medians[name],
-            "Hyena-RTF, times as fast": medians[name] / medians[OURS] if OURS in medians else None,
-            **{key: row.get(key) for key in ("time to first token, s", "KiB a row")},
+            "step, ms": 1e3 * medians[name] if name in medians else None,
+            "tokens/s": batch / medians[name] if name in medians else None,
+            "step / floor": medians[name] / medians[FLOOR] if name in medians else None,
+            "step / Hyena-RTF": medians[name] / medians[OURS] if name in medians and OURS in medians else None,
+            **row,
         }
+        for name, row in found.items()
+    ]
 
 
-def report(*, out: Path, quick: bool = False) -> None:
+def _times(steps: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of steps that take turns, so that what else the machine does hits them alike."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()  # the first may compile
+    for count in range(STEPS):
+        for name, step in steps.items():
+            if count < FEWEST or sum(times[name]) < BUDGET:
+                start = time.perf_counter()
+                step()
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def report(*, out: Path, quick: bool = False, overwrite: bool = False) -> None:
     """Measure, print Markdown, and write it with the figures and the picture.
 
     Args:
         out: Where, without ending.
         quick: Whether a model of a million parameters and contexts up to 512 are enough.
+        overwrite: Whether what was measured before is measured anew.
     """
     config = tiny() if quick else LanguageModelConfig(dropout=0.0, init="comb", constraint="reflection")
     contexts = tuple(c for c in CONTEXTS if c <= 512) if quick else CONTEXTS
-    measure(config, contexts, out, command="transferfn bench generation" + " --quick" * quick)
+    command = "transferfn bench generation" + " --quick" * quick
+    measure(config, contexts, out, command=command, overwrite=overwrite)
 
 
-def measure(config: LanguageModelConfig, contexts: tuple[int, ...], out: Path, *, command: str) -> None:
+def measure(
+    config: LanguageModelConfig, contexts: tuple[int, ...], out: Path, *, command: str, overwrite: bool = False
+) -> None:
     """Do what :func:`report` does for any model and contexts.
 
     Args:
@@ -261,92 +192,64 @@ def measure(config: LanguageModelConfig, contexts: tuple[int, ...], out: Path, *
         contexts: Numbers of tokens before the ones that are decoded.
         out: Where, without ending.
         command: What to say that it was measured by.
+        overwrite: Whether what was measured before is measured anew.
     """
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # Mamba says at each call that it would like a GPU
     out.parent.mkdir(parents=True, exist_ok=True)
-    models = sides(config, max(contexts) + STEPS + 2)
-    sizes = {side.name: parameters(side.model) for side in models}
-    for side in models:
-        check(side, config.vocabulary)
-    found: Row = {
+    about = {
         "command": command,
         "machine": machine("torch", "numba", "transformers"),
         "threads": torch.get_num_threads(),
-        "parameters": sizes,
     }
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
-    counts = ", ".join(f"{name} {size / 1e6:.1f}M" for name, size in sizes.items())
-    lines = [
-        f"`{command}` on {told}, {found['threads']} threads; float32 unless told, random weights, medians of {STEPS} "
-        f"steps that take turns. Parameters: {counts} (learned positions left out). The floor is the time of our "
-        f"weight matrices alone. A row that is missing did not fit in memory, or its context would have taken over "
-        f"{LONGEST:g} s."
-    ]
-    found["rows"] = []
-    for batch in BATCHES:
+    found: Row = {**about, "parameters": {}, "rows": []}
+    file = out.with_suffix(".json")
+    if file.exists() and not overwrite:
+        before = json.loads(file.read_text())
+        if {key: before.get(key) for key in about} == about:  # else it is of another machine or of other versions
+            found = before
+    done = {(row["B"], row["context"]) for row in found["rows"]}
+    cells = [(batch, context) for batch in BATCHES for context in contexts if (batch, context) not in done]
+    if cells:
+        models = sides(config, max(contexts) + STEPS + SHORT)
+        found["parameters"] = {side.name: parameters(side.model) for side in models}
         for side in models:
-            side.pace = None
-        progress = tqdm(contexts, f"{batch} row(s)", unit="context")
-        cells = [row for context in progress for row in rows(models, context, batch, config.vocabulary)]
-        found["rows"] += cells
-        lines += [
-            "",
-            f"## {batch} row{'s' * (batch > 1)}",
-            "",
-            *table([{key: "-" if x is None else x for key, x in row.items()} for row in cells]),
-        ]
+            check(side, config.vocabulary)
+        streams: dict[str, LanguageModel] = {
+            STREAM: models[0].model.model.decoder(),
+            INT8: Int8Decoder(models[0].model.model),
+        }
+        for batch, context in tqdm(cells, "cells", unit="cell"):
+            found["rows"] += cell(models, streams, found["rows"], context, batch)
+            write_json(file, found)
+    lines = told(found)
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     pictures.draw_generation(found, out)
 
 
-@torch.no_grad()
-def benchmark(model: LanguageModel, contexts: tuple[int, ...], *, batch: int = 1, steps: int = STEPS) -> list[Row]:
-    """Speed and memory of one model over the context: what ``transferfn generate --benchmark`` prints.
+def told(found: Row) -> list[str]:
+    """What was measured, as Markdown.
 
     Args:
-        model: The model.
-        contexts: Numbers of tokens before the ones that are decoded.
-        batch: Number of rows.
-        steps: Number of tokens to decode after each.
-
-    Returns:
-        A row for each context: tokens a second of the pass over the context and of decoding, and the memory of the
-        state of one row; where the system tells, also the peak of the pass.
+        found: What was measured.
     """
-    from transferfn.bench import memory
-
-    decoder, found = model.decoder(), []
-    for context in contexts:
-        tokens = torch.randint(model.vocabulary, (batch, context))
-        kept: list[Any] = []
-
-        def prefill(tokens: Tensor = tokens, kept: list[Any] = kept) -> None:
-            features, state = decoder.backbone.extend(tokens)
-            decoder.logits(features[:, -1])
-            kept.append(state)
-
-        prefill()
-        start = time.perf_counter()
-        prefill()
-        first = time.perf_counter() - start
-        row: Row = {"context": context, "prefill, tokens/s": batch * context / first}
-        if memory.is_measurable():
-            row["prefill, peak MiB"] = memory.peak(prefill) / MIB
-        stream, times = Stream(decoder, batch), []
-        stream.state = kept[-1]
-        for _ in range(steps):
-            start = time.perf_counter()
-            stream(tokens[:, 0])
-            times.append(time.perf_counter() - start)
-        leaves = [leaf for leaf in pytree.tree_leaves(kept[-1]) if isinstance(leaf, Tensor)]
-        row["decoding, tokens/s"] = batch / statistics.median(times)
-        row["state, KiB a row"] = sum(leaf.nbytes for leaf in leaves) / 1024 / batch
-        found.append(row)
-    return found
+    of = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    counts = ", ".join(f"{name} {size / 1e6:.1f}M" for name, size in found["parameters"].items())
+    lines = [
+        f"`{found['command']}` on {of}, {found['threads']} threads; float32, for int8 all but the linear maps, random "
+        f"weights, medians of up to {STEPS} steps that take turns. Parameters: {counts} (learned positions left out). "
+        f"The floor is the time of our weight matrices alone, in float32. What would take over {LONGEST:g} s or "
+        f"{MOST / 2**30:g} GiB, by an estimate from what was measured before, is not run. Where that is the pass over "
+        f"the context, steps are timed with a cache of the same size; a state of constant size is then that after "
+        f"{SHORT} tokens. The stream begins with the state of the same pass as Hyena-RTF.",
+    ]
+    for batch in dict.fromkeys(row["B"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["B"] == batch]
+        lines += ["", f"## {batch} row{'s' * (batch > 1)}", ""]
+        lines += table([{key: "-" if x is None else x for key, x in row.items() if key != "B"} for row in rows])
+    return lines
 
 
 def _free() -> int:

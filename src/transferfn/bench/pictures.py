@@ -105,7 +105,9 @@ def draw_generation(found: Row, out: Path) -> None:
     shown = [(batch, column) for batch in batches for column in columns if column != "KiB a row" or batch == batches[0]]
     figure, axes = _panels(len(shown), f"Decoding, {found['machine']['processor']}, {found['threads']} threads")
     for axis, (batch, column) in zip(axes, shown, strict=True):
-        some = [row for row in rows if row["B"] == batch and row[column] is not None]
+        some = [row for row in rows if row["B"] == batch and isinstance(row[column], float)]
+        if column != "tokens/s":  # streams differ in nothing but speed
+            some = [row for row in some if "stream" not in row["layer"]]
         _lines(axis, some, "context", column)
         axis.set_title(f"{column}, {batch} row{'s' * (batch > 1)}" if column != "KiB a row" else column, fontsize=10)
     _finish(figure, axes, out.with_suffix(".png"), x="context, tokens", y="")

@@ -18,6 +18,7 @@ import tyro
 
 from transferfn.cli.compare import Compare, compare
 from transferfn.cli.data import Data, Pictured, choices, inspect_data, prepare_data, show_prepared
+from transferfn.cli.distill import Distill, distill_run
 from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
 from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
@@ -131,6 +132,7 @@ def _commands(variant: Variant) -> Any:
             "experiment": Carry[experiments()],
             "data": DataCommand[_any_of(data)],
             "generate": Generate,
+            "distill": Distill,
             "reduce": Reduce,
             "export": Export,
             "demo": Demo,
@@ -199,6 +201,8 @@ def _carry_out(command: Any) -> None:
             inspect_data(chosen)
         case Generate():
             generate_text(command)
+        case Distill():
+            distill_run(command)
         case Reduce():
             reduce_run(command)
         case Export():
@@ -265,7 +269,7 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
     commands = {"list", "train", "eval", "report", "sweep", "experiment", "data", "prepare", "inspect"}
-    commands |= {"generate", "reduce", "export", "demo", "bench"}
+    commands |= {"generate", "distill", "reduce", "export", "demo", "bench"}
     names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"

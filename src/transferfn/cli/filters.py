@@ -25,7 +25,7 @@ class Reduce:
     """Largest error of a frequency response, relative to its peak, by which each filter's order is chosen."""
 
     out: Path | None = None
-    """File for the weights and the errors, NAME.pt and NAME.json; None takes reduced in the run's folder."""
+    """Folder for the new run and the errors, reduced.json; None takes reduced in the run's folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +58,7 @@ def reduce_run(command: Reduce) -> None:
         RunError: if there is no run, or a filter cannot be reduced.
     """
     from transferfn.analysis import reduce_model
+    from transferfn.training.derived import write_derived
 
     model, config = load_model(command.run)
     test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
@@ -73,12 +74,20 @@ def reduce_run(command: Reduce) -> None:
     except ValueError as error:
         raise RunError(f"{command.run} cannot be reduced: {error}") from error
     out = command.run / "reduced" if command.out is None else command.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".pt.part")
-    torch.save(found.model.state_dict(), part)
-    part.replace(out.with_suffix(".pt"))
-    write_json(out.with_suffix(".json"), found.table())
-    print("\n".join([*found.lines(), f"weights and errors are in {out.with_suffix('.pt')} and .json"]))
+    score, loss = evaluate(found.model, test, goal)
+    write_derived(
+        out,
+        found.model,
+        source=command.run,
+        original=model,
+        config=config,
+        metric=goal.metric,
+        score=score,
+        loss=loss,
+        samples=len(test),
+    )
+    write_json(out / "reduced.json", found.table())
+    print("\n".join([*found.lines(), f"{out} is a run of its own, for transferfn eval, generate and export"]))
 
 
 def export_run(command: Export) -> None:

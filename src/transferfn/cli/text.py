@@ -12,6 +12,7 @@ import torch
 import tyro
 
 from transferfn.models import LanguageModel
+from transferfn.models.int8 import Int8Decoder
 from transferfn.tasks import IGNORED, TextCorpusConfig
 from transferfn.training import Result, RunError, load_model
 
@@ -41,6 +42,9 @@ class Generate:
     seed: int = 0
     """Seed of the draws."""
 
+    int8: bool = False
+    """Whether linear maps have weights of one byte, which is faster where reading them takes the time."""
+
     benchmark: bool = False
     """Whether to measure speed and memory over the length of the context instead."""
 
@@ -58,9 +62,9 @@ def generate_text(command: Generate) -> None:
     if not isinstance(model, LanguageModel) or not isinstance(config.data, TextCorpusConfig):
         raise RunError(f"{command.run} is no language model: train one with transferfn train lm")
     if command.benchmark:
-        from transferfn.bench.generation import benchmark
+        from transferfn.bench.generation_speed import benchmark
 
-        for row in benchmark(model, CONTEXTS):
+        for row in benchmark(Int8Decoder(model) if command.int8 else model.decoder(), model.vocabulary, CONTEXTS):
             print(", ".join(f"{name} {value:,.0f}" for name, value in row.items()), flush=True)
         return
     from transferfn.models.generate import generate
@@ -77,13 +81,31 @@ def generate_text(command: Generate) -> None:
             temperature=command.temperature,
             top_k=command.top_k,
             end=tokenizer.end,
+            int8=command.int8,
             generator=torch.Generator().manual_seed(command.seed),
         ):
             sys.stdout.write(decoder.decode(tokenizer.decode([token])))
             sys.stdout.flush()
     except ValueError as error:
-        raise RunError(str(error)) from error
+        print()
+        raise RunError(f"{error}{_advice(model)}") from error
     print(decoder.decode(b"", final=True))
+
+
+def _advice(model: LanguageModel) -> str:
+    from transferfn.bench.growth import longest
+
+    return "" if longest(model) is None else " Or distil its filters, which then go on: transferfn distill RUN"
+
+
+def bits_a_byte(data: TextCorpusConfig, bits_a_token: float) -> float:
+    """Return how many bits a byte of the test texts takes.
+
+    Args:
+        data: The texts.
+        bits_a_token: How many a token of them takes in the mean.
+    """
+    return bits_a_token * _test_tokens(data) / data.read().size("test")
 
 
 def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
@@ -95,11 +117,15 @@ def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
     """
     from transferfn.tasks.yardsticks import compressed_bits, ngram_bits
 
-    corpus, rows = data.read(), data.load().test
+    corpus = data.read()
     text, size = corpus.text("test"), corpus.size("test")
-    tokens = sum(int((rows.gather([row]).targets != IGNORED).sum()) for row in range(len(rows)))
-    bits = {"this model": result.test_score * tokens}
+    bits = {"this model": result.test_score * _test_tokens(data)}
     bits["n-gram model of 5 bytes, trained on the same texts"] = ngram_bits(text, corpus.text("train"), order=4)
     bits |= compressed_bits(text)
     lines = [f"bits a byte on {size:,} held-out bytes:"]
     return lines + [f"  {value / size:.3f}  {name}" for name, value in sorted(bits.items(), key=lambda item: item[1])]
+
+
+def _test_tokens(data: TextCorpusConfig) -> int:
+    rows = data.load().test
+    return sum(int((rows.gather([row]).targets != IGNORED).sum()) for row in range(len(rows)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from transferfn.models.int8 import Int8Decoder
 from transferfn.models.language_model import LanguageModel
 from transferfn.nn.stream import Stream
 
@@ -20,6 +21,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     end: int | None = None,
+    int8: bool = False,
     generator: torch.Generator | None = None,
 ) -> Iterator[int]:
     """Continue a prompt, token by token.
@@ -33,6 +35,7 @@ def generate(
         temperature: What logits are divided by; 0 takes the likeliest token each time.
         top_k: How many of the likeliest tokens are drawn from; None means all.
         end: A token that ends the text, and is not returned.
+        int8: Whether linear maps have weights of one byte, see :class:`~transferfn.models.int8.Int8Decoder`.
         generator: Source of randomness, on the model's device; None means PyTorch's default.
 
     Yields:
@@ -55,7 +58,7 @@ def generate(
         raise ValueError(
             f"count and temperature must not be negative and top_k at least 1, got {count}, {temperature} and {top_k}"
         )
-    stream = Stream(model.decoder(), batch_size=1)
+    stream = Stream(Int8Decoder(model) if int8 else model.decoder(), batch_size=1)
     scores = stream(prompt[None])[0, -1]
     for done in range(1, count + 1):
         token = _draw(scores, temperature, top_k, generator)

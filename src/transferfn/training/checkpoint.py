@@ -10,14 +10,16 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
 
+from transferfn.models.substitutes import Substitute
 from transferfn.training.config import TrainConfig, from_dict, to_dict
 from transferfn.training.log import finite_loss
 from transferfn.training.objective import Metric, better, objective, worst
 from transferfn.training.run import RunError
 
 _KEY = "transferfn"
+_PREFIX = "model."  # what the model is called in the module that is trained
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -158,11 +160,34 @@ def checkpoint_config(checkpoint: dict[str, Any]) -> TrainConfig:
     return from_dict(TrainConfig, checkpoint[_KEY]["config"])
 
 
+def checkpoint_substitutes(checkpoint: dict[str, Any]) -> dict[str, Substitute]:
+    """Return which filters stand in the places of layers that the configuration builds; there are none after training.
+
+    Args:
+        checkpoint: What ``read_checkpoint`` returned.
+    """
+    kept = checkpoint[_KEY].get("substitutes", {})
+    return {name: from_dict(Substitute, values) for name, values in kept.items()}
+
+
+def write_weights(path: Path, model: nn.Module, config: TrainConfig, substitutes: dict[str, Substitute]) -> None:
+    """Write a checkpoint of weights alone: to load, not to continue from.
+
+    Args:
+        path: The file.
+        model: The model.
+        config: What it was built by.
+        substitutes: Which of its filters stand in the places of others.
+    """
+    kept = {"config": to_dict(config), "substitutes": {name: to_dict(one) for name, one in substitutes.items()}}
+    weights = {f"{_PREFIX}{name}": value for name, value in model.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({_KEY: kept, "state_dict": weights, "loops": {}}, path)
+
+
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights of the model in a checkpoint, ready for its ``load_state_dict``.
 
     Args:
         checkpoint: What ``read_checkpoint`` returned.
     """
-    prefix = "model."
-    return {name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items()}
+    return {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}

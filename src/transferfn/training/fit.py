@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from transferfn.models.substitutes import put_substitutes
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
 from transferfn.training.build import build_model
@@ -177,11 +178,17 @@ def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module
     Raises:
         RunError: if there is no run, or its checkpoint cannot be read.
     """
-    from transferfn.training.checkpoint import checkpoint_config, model_weights, read_checkpoint
+    from transferfn.training.checkpoint import (
+        checkpoint_config,
+        checkpoint_substitutes,
+        model_weights,
+        read_checkpoint,
+    )
 
     checkpoint = read_checkpoint(RunFolder(path=folder).best)
     config = checkpoint_config(checkpoint)
     model = seeded_model(config, build=build)
+    put_substitutes(model, checkpoint_substitutes(checkpoint))
     model.load_state_dict(model_weights(checkpoint))
     return model.eval(), config
 

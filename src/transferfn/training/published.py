@@ -24,6 +24,9 @@ _COPYING = {
 }
 _DELAY = {64: (0.41, 0.45), 128: (0.39, 0.45), 256: (0.33, 0.44), 512: (0.22, 0.38), 1024: (0.029, 0.006)}
 
+DISTILLED: dict[int, tuple[float, float]] = {4: (0.018, 0.032), 16: (0.013, 0.009), 64: (0.011, 0.007)}
+"""The same paper: error of the filters of its Hyena distilled to transfer functions and to modes, by order."""
+
 
 def experiment(config: TrainConfig) -> str | None:
     """Return which published experiment a run is on, or None if its data is not that of one.
