@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from transferfn.analysis.banks import FilterBank
 from transferfn.core import TransferFunction
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _GREY = "0.55"
 
 
 def impulse_response(
-    h: TransferFunction,
+    h: FilterBank,
     length: int = 128,
     *,
     channels: Sequence[int] | None = None,
@@ -65,12 +66,57 @@ def impulse_response(
     return _finish(ax, len(rows))
 
 
+def step_response(
+    h: FilterBank,
+    length: int = 128,
+    *,
+    channels: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw step responses over time as what they are, values that change at samples; dotted where they settle.
+
+    Args:
+        h: The filters.
+        length: Number of samples.
+        channels: Which filters; None means all.
+        labels: What to call them; None means by their channel.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes; time is in seconds if the filters have a sampling interval, else in samples.
+
+    Example:
+        >>> import torch
+        >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
+        >>> step_response(h, 64).get_ylabel()
+        'step response'
+    """
+    ax = _axes(ax)
+    rows = _channels(h, channels)
+    values = _array(h.impulse_response(length))[rows].cumsum(-1)
+    at_rest = _array(h.frequency_response([0.0])).real[rows, 0]
+    radius = np.abs(_array(h.poles())).max(-1, initial=0)
+    time = np.arange(length) * (1.0 if h.dt is None else h.dt)
+    ax.axhline(0, color=_GREY, linewidth=0.6, zorder=0)
+    for channel, row, settled, look in zip(rows, values, at_rest, _looks(rows, labels), strict=True):
+        look["linewidth"] = 1.3 if length <= 256 else 0.8
+        ax.plot(time, row, drawstyle="steps-post", **look)
+        if radius[channel * h.denominator_groups // h.channels] < 1:
+            ax.axhline(settled, color=look["color"], linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
+    ax.set_xlabel("time (samples)" if h.dt is None else "time (s)")
+    ax.set_ylabel("step response")
+    ax.set_xlim(time[0], time[-1] if length > 1 else 1)
+    return _finish(ax, len(rows))
+
+
 def pole_zero(
-    h: TransferFunction,
+    h: FilterBank,
     *,
     channels: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
     zeros: bool = False,
+    marks: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw poles, and zeros if wanted, against the unit circle.
@@ -80,6 +126,7 @@ def pole_zero(
         channels: Which filters; None means all.
         labels: What to call them; None means by their channel.
         zeros: Whether to draw the zeros, too, as circles; those beyond radius 1.5 are left out.
+        marks: Whether to write frequencies around the circle, in rad/sample, or in Hz if there is a sampling interval.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -111,6 +158,9 @@ def pole_zero(
             reach = max(reach, np.abs(near).max(initial=0))
             look["label"] = "_nolegend_"
             ax.plot(near.real, near.imag, marker="o", markersize=5, markerfacecolor="none", **look)
+    if marks:
+        reach = max(reach, 1.15)
+        _mark_frequencies(h.dt, ax)
     ax.set_aspect("equal")
     ax.set_xlim(-1.08 * reach, 1.08 * reach)
     ax.set_ylim(-1.08 * reach, 1.08 * reach)
@@ -122,7 +172,7 @@ def pole_zero(
 
 
 def bode_magnitude(
-    h: TransferFunction,
+    h: FilterBank,
     *,
     channels: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
@@ -153,20 +203,98 @@ def bode_magnitude(
     """
     ax = _axes(ax)
     rows = _channels(h, channels)
-    grid = np.geomspace(np.pi / 1000, np.pi, points) if log else np.linspace(0, np.pi, points)
-    angles = np.abs(np.angle(_array(h.poles()))).ravel()
-    omega = np.unique(np.concatenate([grid, angles[(angles >= grid[0]) & (angles <= np.pi)]]))
+    omega = _frequencies(h, points, log=log)
     response = np.abs(_array(h.frequency_response(torch.from_numpy(omega))))[rows]
-    frequency = omega if h.dt is None else omega / (2 * np.pi * h.dt)
     for row, look in zip(response, _looks(rows, labels), strict=True):
-        ax.plot(frequency, 20 * np.log10(np.maximum(row, 1e-12)), **look)
-    if log:
-        ax.set_xscale("log")
-    elif h.dt is None:
-        ax.set_xticks(np.linspace(0, np.pi, 5), ["0", "π/4", "π/2", "3π/4", "π"])
-    ax.set_xlim(frequency[0], frequency[-1])
-    ax.set_xlabel("frequency (rad/sample)" if h.dt is None else "frequency (Hz)")
+        ax.plot(_scaled(omega, h.dt), 20 * np.log10(np.maximum(row, 1e-12)), **look)
+    _frequency_axis(ax, omega, h.dt, log=log)
     ax.set_ylabel("magnitude (dB)")
+    return _finish(ax, len(rows))
+
+
+def bode_phase(
+    h: FilterBank,
+    *,
+    channels: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    points: int = 1024,
+    log: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the phase of the frequency response in degrees, without jumps of a turn, on the grid of ``bode_magnitude``.
+
+    Args:
+        h: The filters.
+        channels: Which filters; None means all.
+        labels: What to call them; None means by their channel.
+        points: Number of frequencies of the grid.
+        log: Whether the frequency axis is logarithmic, over three decades, or linear from 0.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes; frequency is in Hz if the filters have a sampling interval, else in rad/sample.
+
+    Example:
+        >>> import torch
+        >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
+        >>> bode_phase(h).get_ylabel()
+        'phase (degrees)'
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ax = _axes(ax)
+    rows = _channels(h, channels)
+    omega = _frequencies(h, points, log=log)
+    response = _array(h.frequency_response(torch.from_numpy(omega)))[rows]
+    for row, look in zip(response, _looks(rows, labels), strict=True):
+        ax.plot(_scaled(omega, h.dt), np.degrees(_unwrapped(row)), **look)
+    _frequency_axis(ax, omega, h.dt, log=log)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.8, 3, 4.5, 9, 10]))
+    ax.set_ylabel("phase (degrees)")
+    return _finish(ax, len(rows))
+
+
+def group_delay(
+    h: FilterBank,
+    *,
+    channels: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    points: int = 1024,
+    log: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the group delay, how much later each frequency comes out: the negative derivative of the phase.
+
+    A zero on the unit circle turns the phase by half at once: the delay there is a spike of no meaning.
+
+    Args:
+        h: The filters, stable ones.
+        channels: Which filters; None means all.
+        labels: What to call them; None means by their channel.
+        points: Number of frequencies of the grid.
+        log: Whether the frequency axis is logarithmic, over three decades, or linear from 0.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes; the delay is in seconds if the filters have a sampling interval, else in samples.
+
+    Example:
+        >>> import torch
+        >>> h = TransferFunction(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), torch.tensor([0.0]))
+        >>> group_delay(h).get_lines()[0].get_ydata().round(6)[[0, -1]]
+        array([2., 2.])
+    """
+    ax = _axes(ax)
+    rows = _channels(h, channels)
+    omega = _frequencies(h, points, log=log)
+    # Over a step this small no phase bends: a central difference is exact to rounding, a few millionths of a sample.
+    apart = 1e-6
+    after, before = (_array(h.frequency_response(torch.from_numpy(omega + side * apart)))[rows] for side in (0.5, -0.5))
+    delay = -np.angle(after * before.conj()) / apart * (1.0 if h.dt is None else h.dt)
+    for row, look in zip(delay, _looks(rows, labels), strict=True):
+        ax.plot(_scaled(omega, h.dt), row, **look)
+    _frequency_axis(ax, omega, h.dt, log=log)
+    ax.set_ylabel("group delay (samples)" if h.dt is None else "group delay (s)")
     return _finish(ax, len(rows))
 
 
@@ -208,6 +336,46 @@ def learning_curve(
     return _finish(ax, len(curves))
 
 
+def _frequencies(h: FilterBank, points: int, *, log: bool) -> np.ndarray:
+    """A grid and, so that no resonance falls between its points, the angles of the poles."""
+    grid = np.geomspace(np.pi / 1000, np.pi, points) if log else np.linspace(0, np.pi, points)
+    angles = np.abs(np.angle(_array(h.poles()))).ravel()
+    return np.unique(np.concatenate([grid, angles[(angles >= grid[0]) & (angles <= np.pi)]]))
+
+
+def _scaled(omega: np.ndarray, dt: float | None) -> np.ndarray:
+    return omega if dt is None else omega / (2 * np.pi * dt)
+
+
+def _frequency_axis(ax: Axes, omega: np.ndarray, dt: float | None, *, log: bool) -> None:
+    if log:
+        ax.set_xscale("log")
+    elif dt is None:
+        ax.set_xticks(np.linspace(0, np.pi, 5), ["0", "π/4", "π/2", "3π/4", "π"])
+    ends = _scaled(omega, dt)
+    ax.set_xlim(ends[0], ends[-1])
+    ax.set_xlabel("frequency (rad/sample)" if dt is None else "frequency (Hz)")
+
+
+def _unwrapped(response: np.ndarray) -> np.ndarray:
+    """Phase without jumps of a turn, which starts within half a turn of 0; none where the response is no number."""
+    found = np.full(response.shape, np.nan)
+    good = np.isfinite(response)
+    found[good] = np.unwrap(np.angle(response[good]))
+    return found
+
+
+def _mark_frequencies(dt: float | None, ax: Axes) -> None:
+    for eighths, name in enumerate(("0", "π/4", "π/2", "3π/4", "π")):
+        angle = eighths * np.pi / 4
+        text = name if dt is None else f"{eighths / 8 / dt:.3g}" + (" Hz" if eighths == 4 else "")
+        for side in (1, -1) if 0 < eighths < 4 else (1,):
+            x, y = np.cos(angle), side * np.sin(angle)
+            ax.plot([0.97 * x, 1.03 * x], [0.97 * y, 1.03 * y], color=_GREY, linewidth=0.8, zorder=1)
+            above = 0.07 if eighths in (0, 4) else 0.0  # clear of the axis
+            ax.text(1.13 * x, 1.13 * y + above, text, ha="center", va="center", fontsize=7, color="0.35")
+
+
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
@@ -218,8 +386,8 @@ def _axes(ax: Axes | None) -> Axes:
     return pyplot.subplots(figsize=(5.0, 3.2), layout="constrained")[1]
 
 
-def _channels(h: TransferFunction, channels: Sequence[int] | None) -> list[int]:
-    if h.b.dim() != 2:
+def _channels(h: FilterBank, channels: Sequence[int] | None) -> list[int]:
+    if isinstance(h, TransferFunction) and h.b.dim() != 2:
         raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: pick one, e.g. [0]")
     rows = list(range(h.channels)) if channels is None else [int(channel) for channel in channels]
     if wrong := [row for row in rows if not 0 <= row < h.channels]:
