@@ -23,6 +23,7 @@ from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
 from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
+from transferfn.cli.stream import Streaming, stream_run
 from transferfn.cli.sweep import Sweep, sweep, sweeps
 from transferfn.cli.text import Generate, generate_text
 from transferfn.cli.train import Run, runs, train, variant_of
@@ -127,6 +128,7 @@ def _commands(variant: Variant) -> dict[str, Any]:
         "data": DataCommand[_any_of(_data_commands(variant))],
         "generate": Generate,
         "analyze": Analyze,
+        "stream": Streaming,
         "reduce": Reduce,
         "export": Export,
         "demo": Demo,
@@ -205,6 +207,8 @@ def _carry_out(command: Any) -> None:
         case Analyze():
             _require("matplotlib")
             analyze_run(command)
+        case Streaming():
+            stream_run(command)
         case Reduce():
             reduce_run(command)
         case Export():
