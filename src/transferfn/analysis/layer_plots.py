@@ -41,11 +41,15 @@ def distributions(
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['layer 1']
     """
+    from matplotlib.ticker import NullFormatter
+
     values = {name: np.asarray(row, float).ravel() for name, row in rows.items()}
     shown = {name: row[np.isfinite(row) & (row > 0)] for name, row in values.items()}
     together = np.concatenate([*shown.values(), np.zeros(0)])
     low, high = (together.min(), together.max()) if len(together) else (1.0, 1.0)
     low, high = low / 1.3, high * 1.3
+    if high < 10 * low:  # a decade at least, so that numbers stand at the axis
+        low, high = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high))
     edges = np.geomspace(low, high, BINS + 1)
     middle = np.sqrt(edges[1:] * edges[:-1])
     for place, (name, row) in enumerate(shown.items()):
@@ -66,6 +70,7 @@ def distributions(
                 fontsize="x-small", color=plots.COLOURS[1],
             )  # fmt: skip
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(low, high)
     ax.set_ylim(-0.25, len(shown) - 0.1)
     ax.set_yticks(range(len(shown) - 1, -1, -1), list(shown))

@@ -40,8 +40,8 @@ class LayerFilters:
         poles: Poles of as many channels as are affordable, complex, (G, n).
         unstable: Number of denominators of the layer that are certainly unstable, of all.
         undecided: Number of those of which rounding decides.
-        memory: Samples after which 99 % of the energy of each impulse response of the bank has passed, (drawn,), at
-            most 2,048.
+        memory: Samples that hold 99 % of the energy of each impulse response after its first sample, (drawn,), at most
+            2,048.
     """
 
     name: str
@@ -230,7 +230,7 @@ def _verdicts(a: Tensor) -> tuple[int, int]:
 
 
 def _memory(bank: FilterBank) -> Tensor:
-    h = bank.impulse_response(MEMORY).double()
+    h = bank.impulse_response(MEMORY + 1).double()[:, 1:]  # what passes at once is no memory
     h = torch.nan_to_num(h / h.abs().amax(-1, keepdim=True).clamp_min(1e-300), nan=1.0, posinf=1.0, neginf=1.0)
     energy = h.square().cumsum(-1)
     return (energy < 0.99 * energy[:, -1:]).sum(-1) + 1

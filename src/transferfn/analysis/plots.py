@@ -368,7 +368,8 @@ def _unwrapped(response: np.ndarray) -> np.ndarray:
 def _mark_frequencies(dt: float | None, ax: Axes) -> None:
     for eighths, name in enumerate(("0", "π/4", "π/2", "3π/4", "π")):
         angle = eighths * np.pi / 4
-        text = name if dt is None else f"{eighths / 8 / dt:.3g}" + (" Hz" if eighths == 4 else "")
+        hertz = 0 if dt is None else eighths / 8 / dt
+        text = name if dt is None else (f"{hertz:,.0f}" if hertz >= 100 else f"{hertz:.3g}") + " Hz" * (eighths == 4)
         for side in (1, -1) if 0 < eighths < 4 else (1,):
             x, y = np.cos(angle), side * np.sin(angle)
             ax.plot([0.97 * x, 1.03 * x], [0.97 * y, 1.03 * y], color=_GREY, linewidth=0.8, zorder=1)

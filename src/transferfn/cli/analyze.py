@@ -139,7 +139,7 @@ def sentence(these: Shown) -> str:
     seen = "" if len(layer.drawn) == layer.channels else f" of {len(layer.drawn)} that were looked at, evenly spaced,"
     return (
         f"{layer.kind}, {layer.channels} channels of order {layer.order}. Shown{seen} from the shortest memory to the "
-        f"longest, in samples that hold 99 % of the energy: {', '.join(memory)}."
+        f"longest, in samples that hold 99 % of the energy after the first: {', '.join(memory)}."
     )
 
 

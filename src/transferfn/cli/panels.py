@@ -132,7 +132,7 @@ def panel(name: str, these: Shown) -> Figure:
                 room = 0.1 * (high - low) + 0.5 * (1.0 if bank.dt is None else bank.dt)
                 ax.set_ylim(low - room, high + room)
                 _one_of_several(ax, label, row, len(axes))
-            figure.subplots_adjust(hspace=0.45)
+            figure.subplots_adjust(left=0.2, hspace=0.45)
             figure.supylabel(
                 "group delay (samples)" if bank.dt is None else "group delay (s)", fontsize="medium", x=0.01
             )
@@ -201,5 +201,7 @@ def _legend(ax: Any, *, ncols: int, loc: str, bbox_to_anchor: tuple[float, float
 def _one_of_several(ax: Any, label: str, row: int, rows: int) -> None:
     ax.set_ylabel("")
     ax.set_title(label, fontsize="small", loc="left", color=plots.COLOURS[row], pad=2)
+    if ax.get_xscale() == "linear" and ax.get_xlim()[1] != np.pi:  # multiples of pi stay
+        ax.locator_params(axis="x", nbins=6)
     if row + 1 < rows:
         ax.set_xlabel("")

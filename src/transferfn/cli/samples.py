@@ -19,6 +19,7 @@ Kind = Literal["text", "float32", "int16"]
 Block = NDArray[np.float32] | NDArray[np.int64]
 """Samples, (L, channels), or tokens, (L)."""
 
+_LARGEST = float(np.finfo(np.float32).max)
 _SHARES = {"int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
 
 
@@ -124,7 +125,7 @@ def _number(word: str, where: str, expected: Expected) -> float:
 
 
 def _checked(value: float, word: str, where: str, expected: Expected) -> float:
-    if not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+    if not math.isfinite(value) or abs(value) > _LARGEST:
         raise RunError(f"{where}: {word} is not finite, and no filter forgets what is not")
     if expected.vocabulary is not None and not (value.is_integer() and 0 <= value < expected.vocabulary):
         raise RunError(f"{where}: {word} is no token, a whole number in 0..{expected.vocabulary - 1}")
