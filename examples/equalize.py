@@ -1,7 +1,7 @@
 """For audio: learn the equaliser of a small loudspeaker from a recording, and hand it over as second-order sections.
 
-The sound is a recording that comes with pygame-ce (`pip install pygame-ce`); loudspeaker and microphone are simulated: a
-resonance at 180 Hz, a dip at 900 Hz, dull above 1.5 kHz, with some noise. What is learned is the filter back.
+The sound is a recording that comes with pygame-ce (`pip install pygame-ce`); loudspeaker and microphone are simulated:
+a resonance at 180 Hz, a dip at 900 Hz, dull above 1.5 kHz, with some noise. What is learned is the filter back.
 
     python examples/equalize.py
 """
@@ -9,6 +9,7 @@ resonance at 180 Hz, a dip at 900 Hz, dull above 1.5 kHz, with some noise. What 
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def levels(error: np.ndarray, sound: np.ndarray, rate: int) -> str:
     """How large an error is beside the sound, in decibels, octave by octave."""
     f, p = scipy.signal.welch(error, rate, nperseg=2048)
     _, q = scipy.signal.welch(sound, rate, nperseg=2048)
-    rows = [(f > low) & (f <= high) for low, high in zip(BANDS[:-1], BANDS[1:], strict=True)]
+    rows = [(f > low) & (f <= high) for low, high in pairwise(BANDS)]
     return "".join(f"{10 * np.log10(p[row].sum() / q[row].sum()):8.1f}" for row in rows)
 
 

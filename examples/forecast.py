@@ -1,8 +1,8 @@
 """For whoever has an LSTM: replace it in a forecaster, and compare both honestly.
 
-The series is real: the membrane potential of a cell, 12,000 samples that come with matplotlib. Both models have about the
-same number of parameters, and the same data, steps and optimiser; beside them stand the last value and a linear
-prediction. With so few steps the seed matters as much as the model, which is why there are two.
+The series is real, a membrane potential of 12,000 samples that comes with matplotlib. Both models have about as many
+parameters and the same data, steps and optimiser; beside them stand the last value and a linear prediction. With so few
+steps the seed matters as much as the model, which is why there are two.
 
     python examples/forecast.py
 """

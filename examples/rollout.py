@@ -1,7 +1,8 @@
 """For reinforcement learning: act step by step with a state, train in parallel over whole rollouts, the same numbers.
 
-The environment is a corridor: a sign at its entrance says left or right, and at its end, some steps later, the agent has
-to turn that way. Episodes end at different times; in training `resets` part them, in acting rows of the stream are reset.
+The environment is a corridor: a sign at its entrance says left or right, and at its end, some steps later, the agent
+has to turn that way. Episodes end at different times: in training `resets` part them, in acting rows of the stream are
+reset.
 
     python examples/rollout.py
 """

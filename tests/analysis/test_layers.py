@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,8 @@ def test_the_filters_do_what_the_layer_does(name: str) -> None:
     found = model_filters(model)
     assert [layer.name for layer in found.layers] == ["layer 1", "layer 2"]
     assert not found.without
-    for layer, block in zip(found.layers, model.backbone.blocks, strict=True):
+    blocks: Any = model.backbone.blocks
+    for layer, block in zip(found.layers, blocks, strict=True):
         mixer = block.mixer.filters[0] if name.startswith("hyena") else block.mixer
         true = paths(mixer, 60)
         scale = true.abs().max()
@@ -137,8 +139,9 @@ def test_layers_that_are_no_filters_say_why() -> None:
 
 def test_an_unstable_filter_is_counted_and_has_no_time_constant() -> None:
     model = model_of(lambda: RTF(4, 2, horizon=16, init="zeros", constraint=None), 1)
+    blocks: Any = model.backbone.blocks
     with torch.no_grad():
-        model.backbone.blocks[0].mixer.denominator[1, 0] = -1.2
+        blocks[0].mixer.denominator[1, 0] = -1.2
     (layer,) = model_filters(model).layers
     assert layer.unstable == 1
     assert float(layer.margins.min()) == pytest.approx(-0.2)

@@ -27,7 +27,7 @@ class Outline(html.parser.HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.seen: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
+        self.attributes: list[tuple[str, str | None]] = []
 
     def handle_starttag(self, tag: str, attrs) -> None:
         self.seen.append(tag)
@@ -69,7 +69,9 @@ def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path, monkeypat
     assert len(list(out.glob("*.svg"))) == len(list(out.glob("*.png"))) == drawings
     assert "script" not in page.seen
     assert not [
-        value for name, value in page.attributes if name in ("src", "href") and not value.startswith(("#", "data:"))
+        value
+        for name, value in page.attributes
+        if name in ("src", "href") and not str(value).startswith(("#", "data:"))
     ]
     references = {found for pair in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text) for found in pair if found}
     names = re.findall(r'\bid="([^"]+)"', text)

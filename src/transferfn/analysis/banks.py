@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -120,7 +120,8 @@ class ModalBank:
             left[:n, :n] = np.diag(p.numpy())
             left[:n, n], left[n, :n] = scale.numpy(), (p * r / scale).numpy()
             left[n, n] = complex(d + r.sum().real)
-            alpha, beta = eigvals(left, right, homogeneous_eigvals=True)
+            pair: Any = eigvals(left, right, homogeneous_eigvals=True)
+            alpha, beta = pair
             finite = np.abs(beta) > 1e-10 * np.hypot(np.abs(alpha), np.abs(beta))
             values = (alpha[finite] / beta[finite])[:n]
             found[row, : len(values)] = torch.from_numpy(values)

@@ -96,10 +96,10 @@ def pole_cloud(poles: torch.Tensor, *, ax: Axes) -> Axes:
         >>> len(ax.get_lines()[0].get_xdata())
         2
     """
-    z = poles.detach().cpu().numpy().ravel()
+    z = poles.detach().cpu().flatten().resolve_conj()
     # Thousands of dots as drawing commands would make a file of megabytes.
     ax.plot(
-        z.real, z.imag, linestyle="none", marker=".", markersize=2.5, markeredgewidth=0, alpha=0.35, color="0.55",
+        z.real.numpy(), z.imag.numpy(), linestyle="none", marker=".", markersize=2.5, markeredgewidth=0, alpha=0.35, color="0.55",
         rasterized=len(z) > 400, zorder=1.5, label="_nolegend_",
     )  # fmt: skip
     return ax

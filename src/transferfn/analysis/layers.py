@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -155,7 +155,7 @@ def _mixers(model: Any) -> Iterator[tuple[str, nn.Module, str]]:
             yield f"layer {number}", block.mixer, ""
 
 
-def _banks(mixer: Any) -> dict[str, TransferFunction | ModalBank] | str:
+def _banks(mixer: Any) -> Mapping[str, TransferFunction | ModalBank] | str:
     """Banks of filters by their direction, or why there are none."""
     if isinstance(mixer, RTF):
         return _both_ways(mixer.transfer_function(), lambda h, way: replace(h, b=h.b[way], a=h.a[way], h0=h.h0[way]))

@@ -102,7 +102,7 @@ def step_response(
     ax = axes_or_new(ax)
     rows = rows_of(h, channels)
     values = as_array(h.impulse_response(length))[rows].cumsum(-1)
-    at_rest = as_array(h.frequency_response([0.0])).real[rows, 0]
+    at_rest = as_array(h.frequency_response([0.0]).real)[rows, 0]
     radius = np.abs(as_array(h.poles())).max(-1, initial=0)
     time = np.arange(length) * (1.0 if h.dt is None else h.dt)
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,8 @@ def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]
     if expected.channels is None:
         raise RunError("this run takes tokens, not sound")
     try:
-        rate, values = wavfile.read(path)
+        found: Any = wavfile.read(path)
+        rate, values = found
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read as a WAV file: {error}") from None
     values = values[:, None] if values.ndim == 1 else values
