@@ -99,8 +99,8 @@ def pole_cloud(poles: torch.Tensor, *, ax: Axes) -> Axes:
     z = poles.detach().cpu().flatten().resolve_conj()
     # Thousands of dots as drawing commands would make a file of megabytes.
     ax.plot(
-        z.real.numpy(), z.imag.numpy(), linestyle="none", marker=".", markersize=2.5, markeredgewidth=0, alpha=0.35, color="0.55",
-        rasterized=len(z) > 400, zorder=1.5, label="_nolegend_",
+        z.real.numpy(), z.imag.numpy(), linestyle="none", marker=".", markersize=2.5, markeredgewidth=0, alpha=0.35,
+        color="0.55", rasterized=len(z) > 400, zorder=1.5, label="_nolegend_",
     )  # fmt: skip
     return ax
 
