@@ -1,9 +1,7 @@
 """For whoever has an LSTM: replace it in a forecaster, and compare both honestly.
 
 The series is real, a membrane potential of 12,000 samples that comes with matplotlib. Both models have about as many
-parameters and the same data, steps, optimiser and learning rates.
-
-    python examples/forecast.py
+parameters and the same data, steps, optimiser and learning rates. python examples/forecast.py
 """
 
 from __future__ import annotations
@@ -20,12 +18,10 @@ from torch import Tensor, nn
 from transferfn import RTF, lfilter
 from transferfn.models import Backbone, Classifier
 
-AHEAD, PAST, LENGTH, STEPS = 5, 64, 256, 100  # samples ahead; samples before scoring starts; of a window; of training
+AHEAD, PAST, LENGTH, STEPS = 5, 64, 256, 100  # samples ahead, of a window before scoring and in all; steps of training
 
 
-class LSTM(nn.Module):
-    """What is replaced."""
-
+class LSTM(nn.Module):  # what is replaced
     def __init__(self) -> None:
         super().__init__()
         self.lstm, self.readout = nn.LSTM(1, 28, batch_first=True), nn.Linear(28, 1)
@@ -34,39 +30,32 @@ class LSTM(nn.Module):
         return self.readout(self.lstm(u)[0])
 
 
-def rtf() -> nn.Module:
-    """What replaces it: two blocks of learned filters, (batch, time, 1) in and out as before."""
+def rtf() -> nn.Module:  # what replaces it: two blocks of learned filters, (batch, time, 1) in and out as before
     mixer = partial(RTF, 24, 8, horizon=32, numerator="exact", constraint="reflection")
     return Classifier(Backbone(24, 2, mixer, inputs=1, norm="layer"), 1, head="per_step")
 
 
 def squared_error(predict: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
-    """Mean squared error over windows (B, LENGTH + AHEAD), after their first samples."""
     return (predict(windows[:, :LENGTH, None])[:, PAST:, 0] - windows[:, PAST + AHEAD :]).square().mean()
 
 
 def train(model: nn.Module, series: Tensor, rate: float) -> None:
-    """Train on windows of a series."""
     draw, optimizer = torch.Generator().manual_seed(0), torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS)
     for _ in range(STEPS):
         begin = torch.randint(len(series) - LENGTH - AHEAD, (8, 1), generator=draw)
         optimizer.zero_grad()
         squared_error(model, series[begin + torch.arange(LENGTH + AHEAD)]).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    model.eval()
 
 
 @torch.no_grad()
 def rmse(predict: Callable[[Tensor], Tensor], series: Tensor) -> float:
-    """Root mean squared error over all windows of a series."""
     return squared_error(predict, series.unfold(0, LENGTH + AHEAD, LENGTH - PAST)).sqrt().item()
 
 
-def main() -> None:
-    """Train on the first 70 % of the series and print errors on the rest."""
+def main() -> None:  # train on the first 70 % of the series and print errors on the rest
     raw = np.fromfile(cbook.get_sample_data("membrane.dat", asfileobj=False), np.float32)
     cut = int(0.7 * len(raw))
     series = torch.from_numpy((raw - raw[:cut].mean()) / raw[:cut].std())
@@ -80,9 +69,9 @@ def main() -> None:
             torch.manual_seed(0)
             start, model = time.perf_counter(), build()
             train(model, series[:cut], rate)
-            seconds, size = time.perf_counter() - start, sum(p.numel() for p in model.parameters())
-            told = f"{rmse(model, series[cut:]):.4f}  learning rate {rate:g}, trained in {seconds:.1f} s"
-            print(f"  {f'{build.__name__.upper()}, {size:,} parameters':<25}{told}")
+            told = f"learning rate {rate:g}, trained in {time.perf_counter() - start:.1f} s"
+            name = f"{build.__name__.upper()}, {sum(p.numel() for p in model.parameters()):,} parameters"
+            print(f"  {name:<25}{rmse(model, series[cut:]):.4f}  {told}")
 
 
 if __name__ == "__main__":
