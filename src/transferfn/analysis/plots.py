@@ -53,7 +53,7 @@ def impulse_response(
         The axes; time is in seconds if the filters have a sampling interval, else in samples.
 
     Example:
-        >>> import torch
+        >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
         >>> impulse_response(h, 64).get_xlabel()
         'time (samples)'
@@ -94,7 +94,7 @@ def step_response(
         The axes; time is in seconds if the filters have a sampling interval, else in samples.
 
     Example:
-        >>> import torch
+        >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
         >>> step_response(h, 64).get_ylabel()
         'step response'
@@ -140,7 +140,7 @@ def pole_zero(
         The axes.
 
     Example:
-        >>> import torch
+        >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
         >>> pole_zero(h).get_xlabel()
         'real part'
@@ -203,7 +203,7 @@ def bode_magnitude(
         The axes; frequency is in Hz if the filters have a sampling interval, else in rad/sample.
 
     Example:
-        >>> import torch
+        >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]), dt=0.001)
         >>> bode_magnitude(h).get_xlabel()
         'frequency (Hz)'
@@ -242,7 +242,7 @@ def bode_phase(
         The axes; frequency is in Hz if the filters have a sampling interval, else in rad/sample.
 
     Example:
-        >>> import torch
+        >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
         >>> bode_phase(h).get_ylabel()
         'phase (degrees)'
@@ -286,7 +286,7 @@ def group_delay(
         The axes; the delay is in seconds if the filters have a sampling interval, else in samples.
 
     Example:
-        >>> import torch
+        >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), torch.tensor([0.0]))
         >>> group_delay(h).get_lines()[0].get_ydata().round(6)[[0, -1]]
         as_array([2., 2.])
