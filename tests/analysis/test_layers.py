@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from transferfn.analysis import layer_plots
-from transferfn.analysis.banks import ModalBank, channels_of, hankel_values, modal_bank
+from transferfn.analysis.banks import ModalBank, hankel_values, modal_bank
 from transferfn.analysis.layers import model_filters, time_constants
 from transferfn.analysis.reduce import reduce
 from transferfn.core import DenseSystem, TransferFunction
@@ -185,10 +184,3 @@ def test_the_band_holds_the_middle_of_the_channels() -> None:
     (band,) = ax.collections
     low, high = (f(band.get_paths()[0].vertices[:, 1]) for f in (min, max))
     assert (low, high) == pytest.approx((-16, 16), abs=1e-6)
-
-
-def test_channels_of_another_kind_are_refused() -> None:
-    names = ("channels", "denominator_groups", "dt", "poles", "zeros", "impulse_response", "frequency_response")
-    other: Any = SimpleNamespace(**dict.fromkeys(names))
-    with pytest.raises(TypeError, match="expected a TransferFunction or a ModalBank, got SimpleNamespace"):
-        channels_of(other, [0])

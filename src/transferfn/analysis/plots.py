@@ -289,7 +289,7 @@ def group_delay(
         >>> from transferfn.core import TransferFunction
         >>> h = TransferFunction(torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), torch.tensor([0.0]))
         >>> group_delay(h).get_lines()[0].get_ydata().round(6)[[0, -1]]
-        as_array([2., 2.])
+        array([2., 2.])
     """
     ax = axes_or_new(ax)
     rows = rows_of(h, channels)

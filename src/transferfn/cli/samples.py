@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class Expected(NamedTuple):
     """Number of tokens; they are 0 to one less."""
 
 
-def blocks_of(source: BinaryIO, kind: Kind, expected: Expected, size: int, *, skip: int = 0) -> Iterator[Block]:
+def blocks_of(source: BufferedIOBase, kind: Kind, expected: Expected, size: int, *, skip: int = 0) -> Iterator[Block]:
     """Read samples and hand them out in blocks, the last of which may be shorter.
 
     What is in front of a sample that is wrong is handed out before the error.
@@ -105,7 +106,7 @@ def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]
     return rate, (values / _SHARES.get(values.dtype.name, 1.0)).astype(np.float32)
 
 
-def _lines(source: BinaryIO, expected: Expected) -> Iterator[list[float]]:
+def _lines(source: BufferedIOBase, expected: Expected) -> Iterator[list[float]]:
     for number, line in enumerate(iter(source.readline, b""), 1):
         words = re.split(r"[,\s]+", line.decode("utf-8", "replace").strip(" \t\r\n,"))
         if words == [""]:
@@ -133,7 +134,7 @@ def _checked(value: float, word: str, where: str, expected: Expected) -> float:
     return value
 
 
-def _numbers(source: BinaryIO, kind: Kind, expected: Expected) -> Iterator[list[float]]:
+def _numbers(source: BufferedIOBase, kind: Kind, expected: Expected) -> Iterator[list[float]]:
     """Raw numbers, sample by sample; `int16` is scaled to -1..1 unless it is tokens."""
     form = np.dtype("<f4" if kind == "float32" else "<i2")
     share = 1.0 if kind == "float32" or expected.channels is None else _SHARES["int16"]

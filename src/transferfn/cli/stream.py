@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -206,7 +206,7 @@ def _take_in(stream: Stream, block: Block, signature: Signature, seen: int, *, b
 
 def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | None, *, skip: int) -> Iterator[Block]:
     if sound is None:
-        source: BinaryIO = sys.stdin.buffer
+        source: Any = sys.stdin.buffer
         yield from blocks_of(source, command.format, expected, command.block, skip=skip if command.from_start else 0)
         return
     values = sound[1]
