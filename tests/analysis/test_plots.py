@@ -108,3 +108,49 @@ def test_channels_and_labels_are_checked(ax, draw) -> None:
         draw(bank(), channels=[4], ax=ax)
     with pytest.raises(ValueError, match="expected 2 labels"):
         draw(bank(), channels=[0, 1], labels=["one"], ax=ax)
+
+
+@pytest.mark.parametrize("dt", [None, 0.5])
+def test_a_step_response_settles_where_the_gain_at_rest_is(ax, dt: float | None) -> None:
+    plots.step_response(bank(dt), 200, channels=[0], ax=ax)
+    drawn = lines(ax)[0]
+    np.testing.assert_allclose(drawn.get_ydata(), bank().impulse_response(200)[0].cumsum(0))
+    assert drawn.get_drawstyle() == "steps-post"
+    settled = [line.get_ydata()[0] for line in ax.get_lines() if line.get_label().startswith("_")]
+    assert max(settled) == pytest.approx(10)
+    assert ax.get_xlabel() == ("time (samples)" if dt is None else "time (s)")
+
+
+def test_a_step_response_that_grows_settles_nowhere(ax) -> None:
+    plots.step_response(TransferFunction(torch.ones(1, 1), torch.tensor([[-1.5]]), torch.zeros(1)), 8, ax=ax)
+    assert len(ax.get_lines()) == 2
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_phase_and_group_delay_are_those_of_scipy(log: bool) -> None:
+    signal = pytest.importorskip("scipy.signal")
+    b, a = signal.butter(4, 0.3)
+    h = TransferFunction(torch.tensor(b[1:] - b[0] * a[1:])[None], torch.tensor(a[1:])[None], torch.tensor(b[:1]))
+    ax = figure.Figure().add_subplot()
+    (line,) = lines(plots.bode_phase(h, log=log, ax=ax))
+    inside = line.get_xdata() < 3.0  # a fourfold zero lies at pi
+    omega = line.get_xdata()[inside]
+    expected = np.degrees(np.unwrap(np.angle(signal.freqz(b, a, omega)[1])))
+    np.testing.assert_allclose(line.get_ydata()[inside], expected, atol=1e-6)
+    (line,) = lines(plots.group_delay(h, log=log, ax=figure.Figure().add_subplot()))
+    np.testing.assert_allclose(line.get_ydata()[inside], signal.group_delay((b, a), omega)[1], atol=1e-4)
+
+
+def test_group_delay_is_in_seconds_where_there_is_an_interval(ax) -> None:
+    h = TransferFunction(torch.tensor([[0.0, 0.0, 1.0]]), torch.zeros(1, 3), torch.zeros(1), dt=0.01)
+    plots.group_delay(h, ax=ax)
+    np.testing.assert_allclose(ax.get_lines()[0].get_ydata(), 0.03, atol=1e-6)
+    assert ax.get_ylabel() == "group delay (s)"
+
+
+@pytest.mark.parametrize(("dt", "top"), [(None, "π"), (0.001, "500 Hz")])
+def test_frequencies_are_written_around_the_circle(ax, dt: float | None, top: str) -> None:
+    plots.pole_zero(bank(dt), marks=True, ax=ax)
+    found = {text.get_text(): text.get_position() for text in ax.texts}
+    assert len(ax.texts) == 8
+    assert found[top][0] < -1

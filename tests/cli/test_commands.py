@@ -108,7 +108,7 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
     [
         (
             ["lisst"],
-            "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, generate, distill,",
+            "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, generate, distill, ",
         ),
         (["train"], "Expected one of {smnist, smnist-full, lra-listops, "),
         (["train", "mnist"], "mnist; available subcommands: smnist, smnist-full, lra-listops, "),
@@ -136,6 +136,15 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
 )
 def test_a_wrong_command_gets_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert told in error(capsys, *arguments)
+
+
+@pytest.mark.parametrize(("recipe", "mixer"), [("smnist", "s4"), ("smnist", "lru"), ("lm", "hyena-s4d")])
+def test_a_mixer_need_not_come_in_every_recipe(recipe: str, mixer: str) -> None:
+    assert commands.parse(["train", recipe, "--mixer", mixer]).run.config.model.mixer == mixer
+
+
+def test_a_recipe_says_which_mixers_it_comes_with(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "language models come with hyena-rtf" in error(capsys, "train", "lm", "--mixer", "s4")
 
 
 def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from transferfn.training import ModelConfig, RunError, RunOptions, TrainConfig
-from transferfn.training.checkpoint import read_checkpoint
 from transferfn.training.config import to_dict
 from transferfn.training.run import Result, RunFolder, begin_run, open_run, resume_path, write_json
+from transferfn.training.saved import read_checkpoint
 
 CONFIG = TrainConfig()
 

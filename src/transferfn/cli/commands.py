@@ -16,6 +16,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 
+from transferfn.cli.analyze import Analyze, analyze_run
 from transferfn.cli.compare import Compare, compare
 from transferfn.cli.data import Data, Pictured, choices, inspect_data, prepare_data, show_prepared
 from transferfn.cli.distill import Distill, distill_run
@@ -23,6 +24,7 @@ from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
 from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
 from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
+from transferfn.cli.stream import Streaming, stream_run
 from transferfn.cli.sweep import Sweep, sweep, sweeps
 from transferfn.cli.text import Generate, generate_text
 from transferfn.cli.train import Run, runs, train, variant_of
@@ -115,30 +117,33 @@ class Bench:
     """What to measure."""
 
 
-def _commands(variant: Variant) -> Any:
-    """Return the type of a command line whose recipes have the defaults of a variant."""
-    data = {
+def _commands(variant: Variant) -> dict[str, Any]:
+    """Return the commands by their names, with recipes that have the defaults of a variant."""
+    return {
+        "list": List,
+        "train": Train[runs(variant)],
+        "eval": Evaluate,
+        "report": Compare,
+        "sweep": Search[sweeps(variant)],
+        "experiment": Carry[experiments()],
+        "data": DataCommand[_any_of(_data_commands(variant))],
+        "generate": Generate,
+        "distill": Distill,
+        "analyze": Analyze,
+        "stream": Streaming,
+        "reduce": Reduce,
+        "export": Export,
+        "demo": Demo,
+        "bench": Bench,
+    }
+
+
+def _data_commands(variant: Variant) -> dict[str, Any]:
+    return {
         "list": ListData,
         "prepare": Prepare[choices(Data, variant)],
         "inspect": Inspect[choices(Pictured, variant)],
     }
-    return _any_of(
-        {
-            "list": List,
-            "train": Train[runs(variant)],
-            "eval": Evaluate,
-            "report": Compare,
-            "sweep": Search[sweeps(variant)],
-            "experiment": Carry[experiments()],
-            "data": DataCommand[_any_of(data)],
-            "generate": Generate,
-            "distill": Distill,
-            "reduce": Reduce,
-            "export": Export,
-            "demo": Demo,
-            "bench": Bench,
-        }
-    )
 
 
 def _any_of(commands: dict[str, Any]) -> Any:
@@ -203,6 +208,11 @@ def _carry_out(command: Any) -> None:
             generate_text(command)
         case Distill():
             distill_run(command)
+        case Analyze():
+            _require("matplotlib")
+            analyze_run(command)
+        case Streaming():
+            stream_run(command)
         case Reduce():
             reduce_run(command)
         case Export():
@@ -238,9 +248,13 @@ def parse(arguments: Sequence[str]) -> Any:
     """
     screen = io.StringIO()
     try:
+        variant = variant_of(arguments)
+        for recipe in RECIPES:
+            if recipe_name(recipe) in arguments:
+                recipe(variant)  # says so if it does not come with the mixer that is asked for
         with contextlib.redirect_stderr(screen):
             return tyro.cli(
-                _commands(variant_of(arguments)),
+                _any_of(_commands(variant)),
                 prog=PROGRAM,
                 description=DESCRIPTION,
                 args=list(arguments) or ["--help"],
@@ -268,8 +282,7 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
-    commands = {"list", "train", "eval", "report", "sweep", "experiment", "data", "prepare", "inspect"}
-    commands |= {"generate", "distill", "reduce", "export", "demo", "bench"}
+    commands = {*_commands(Variant()), *_data_commands(Variant())}
     names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"

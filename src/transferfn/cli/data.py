@@ -14,7 +14,7 @@ from transferfn.cli.train import Size
 from transferfn.tasks import IGNORED, Dataset, Signature
 from transferfn.tasks.cache import cache_folder, prepared_data
 from transferfn.training.config import TaskConfig, kind_name
-from transferfn.training.recipes import RECIPES, recipe_line, recipe_name
+from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
 from transferfn.training.variant import Variant
 
 _LOOKED_AT = 2000
@@ -57,7 +57,7 @@ def choices(kind: type[Data], variant: Variant) -> Any:
                     description=recipe_line(recipe),
                 ),
             ]
-            for recipe in RECIPES
+            for recipe in recipes_in(variant)
         )
     ]
 

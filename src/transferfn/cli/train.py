@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Union, get_args
 import tyro
 
 from transferfn.tasks import TextCorpusConfig
-from transferfn.training import RECIPES, Result, RunOptions, TrainConfig, fit
+from transferfn.training import Result, RunOptions, TrainConfig, fit
 from transferfn.training.config import MixerName
 from transferfn.training.objective import told
-from transferfn.training.recipes import Recipe, recipe_line, recipe_name
+from transferfn.training.recipes import Recipe, recipe_line, recipe_name, recipes_in
 from transferfn.training.run import process_rank
 from transferfn.training.variant import Variant
 
@@ -59,7 +59,7 @@ def runs(variant: Variant) -> Any:
                     description=recipe_line(recipe),
                 ),
             ]
-            for recipe in RECIPES
+            for recipe in recipes_in(variant)
         )
     ]
 

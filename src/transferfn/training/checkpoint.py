@@ -10,16 +10,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor, nn
+from torch import nn
 
 from transferfn.models.substitutes import Substitute
-from transferfn.training.config import TrainConfig, from_dict, to_dict
+from transferfn.training.config import TrainConfig, to_dict
 from transferfn.training.log import finite_loss
 from transferfn.training.objective import Metric, better, objective, worst
-from transferfn.training.run import RunError
-
-_KEY = "transferfn"
-_PREFIX = "model."  # what the model is called in the module that is trained
+from transferfn.training.saved import KEY, PREFIX
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -112,7 +109,7 @@ class Checkpoints(Checkpoint):
             pl_module: The module.
             checkpoint: What will be written.
         """
-        checkpoint[_KEY] = {"config": to_dict(self.config)}
+        checkpoint[KEY] = {"config": to_dict(self.config)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch so far."""
@@ -128,48 +125,6 @@ class Checkpoints(Checkpoint):
         self.best_epoch = state_dict["epoch"]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of this library; only tensors and plain values are accepted.
-
-    Args:
-        path: The file.
-
-    Raises:
-        RunError: if it is missing, damaged or something else.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise RunError(f"checkpoint {path} is missing: train first, or name another run with --out") from None
-    except Exception:  # noqa: BLE001 (reading a damaged file can raise anything; what PyTorch advises is to trust it)
-        raise RunError(
-            f"checkpoint {path} is broken ({path.stat().st_size} bytes that cannot be read as weights): delete it to "
-            "start from the beginning, or start anew with --overwrite"
-        ) from None
-    if not isinstance(checkpoint, dict) or not {_KEY, "state_dict", "loops"} <= checkpoint.keys():
-        raise RunError(f"{path} is not a checkpoint of transferfn: delete it, or name another run with --out")
-    return checkpoint
-
-
-def checkpoint_config(checkpoint: dict[str, Any]) -> TrainConfig:
-    """Return the configuration that a checkpoint was trained with.
-
-    Args:
-        checkpoint: What ``read_checkpoint`` returned.
-    """
-    return from_dict(TrainConfig, checkpoint[_KEY]["config"])
-
-
-def checkpoint_substitutes(checkpoint: dict[str, Any]) -> dict[str, Substitute]:
-    """Return which filters stand in the places of layers that the configuration builds; there are none after training.
-
-    Args:
-        checkpoint: What ``read_checkpoint`` returned.
-    """
-    kept = checkpoint[_KEY].get("substitutes", {})
-    return {name: from_dict(Substitute, values) for name, values in kept.items()}
-
-
 def write_weights(path: Path, model: nn.Module, config: TrainConfig, substitutes: dict[str, Substitute]) -> None:
     """Write a checkpoint of weights alone: to load, not to continue from.
 
@@ -180,14 +135,5 @@ def write_weights(path: Path, model: nn.Module, config: TrainConfig, substitutes
         substitutes: Which of its filters stand in the places of others.
     """
     kept = {"config": to_dict(config), "substitutes": {name: to_dict(one) for name, one in substitutes.items()}}
-    weights = {f"{_PREFIX}{name}": value for name, value in model.state_dict().items()}
-    AtomicCheckpointIO().save_checkpoint({_KEY: kept, "state_dict": weights, "loops": {}}, path)
-
-
-def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the weights of the model in a checkpoint, ready for its ``load_state_dict``.
-
-    Args:
-        checkpoint: What ``read_checkpoint`` returned.
-    """
-    return {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
+    weights = {f"{PREFIX}{name}": value for name, value in model.state_dict().items()}
+    AtomicCheckpointIO().save_checkpoint({KEY: kept, "state_dict": weights, "loops": {}}, path)

@@ -30,6 +30,7 @@ from transferfn.training.run import (
     resume_path,
     write_json,
 )
+from transferfn.training.saved import checkpoint_config, checkpoint_substitutes, model_weights, read_checkpoint
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -67,7 +68,7 @@ def fit(
         from lightning.pytorch.callbacks import EMAWeightAveraging
         from lightning.pytorch.loggers import TensorBoardLogger
 
-        from transferfn.training.checkpoint import AtomicCheckpointIO, Checkpoints, model_weights, read_checkpoint
+        from transferfn.training.checkpoint import AtomicCheckpointIO, Checkpoints
         from transferfn.training.log import Log, MetricsFile
         from transferfn.training.module import DataModule, TrainingModule
     except ModuleNotFoundError as error:
@@ -178,13 +179,6 @@ def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module
     Raises:
         RunError: if there is no run, or its checkpoint cannot be read.
     """
-    from transferfn.training.checkpoint import (
-        checkpoint_config,
-        checkpoint_substitutes,
-        model_weights,
-        read_checkpoint,
-    )
-
     checkpoint = read_checkpoint(RunFolder(path=folder).best)
     config = checkpoint_config(checkpoint)
     model = seeded_model(config, build=build)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,24 @@ RECIPES: tuple[Recipe, ...] = (
     wikitext,
 )
 """What `transferfn list` shows and `transferfn train` offers, in this order."""
+
+
+def recipes_in(variant: Variant) -> list[Recipe]:
+    """Return the recipes that come in a variant: language models have other mixers than the rest.
+
+    Args:
+        variant: The variant.
+
+    Example:
+        >>> lm in recipes_in(Variant(mixer="s4")), smnist in recipes_in(Variant(mixer="s4"))
+        (False, True)
+    """
+    found = []
+    for recipe in RECIPES:
+        with contextlib.suppress(ValueError):
+            recipe(variant)
+            found.append(recipe)
+    return found
 
 
 def recipe_name(recipe: Recipe) -> str:

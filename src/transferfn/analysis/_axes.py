@@ -1,0 +1,111 @@
+"""What the pictures of filters share: axes, colours, frequencies and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from transferfn.analysis.banks import FilterBank
+from transferfn.core import TransferFunction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette without its yellow, which is too light for lines."""
+
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+GREY = "0.55"
+
+
+def frequencies_of(h: FilterBank, points: int, *, log: bool) -> np.ndarray:
+    """A grid and, so that no resonance falls between its points, the angles of the poles."""
+    grid = np.geomspace(np.pi / 1000, np.pi, points) if log else np.linspace(0, np.pi, points)
+    angles = np.abs(np.angle(as_array(h.poles()))).ravel()
+    return np.unique(np.concatenate([grid, angles[(angles >= grid[0]) & (angles <= np.pi)]]))
+
+
+def in_unit(omega: np.ndarray, dt: float | None) -> np.ndarray:
+    return omega if dt is None else omega / (2 * np.pi * dt)
+
+
+def frequency_axis(ax: Axes, omega: np.ndarray, dt: float | None, *, log: bool) -> None:
+    if log:
+        ax.set_xscale("log")
+    elif dt is None:
+        ax.set_xticks(np.linspace(0, np.pi, 5), ["0", "π/4", "π/2", "3π/4", "π"])
+    ends = in_unit(omega, dt)
+    ax.set_xlim(ends[0], ends[-1])
+    ax.set_xlabel("frequency (rad/sample)" if dt is None else "frequency (Hz)")
+
+
+def unwrapped(response: np.ndarray) -> np.ndarray:
+    """Phase without jumps of a turn, which starts within half a turn of 0; none where the response is no number."""
+    found = np.full(response.shape, np.nan)
+    good = np.isfinite(response)
+    found[good] = np.unwrap(np.angle(response[good]))
+    return found
+
+
+def mark_frequencies(dt: float | None, ax: Axes) -> None:
+    for eighths, name in enumerate(("0", "π/4", "π/2", "3π/4", "π")):
+        angle = eighths * np.pi / 4
+        hertz = 0 if dt is None else eighths / 8 / dt
+        text = name if dt is None else (f"{hertz:,.0f}" if hertz >= 100 else f"{hertz:.3g}") + " Hz" * (eighths == 4)
+        for side in (1, -1) if 0 < eighths < 4 else (1,):
+            x, y = np.cos(angle), side * np.sin(angle)
+            ax.plot([0.97 * x, 1.03 * x], [0.97 * y, 1.03 * y], color=GREY, linewidth=0.8, zorder=1)
+            above = 0.07 if eighths in (0, 4) else 0.0  # clear of the axis
+            ax.text(1.13 * x, 1.13 * y + above, text, ha="center", va="center", fontsize=7, color="0.35")
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib import pyplot
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("drawing needs matplotlib: pip install 'transferfn[plots]'") from None
+    return pyplot.subplots(figsize=(5.0, 3.2), layout="constrained")[1]
+
+
+def rows_of(h: FilterBank, channels: Sequence[int] | None) -> list[int]:
+    if isinstance(h, TransferFunction) and h.b.dim() != 2:
+        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: pick one, e.g. [0]")
+    rows = list(range(h.channels)) if channels is None else [int(channel) for channel in channels]
+    if wrong := [row for row in rows if not 0 <= row < h.channels]:
+        raise ValueError(f"channels must lie in 0..{h.channels - 1}, got {wrong}")
+    return rows
+
+
+def looks_of(rows: Sequence[int], labels: Sequence[str] | None) -> list[dict[str, Any]]:
+    names = [f"channel {row}" for row in rows] if labels is None else list(labels)
+    if len(names) != len(rows):
+        raise ValueError(f"expected {len(rows)} labels, one a channel, got {len(names)}")
+    # A channel has the same look in every picture, whichever others are in it.
+    return [
+        {
+            "color": COLOURS[row % len(COLOURS)],
+            "linestyle": _DASHES[row % len(_DASHES)] if len(rows) > 1 else "-",
+            "linewidth": 1.3,
+            "label": name,
+        }
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def as_array(values: torch.Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
+
+
+def finished(ax: Axes, lines: int, *, grid: bool = True) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    if grid:
+        ax.grid(color="0.9", linewidth=0.6)
+        ax.set_axisbelow(True)
+    if 1 < lines <= 8:
+        ax.legend(frameon=False, fontsize="small")
+    return ax

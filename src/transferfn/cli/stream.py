@@ -1,0 +1,239 @@
+"""`transferfn stream RUN`: a trained model fed from a pipe or a sound file in blocks, with a state that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
+from transferfn.nn import Stream
+from transferfn.nn.mixer import NotCausalError
+from transferfn.tasks import Signature, SpeechCommandsConfig
+from transferfn.training import RunError, TrainConfig, load_model
+
+_FORMAT = 1
+"""Of state files; raised when what is written changes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Streaming:
+    """Feed a run's best model with samples as they come and write what it makes of them, block by block."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+    input: Path | None = None
+    """A WAV file; None reads standard input."""
+
+    format: Kind = "text"
+    """What standard input holds: a sample a line, channels parted by commas or blanks; or raw little-endian numbers."""
+
+    block: int = 1
+    """Samples that are taken in together: more are faster, and their results come together."""
+
+    state: Path | None = None
+    """File that keeps the state after each block; one that is there is continued."""
+
+    from_start: bool = False
+    """Whether standard input begins with the first sample of all, so that what the state has seen is skipped."""
+
+    rate: float | None = None
+    """Samples a second of standard input: kept with the state, and compared when it is continued."""
+
+    threads: int = 1
+    """Threads that compute: one is steadiest, more are faster for long blocks or many streams."""
+
+    benchmark: bool = False
+    """Whether to measure latency and real-time factor of 1, 64 and 1,024 streams side by side instead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """What a state file holds."""
+
+    run: str
+    """Which model the state is of: a sum over its weights."""
+
+    rate: float | None
+    """Samples a second, if they were told."""
+
+    samples: int
+    """How many samples the state has seen."""
+
+    state: Any
+    """The state, a pytree of tensors."""
+
+
+def stream_run(command: Streaming) -> None:
+    """Read, compute, write, keep the state.
+
+    Args:
+        command: Which run, and how.
+
+    Raises:
+        RunError: if the run cannot be streamed, a sample is wrong or the state is of something else.
+    """
+    if command.block < 1:
+        raise RunError(f"--block is a number of samples, at least 1; got {command.block}")
+    if command.rate is not None and not 0 < command.rate < float("inf"):
+        raise RunError(f"--rate is in samples a second, a positive number; got {command.rate:g}")
+    if command.threads < 1:
+        raise RunError(f"--threads is a number of threads, at least 1; got {command.threads}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(command.threads)
+    try:
+        _stream(command)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _stream(command: Streaming) -> None:
+    model, config = load_model(command.run)
+    decoder = _decoder(model, command.run)
+    signature = config.data.signature
+    if command.benchmark:
+        from transferfn.cli.latency import measure_streams
+
+        rate = command.rate or _rate_of(config)
+        print("\n".join(measure_streams(decoder, signature, block=command.block, rate=rate)))
+        return
+    stream = Stream(decoder, batch_size=1)
+    expected = Expected(signature.channels, signature.vocabulary)
+    sound = None if command.input is None else read_sound(command.input, expected)
+    rate = command.rate if sound is None else float(sound[0])
+    trained_at = _rate_of(config)
+    if rate is not None and trained_at is not None and rate != trained_at:
+        raise RunError(f"this run was trained on {trained_at:g} samples a second, the input has {rate:g}: resample it")
+    identity = _identity(model)
+    seen = 0
+    if command.state is not None and command.state.exists():
+        kept = read_state(command.state, run=identity, rate=rate)
+        stream.state, seen, rate = kept.state, kept.samples, rate or kept.rate
+        print(f"continuing after {seen:,} samples", file=sys.stderr)
+    try:
+        for block in _blocks(command, expected, sound, skip=seen):
+            lines = _take_in(stream, block, signature, seen, block_size=command.block)
+            seen += len(block)
+            sys.stdout.write("".join(f"{line}\n" for line in lines))
+            sys.stdout.flush()
+            if command.state is not None:
+                # After the results: killed in between, the block is taken in again, and nothing is lost.
+                write_state(command.state, Kept(run=identity, rate=rate, samples=seen, state=stream.state))
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def read_state(path: Path, *, run: str, rate: float | None) -> Kept:
+    """Read a state file.
+
+    Args:
+        path: The file.
+        run: Which model it must be of.
+        rate: Samples a second that it must be of; None takes any.
+
+    Raises:
+        RunError: if it is no state, or of another model or rate.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        whole = isinstance(found, dict) and found.get("format") == _FORMAT
+        kept = Kept(**{name: found[name] for name in ("run", "rate", "samples", "state")}) if whole else None
+    except Exception:  # noqa: BLE001 (reading a damaged file can raise anything)
+        kept = None
+    if kept is None:
+        raise RunError(f"{path} is no state of a stream: name another file with --state, or delete it")
+    if kept.run != run:
+        raise RunError(f"{path} is the state of another run, or of other weights: name another file with --state")
+    if rate is not None and kept.rate is not None and rate != kept.rate:
+        raise RunError(f"{path} is the state of a stream of {kept.rate:g} samples a second, the input has {rate:g}")
+    return kept
+
+
+def write_state(path: Path, kept: Kept) -> None:
+    """Write a state file so that a reader sees all of it or the one before.
+
+    Args:
+        path: The file.
+        kept: What to write.
+    """
+    part = path.with_name(f"{path.name}.part")
+    torch.save({"format": _FORMAT, **{name: getattr(kept, name) for name in kept.__slots__}}, part)
+    os.replace(part, path)
+
+
+def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
+    """Write what a model made of a block, a line each.
+
+    Args:
+        y: Outputs of one row: (outputs) about everything so far, or one for each sample, (L, outputs).
+        target: What the task asks for.
+        seen: Samples up to the end of the block.
+
+    Returns:
+        Values parted by commas where signals are asked for; else the number of samples so far, the class and its
+        probability.
+
+    Example:
+        >>> list(results(torch.tensor([[0.0, 100.0], [0.0, 0.0]]), "class-per-sample", 8))
+        ['7,1,1.000000', '8,0,0.500000']
+    """
+    rows = y if y.dim() == 2 else y[None]
+    if target == "signal":
+        for row in rows.tolist():
+            yield ",".join(f"{value:.9g}" for value in row)  # nine digits tell any two numbers of float32 apart
+        return
+    likely, classes = rows.double().softmax(-1).max(-1)
+    first = seen - len(rows) + 1
+    for place, (share, chosen) in enumerate(zip(likely.tolist(), classes.tolist(), strict=True)):
+        yield f"{first + place},{chosen},{share:.6f}"
+
+
+def _take_in(stream: Stream, block: Block, signature: Signature, seen: int, *, block_size: int) -> list[str]:
+    u = torch.from_numpy(block)
+    # A block of one sample goes the way of single samples, which is faster, but not the last one of longer blocks.
+    y = stream(u[:1].reshape(1, *u.shape[1:])) if block_size == 1 else stream(u[None])
+    return list(results(y[0], signature.target, seen + len(block)))
+
+
+def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | None, *, skip: int) -> Iterator[Block]:
+    if sound is None:
+        source: Any = sys.stdin.buffer
+        yield from blocks_of(source, command.format, expected, command.block, skip=skip if command.from_start else 0)
+        return
+    values = sound[1]
+    if skip > len(values):
+        raise RunError(f"the state has seen {skip:,} samples, {command.input} has {len(values):,}: it is another sound")
+    for start in range(skip, len(values), command.block):
+        yield values[start : start + command.block].copy()
+
+
+def _decoder(model: Any, run: Path) -> Any:
+    if not hasattr(model, "decoder"):
+        raise RunError(f"{run} compares whole sequences and cannot be streamed")
+    try:
+        return model.decoder()
+    except NotCausalError:
+        raise RunError(f"{run} looks ahead (model.bidirectional) and cannot be streamed") from None
+
+
+def _identity(model: torch.nn.Module) -> str:
+    """A sum over the weights: the same for the same run, and for no other."""
+    found = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _rate_of(config: TrainConfig) -> float | None:
+    """Samples a second of the data a run was trained on, where that is known."""
+    return 16_000.0 if isinstance(config.data, SpeechCommandsConfig) else None

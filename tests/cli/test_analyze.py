@@ -1,0 +1,133 @@
+"""The page of a run's filters: complete, by itself, and of layers of every kind."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.stub import tiny
+from transferfn.cli import analyze, main
+from transferfn.cli.page import inlined
+from transferfn.cli.panels import CAPTIONS
+from transferfn.models import Backbone, Classifier
+from transferfn.nn import RTF, S5, Attention, Hyena, ImplicitFilter
+from transferfn.training import ModelConfig
+
+pytest.importorskip("matplotlib")
+
+
+class Outline(html.parser.HTMLParser):
+    """What a page is made of, and whether everything that is opened is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs) -> None:
+        self.seen.append(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "!doctype"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs) -> None:
+        self.seen.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *mixers) -> None:
+    """Let the run be a model with these layers, as it starts."""
+    torch.manual_seed(0)
+    makers = iter(mixers)
+    model = Classifier(Backbone(4, len(mixers), lambda: next(makers)(), inputs=1), 3).eval()
+    monkeypatch.setattr(analyze, "load_model", lambda folder: (model, tiny(Path(), model=ModelConfig())))
+
+
+def rtf() -> RTF:
+    return RTF(4, 4, horizon=32)
+
+
+def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path, monkeypatch, capsys) -> None:
+    use(monkeypatch, rtf, lambda: S5(4, 4), lambda: Attention(4, 2))
+    assert main(["analyze", str(tmp_path), "--png"]) == 0
+    told = capsys.readouterr().out
+    out = tmp_path / "analysis"
+    text = (out / "analysis.html").read_text()
+    page = Outline()
+    page.feed(text)
+    assert not page.open
+    drawings = 2 + 2 * len(CAPTIONS)
+    assert page.seen.count("svg") == drawings
+    assert len(list(out.glob("*.svg"))) == len(list(out.glob("*.png"))) == drawings
+    assert "script" not in page.seen
+    fetched = [str(value) for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert fetched
+    assert all(value.startswith(("#", "data:")) for value in fetched)
+    references = {found for pair in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", text) for found in pair if found}
+    names = re.findall(r'\bid="([^"]+)"', text)
+    assert references <= set(names)
+    assert len(names) == len(set(names))
+    assert "prefers-color-scheme: dark" in text
+    assert "#0072b2" not in text.split("</style>")[1]  # colours are those of the page
+    for part in (told, text):
+        assert "S5, each channel to itself" in part
+        assert "layer 3: not shown, attention weighs samples by what they hold" in part
+    assert not list(out.glob("*.part"))
+
+
+def test_with_a_rate_units_are_seconds_and_hertz(tmp_path: Path, monkeypatch, capsys) -> None:
+    use(monkeypatch, rtf)
+    assert main(["analyze", str(tmp_path), "--out", str(tmp_path / "here")]) == 0
+    samples = capsys.readouterr().out.splitlines()
+    assert main(["analyze", str(tmp_path), "--out", str(tmp_path / "here"), "--rate", "100"]) == 0
+    seconds = capsys.readouterr().out.splitlines()
+    assert "τ 50% (samples)" in samples[0]
+    assert "τ 50% (s)" in seconds[0]
+    median = [float(re.split(r"\s{2,}", lines[1])[7]) for lines in (samples, seconds)]
+    assert median[0] == pytest.approx(100 * median[1], rel=0.01)
+    drawn = (tmp_path / "here" / "01-layer-1-bode.svg").read_text()
+    assert "frequency (Hz)" in drawn
+    assert "rad/sample" not in drawn
+
+
+def test_without_filters_there_is_nothing_to_draw(tmp_path: Path, monkeypatch, capsys) -> None:
+    use(monkeypatch, *[lambda: Hyena(4, filter=lambda: ImplicitFilter(4, horizon=8, features=3, width=4))] * 3)
+    assert main(["analyze", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("layer 1 to layer 3 (3 of them): not shown, a response of free samples")
+    assert not (tmp_path / "analysis").exists()
+
+
+def test_an_unstable_layer_is_named(tmp_path: Path, monkeypatch, capsys) -> None:
+    def grown() -> RTF:
+        layer = RTF(4, 2, horizon=16, init="zeros", constraint=None)
+        with torch.no_grad():
+            layer.denominator[0, 0] = -1.5
+        return layer
+
+    use(monkeypatch, grown)
+    assert main(["analyze", str(tmp_path)]) == 0
+    row = re.split(r"\s{2,}", capsys.readouterr().out.splitlines()[1])
+    assert row[4:6] == ["1 unstable", "-0.5"]
+
+
+def test_a_wrong_rate_or_run_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    assert main(["analyze", str(tmp_path)]) == 2
+    assert "best.ckpt is missing" in capsys.readouterr().err
+    assert main(["analyze", str(tmp_path), "--rate", "0"]) == 2
+    assert "--rate is in samples a second, a positive number; got 0" in capsys.readouterr().err
+
+
+def test_a_drawing_becomes_a_part_of_the_page() -> None:
+    drawing = '<?xml?><svg a="1"><metadata>x\ny</metadata><g id="axes"><path id="p" style="stroke: #1a1a1a"/></g></svg>'
+    expected = '<svg role="img" aria-label="a &lt; b" a="1"><g><path id="d1-p" style="stroke: var(--ink)"/></g></svg>'
+    assert inlined(drawing, "d1", "a < b") == expected

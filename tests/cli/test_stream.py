@@ -1,0 +1,262 @@
+"""Runs fed from pipes and files: what comes out, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+from tasks.digit_files import write_idx
+from transferfn.cli import main
+from transferfn.cli.samples import Expected, blocks_of, read_sound
+from transferfn.training import RunError, load_model
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+PROGRAM = [sys.executable, "-c", "import sys; from transferfn.cli import main; sys.exit(main(sys.argv[1:]))"]
+
+
+def trained(recipe: str, out: Path, **options: object) -> Path:
+    """A run that takes a second or two."""
+    common = {"epochs": 1, "accelerator": "cpu", "out": out}
+    words = [word for name, value in {**options, **common}.items() for word in (f"--{name.replace('_', '-')}", value)]
+    assert main(["train", recipe, "--size", "small", "--no-progress", *map(str, words)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = write_idx(tmp_path_factory.mktemp("digits"))
+    options = {"data.path": data, "data.side": 7, "width": 8, "layers": 2, "order": 4, "batch-size": 30}
+    return trained("smnist", tmp_path_factory.mktemp("classes"), **options)
+
+
+@pytest.fixture(scope="module")
+def signals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = {"data.length": 64, "data.lag": 5, "data.samples": 16, "data.held-out": 8}
+    return trained("delay", tmp_path_factory.mktemp("signals"), **data, **{"order": 8, "batch-size": 8})
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, raw: bytes | str) -> None:
+    raw = raw.encode() if isinstance(raw, str) else raw
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+
+def output(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    capsys.readouterr()
+    assert main(["stream", *map(str, arguments)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that is told."""
+    capsys.readouterr()
+    assert main(["stream", *map(str, arguments)]) == 2
+    *before, told = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("continuing after ") for line in before)
+    assert told.startswith("transferfn: ")
+    return told
+
+
+def noise(length: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, length).astype(np.float32)
+
+
+def as_text(values: np.ndarray) -> str:
+    return "".join(f"{value:.9g}\n" for value in values)
+
+
+# ---------------------------------------------------------------------------------------------------- what comes out
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_a_signal_comes_out_as_the_model_computes_it(signals: Path, block: int, monkeypatch, capsys) -> None:
+    u = noise(40)
+    feed(monkeypatch, as_text(u))
+    lines = output(capsys, signals, "--block", block)
+    model, _ = load_model(signals)
+    expected = model(torch.from_numpy(u)[None, :, None])[0, :, 0].detach().numpy()
+    np.testing.assert_allclose([float(line) for line in lines], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("block", "numbers"), [(1, [*range(1, 11)]), (4, [4, 8, 10])])
+def test_a_classifier_tells_what_it_thinks_so_far(
+    classes: Path, block: int, numbers: list[int], monkeypatch, capsys
+) -> None:
+    u = noise(10)
+    feed(monkeypatch, as_text(u))
+    rows = [line.split(",") for line in output(capsys, classes, "--block", block)]
+    assert [int(row[0]) for row in rows] == numbers
+    model, _ = load_model(classes)
+    for number, chosen, share in rows:
+        logits = model(torch.from_numpy(u[: int(number)])[None, :, None])[0].detach()
+        assert int(chosen) == int(logits.argmax())
+        assert float(share) == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
+
+
+def test_text_raw_numbers_and_a_sound_file_are_the_same_samples(
+    signals: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    whole = (noise(30) * 2**15).astype("<i2")
+    scaled = (whole / 2**15).astype("<f4")
+    feed(monkeypatch, as_text(scaled))
+    expected = output(capsys, signals, "--block", 8)
+    feed(monkeypatch, scaled.tobytes())
+    assert output(capsys, signals, "--block", 8, "--format", "float32") == expected
+    feed(monkeypatch, whole.tobytes())
+    assert output(capsys, signals, "--block", 8, "--format", "int16") == expected
+    wavfile.write(tmp_path / "sound.wav", 8000, whole)
+    assert output(capsys, signals, "--block", 8, "--input", tmp_path / "sound.wav") == expected
+
+
+def test_the_benchmark_shows_each_number_of_streams(signals: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("transferfn.cli.latency.STREAMS", (1, 3))
+    monkeypatch.setattr("transferfn.cli.latency.MOST", 30)
+    head, *rows = output(capsys, signals, "--benchmark", "--rate", 100)
+    assert head.split()[1:7] == ["p50", "ms", "p95", "ms", "p99", "ms"]
+    for row, count in zip(rows, (1, 3), strict=True):
+        streams, p50, p95, p99, most, speed, factor = (float(word.replace(",", "")) for word in row.split())
+        assert streams == count
+        assert 0 < p50 <= p95 <= p99 <= most
+        assert factor == pytest.approx(100 * count / speed, rel=0.05)
+
+
+# ---------------------------------------------------------------------------------------------------- what is kept
+
+
+def test_killed_and_continued_the_outputs_are_the_same_to_the_last_bit(classes: Path, tmp_path: Path) -> None:
+    block, blocks = 5, 8
+    u = as_text(noise(block * blocks))
+    arguments = [*PROGRAM, "stream", str(classes), "--block", str(block), "--state"]
+
+    def whole(state: Path, *more: str) -> str:
+        done = subprocess.run(
+            [*arguments, str(state), *more], input=u, env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    uninterrupted = whole(tmp_path / "whole")
+    assert len(uninterrupted.splitlines()) == blocks
+
+    state = tmp_path / "killed"
+    running = subprocess.Popen(
+        [*arguments, str(state)], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert running.stdin is not None
+    assert running.stdout is not None
+    running.stdin.write("".join(u.splitlines(keepends=True)[: 3 * block + 2]))  # two samples into the fourth block
+    running.stdin.flush()
+    before = "".join(running.stdout.readline() for _ in range(3))
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and (
+        not state.exists() or torch.load(state, weights_only=True)["samples"] < 3 * block
+    ):
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait(timeout=50)
+    running.stdin.close()
+    running.stdout.close()
+    assert before + whole(state, "--from-start") == uninterrupted
+    final = [torch.load(path, weights_only=True)["state"] for path in (tmp_path / "whole", state)]
+    torch.testing.assert_close(final[0], final[1], rtol=0, atol=0)
+
+
+def test_single_samples_continue_to_the_last_bit(signals: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    u = noise(90)  # more than a ring has room for
+    feed(monkeypatch, as_text(u))
+    expected = output(capsys, signals)
+    found = []
+    for part in np.split(u, [37, 38]):
+        feed(monkeypatch, as_text(part))
+        found += output(capsys, signals, "--state", tmp_path / "state")
+    assert found == expected
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_sound_goes_on_where_the_state_is(signals: Path, tmp_path: Path, capsys) -> None:
+    for name, samples in (("begin", 12), ("all", 30)):
+        wavfile.write(tmp_path / f"{name}.wav", 8000, noise(30)[:samples])
+    expected = output(capsys, signals, "--block", 4, "--input", tmp_path / "all.wav")
+    state = ("--block", 4, "--state", tmp_path / "state", "--input")
+    found = output(capsys, signals, *state, tmp_path / "begin.wav")
+    assert found + output(capsys, signals, *state, tmp_path / "all.wav") == expected
+    assert "has 12: it is another sound" in refused(capsys, signals, *state, tmp_path / "begin.wav")
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0.1\n0.2\n0.3 0.4\n", "line 3 has 2 channels, this run takes 1"),
+        ("0.1\n\n0.2\nhigh\n", "line 4: 'high' is not a number"),
+        ("0.1\n0.2\nnan\n", "line 3: nan is not finite"),
+        ("0.1\n0.2\n1e39\n", "line 3: 1e39 is not finite"),
+    ],
+)
+def test_a_wrong_line_is_named_and_those_before_are_taken_in(signals, text, told, monkeypatch, capsys) -> None:
+    feed(monkeypatch, text)
+    assert main(["stream", str(signals), "--block", "10"]) == 2
+    screen = capsys.readouterr()
+    assert told in screen.err
+    assert len(screen.out.splitlines()) == 2
+
+
+def test_raw_numbers_that_end_early_are_named() -> None:
+    source = io.BytesIO(np.zeros(5, "<f4").tobytes())
+    blocks = blocks_of(source, "float32", Expected(2), 2)
+    assert next(blocks).shape == (2, 2)
+    with pytest.raises(RunError, match="ends in the middle of sample 3: 4 of 8 bytes"):
+        next(blocks)
+
+
+def test_tokens_are_whole_numbers_of_the_vocabulary() -> None:
+    blocks = blocks_of(io.BytesIO(b"3\n0\n"), "text", Expected(None, 4), 5)
+    assert next(blocks).tolist() == [3, 0]
+    for word in ("4", "-1", "1.5"):
+        with pytest.raises(RunError, match=rf"line 1: {word} is no token, a whole number in 0\.\.3"):
+            next(blocks_of(io.BytesIO(word.encode()), "text", Expected(None, 4), 5))
+
+
+def test_a_state_of_something_else_is_refused(
+    signals: Path, classes: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    state = tmp_path / "state"
+    feed(monkeypatch, "0.5\n")
+    output(capsys, signals, "--state", state, "--rate", 8000)
+    assert "is the state of another run" in refused(capsys, classes, "--state", state)
+    told = refused(capsys, signals, "--state", state, "--rate", 16000)
+    assert "of a stream of 8000 samples a second, the input has 16000" in told
+    feed(monkeypatch, "")
+    told = refused(capsys, signals, "--state", state, "--from-start")
+    assert "the state has seen 1 samples, the input has 0" in told
+    state.write_bytes(b"broken")
+    assert "is no state of a stream" in refused(capsys, signals, "--state", state)
+
+
+def test_a_sound_of_the_wrong_kind_is_refused(signals: Path, tmp_path: Path, capsys) -> None:
+    wavfile.write(tmp_path / "stereo.wav", 8000, np.zeros((4, 2), np.int16))
+    assert "has 2 channels, this run takes 1" in refused(capsys, signals, "--input", tmp_path / "stereo.wav")
+    (tmp_path / "no.wav").write_bytes(b"no sound")
+    assert "cannot be read as a WAV file" in refused(capsys, signals, "--input", tmp_path / "no.wav")
+    with pytest.raises(RunError, match="takes tokens, not sound"):
+        read_sound(tmp_path / "stereo.wav", Expected(None, 4))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [("--block", 0, "--block is a number of samples"), ("--rate", -1, "--rate is in samples a second"),
+     ("--threads", 0, "--threads is a number of threads")],
+)  # fmt: skip
+def test_options_are_checked(tmp_path: Path, option: str, value: int, told: str, capsys) -> None:
+    assert told in refused(capsys, tmp_path, option, value)
