@@ -17,7 +17,7 @@ from transferfn.training.variant import Variant, optimizer_for
 Experiment = Callable[[], list[TrainConfig]]
 SEEDS = (0, 1, 2)
 
-Init = Literal["comb", "zeros", "xavier", "montel"]
+Init = Literal["resonators", "comb", "zeros", "xavier", "montel"]
 Constraint = Literal["none", "l1", "reflection"]
 
 
@@ -71,7 +71,7 @@ def mixers_lm() -> list[TrainConfig]:
 
 def births_smnist() -> list[TrainConfig]:
     """Where filters start and what keeps them stable, on sequential MNIST of 14 x 14 pixels with order 8."""
-    inits: tuple[Init, ...] = ("comb", "zeros", "xavier", "montel")
+    inits: tuple[Init, ...] = ("resonators", "comb", "zeros", "xavier", "montel")
     constraints: tuple[Constraint, ...] = ("none", "l1", "reflection")
     # Most filters that xavier draws are unstable, which no reflection coefficients can be.
     pairs = [pair for pair in itertools.product(inits, constraints) if pair != ("xavier", "reflection")]
@@ -91,7 +91,7 @@ PATHFINDER = PathfinderConfig(train=10_000, validation=1000, test=2000, contour_
 
 
 def _mixers(data: TaskConfig, *, bidirectional: bool = False) -> list[TrainConfig]:
-    """One run of each mixer, and of RTF as it starts in the paper."""
+    """One run of each mixer, of RTF with two starts that remember and stay stable, and with the paper's."""
     found = []
     for mixer in _MIXERS:
         model = ModelConfig(mixer=mixer, width=64, layers=2, order=32, bidirectional=bidirectional)
@@ -101,6 +101,7 @@ def _mixers(data: TaskConfig, *, bidirectional: bool = False) -> list[TrainConfi
         run = TrainConfig(data=data, model=model, optimizer=optimizer, epochs=10)
         found.append(run)
         if mixer == "rtf":
+            found.append(replace(run, model=replace(model, init="resonators")))
             found.append(replace(run, model=replace(model, init="zeros", constraint="none")))
     return found
 
