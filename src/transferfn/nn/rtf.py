@@ -44,8 +44,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
         bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.
         numerator: ``"truncated"`` learns the numerator and feedthrough relative to the horizon, as the paper does;
             ``"exact"`` learns the true ones, the same function at every length.
-        init: ``"comb"`` (stable, long memory), ``"zeros"``, ``"xavier"``, ``"montel"`` or a function like those of
-            :mod:`transferfn.core.init`.
+        init: ``"comb"`` (stable, one long memory for all frequencies), ``"resonators"`` (stable, memories of all
+            lengths), ``"zeros"``, ``"xavier"``, ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
         method: ``"auto"``, ``"fft"`` or ``"scan"`` (the recurrence, CPU only).
