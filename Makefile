@@ -26,7 +26,7 @@ test: lint ## Lint, check types and layers, run all tests
 	$(PYTEST) -n $(JOBS) -m "not exhaustive" tests/laws
 	$(PYTEST) -n $(JOBS) -m compile --ignore tests/laws
 
-laws: $(STAMP) ## Try the laws on every combination of options (about 5 minutes)
+laws: $(STAMP) ## Try the laws on every combination of options
 	$(PYTEST) -n $(JOBS) -m exhaustive $(TYPED) tests/laws
 
 lint: $(STAMP) ## Check style, types and the layering of imports

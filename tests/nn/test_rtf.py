@@ -207,6 +207,12 @@ def test_an_unstable_draw_is_no_reflection() -> None:
         make(init=unstable(1.1), constraint="reflection")
 
 
+def test_resonators_under_l1_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cannot hold resonators, .*constraint='reflection'"):
+        make(init="resonators", constraint="l1")
+    assert make(init="resonators", constraint="reflection").transfer_function().stability().verdict == "stable"
+
+
 @causal_options
 def test_system_and_transfer_function(options: dict[str, Any]) -> None:
     """The value read off a layer is the filter it runs, in float64, with gradients."""

@@ -12,7 +12,7 @@ SMALL = TrainConfig(data=SmnistConfig(side=7), model=ModelConfig(width=8, layers
 
 
 def test_a_larger_model_takes_longer() -> None:
-    large = replace(SMALL, model=ModelConfig(width=128, layers=4, order=4))
+    large = replace(SMALL, model=ModelConfig(width=256, layers=6, order=4))  # some five hundred times the work
     quick, slow = step_seconds([SMALL, large], rounds=4)
     assert 0 < 2 * quick < slow
 

@@ -249,8 +249,9 @@ def parse(arguments: Sequence[str]) -> Any:
     screen = io.StringIO()
     try:
         variant = variant_of(arguments)
+        words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
         for recipe in RECIPES:
-            if recipe_name(recipe) in arguments:
+            if recipe_name(recipe) in words:
                 recipe(variant)  # says so if it does not come with the mixer that is asked for
         with contextlib.redirect_stderr(screen):
             return tyro.cli(

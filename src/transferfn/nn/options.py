@@ -82,6 +82,11 @@ def check_options(
     _check_choice("method", method, get_args(Method))
     if not callable(init):
         _check_choice("init", init, get_args(NamedInit), " or a function")
+    if init == "resonators" and constraint == "l1":
+        raise ValueError(
+            "constraint='l1' cannot hold resonators, whose |a_i| add up to more than 1: take constraint='reflection', "
+            "which holds every stable filter, or init='comb'"
+        )
     if not 0 <= kernel_dropout < 1:
         raise ValueError(f"kernel_dropout is a probability below 1, got {kernel_dropout}")
     if kernel_dropout and method == "scan":

@@ -37,8 +37,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
     Args:
         channels: Number of channels D.
         order: Order n of each filter.
-        horizon: Number of samples the truncated numerator refers to, and the memory of ``init="comb"``. Sequences may
-            be shorter or longer; up to the horizon the parallel form is finite for unstable filters, too.
+        horizon: Number of samples the truncated numerator refers to, and what sets the memory of ``init="comb"`` and
+            ``"resonators"``. Sequences may be shorter or longer; up to the horizon the parallel form is finite for
+            unstable filters, too.
         denominator_groups: Number of distinct denominators G, a divisor of ``channels``; channel d uses
             d * G // channels. None means one a channel.
         bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.

@@ -9,16 +9,17 @@ from dataclasses import replace
 
 import torch
 
-from transferfn.tasks import Batch
+from transferfn.tasks import Batch, Dataset
 from transferfn.training.config import TrainConfig
 from transferfn.training.fit import seeded_model
 from transferfn.training.objective import objective
 
 
 def step_seconds(configs: Sequence[TrainConfig], *, rounds: int = 7) -> list[float]:
-    """Time training steps on one thread, those of all runs in turn.
+    """Time forward pass, backward pass and the optimiser's step on one thread, those of all runs in turn.
 
-    Processor time is taken, which other work on the machine lengthens less than the clock; the first round warms up.
+    Reading batches and validation are not in it. Processor time is taken, which other work on the machine lengthens
+    less than the clock; the first round warms up.
 
     Args:
         configs: The runs.
@@ -34,7 +35,8 @@ def step_seconds(configs: Sequence[TrainConfig], *, rounds: int = 7) -> list[flo
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            steps = [_Step(config) for config in configs]
+            data = {config.data: config.data.load().train for config in configs}
+            steps = [_Step(config, data[config.data]) for config in configs]
             times = [[step.seconds() for step in steps] for _ in range(rounds)][1:]
     finally:
         torch.set_num_threads(threads)
@@ -44,13 +46,13 @@ def step_seconds(configs: Sequence[TrainConfig], *, rounds: int = 7) -> list[flo
 class _Step:
     """A training step that can be repeated."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset) -> None:
         self.model = seeded_model(config).train()
         values = config.optimizer
         groups = self.model.param_groups(lr=0.0, weight_decay=0.0)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=values.betas)
         self.goal = objective(config.data.signature.target)
-        self.batch: Batch = config.data.load().train.gather(range(config.batch_size))
+        self.batch: Batch = data.gather(range(config.batch_size))
 
     def seconds(self) -> float:
         start = time.process_time()

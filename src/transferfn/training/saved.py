@@ -47,8 +47,14 @@ def checkpoint_config(checkpoint: dict[str, Any]) -> TrainConfig:
 
     Args:
         checkpoint: What ``read_checkpoint`` returned.
+
+    Raises:
+        RunError: if another version of this library wrote it.
     """
-    return from_dict(TrainConfig, checkpoint[KEY]["config"])
+    try:
+        return from_dict(TrainConfig, checkpoint[KEY]["config"])
+    except ValueError as error:
+        raise RunError(f"the run was written by another version of transferfn ({error}): train it again") from None
 
 
 def checkpoint_substitutes(checkpoint: dict[str, Any]) -> dict[str, Substitute]:
