@@ -46,7 +46,7 @@ def test_chunks_and_steps_agree_and_are_near_the_model(mixer: LanguageMixer, gen
 
 
 def test_what_is_not_on_the_cpu_is_refused() -> None:
-    with pytest.raises(ValueError, match='on the CPU, got some on meta.*model.to\\("cpu"\\)'):
+    with pytest.raises(ValueError, match=r'on the CPU, got some on meta.*model\.to\("cpu"\)'):
         Int8Decoder(loud("hyena-rtf").to("meta"))
     with pytest.raises(ValueError, match="on the CPU, got some on meta"):
         Int8Linear(torch.ones(2, 3, device="meta"), None)

@@ -165,10 +165,8 @@ def row(group: Group) -> dict[str, Any]:
         "lowest": min(scores),
         "highest": max(scores),
         "steps": results[0].steps,
-        # A run that was derived from an interrupted one tells neither.
-        "steps a second": statistics.fmean(
-            result.steps / result.seconds if result.seconds else 0 for result in results
-        ),
+        # What was derived from an interrupted run knows neither: both are 0.
+        "steps a second": statistics.fmean(result.steps / (result.seconds or 1) for result in results),
         "memory MB": max(result.peak_memory for result in results) / 1e6,
         "published": published(group.config).get(_NAMES.get(group.config.model.mixer, "")),
     }

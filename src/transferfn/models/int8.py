@@ -113,6 +113,6 @@ class Int8Decoder(LanguageModel):
 def _check_device(weight: Tensor) -> None:
     if weight.device.type != "cpu":
         raise ValueError(
-            f"weights of one byte are for decoding on the CPU, got some on {weight.device}: move the model there first, "
-            'model.to("cpu"), or decode it as it is'
+            f"weights of one byte are for decoding on the CPU, got some on {weight.device}: move the model there "
+            'first, model.to("cpu"), or decode it as it is'
         )
