@@ -94,6 +94,17 @@ def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:
     assert (found["seeds"], found["lowest"], found["highest"]) == (3, 0.1, pytest.approx(0.3))
 
 
+def test_what_was_made_from_a_run_is_no_further_seed_of_it(tmp_path: Path) -> None:
+    write(tmp_path / "run", smnist(), result(0.75))
+    for name in ("reduced", "again"):
+        write(tmp_path / "run" / name, smnist(), replace(result(0.5), seconds=0.0))
+        mark = {"source": "run", "how": "distilled to order 16"}
+        (tmp_path / "run" / name / "derived.json").write_text(json.dumps(mark))
+    trained, distilled = [row(group) for group in grouped(finished(tmp_path / "run"))]
+    assert (trained["model"], trained["seeds"], trained["mean"]) == ("rtf", 1, 0.75)
+    assert (distilled["model"], distilled["seeds"], distilled["mean"]) == ("rtf, distilled to order 16", 2, 0.5)
+
+
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "no finished run in" in capsys.readouterr().err

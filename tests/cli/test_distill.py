@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from cli.runs import LENGTH, write_run
+from transferfn import analysis
 from transferfn.analysis import distill_model
-from transferfn.cli import main, text
+from transferfn.cli import distill, main, text
 from transferfn.nn import RTF, Realization
 from transferfn.nn.long_conv import LongConvolution
-from transferfn.training import load_model
-from transferfn.training.run import RunFolder
+from transferfn.training import RunError, RunOptions, load_model
+from transferfn.training.run import RunFolder, begin_run, open_run
 
 FILTER = "backbone.blocks.0.mixer.filters.0"
 
@@ -63,8 +64,10 @@ def test_what_ends_at_its_horizon_says_what_to_do(run: Path, capsys: pytest.Capt
     assert main(["generate", str(run), "--prompt", "x" * LENGTH, "--count", "8"]) == 2
     told = capsys.readouterr()
     assert "known for horizon=32 samples" in told.err
-    assert "transferfn distill RUN" in told.err
+    assert f"no such limit. Distilled filters go on: transferfn distill {run}" in told.err
     assert told.out.startswith("x" * LENGTH)
+    assert main(["generate", str(run), "--temperature", "-1"]) == 2
+    assert "distill" not in capsys.readouterr().err  # it would not help
 
 
 @pytest.mark.parametrize("weights", [[], ["--int8"]], ids=["wide", "bytes"])
@@ -112,13 +115,59 @@ def test_what_cannot_be_distilled_is_told(run: Path, tmp_path: Path, capsys: pyt
     assert "nothing to distil" in capsys.readouterr().err
 
 
-def test_a_trained_run_is_not_written_over(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = RunFolder(path=tmp_path / "order-2")
+@pytest.mark.parametrize("command", [["distill", "--orders", "2", "4"], ["reduce"]], ids=["distill", "reduce"])
+def test_a_trained_run_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    run = write_run(tmp_path, "hyena-rtf").path
+    other = RunFolder(path=tmp_path / "out" / "order-4")
     other.checkpoints.mkdir(parents=True)
-    other.last.touch()
-    assert main(["distill", str(run), "--orders", "2", "--steps", "0", "--out", str(tmp_path)]) == 2
-    assert "holds a run that was trained" in capsys.readouterr().err
-    assert other.last.exists()
+    for file in (other.best, other.metrics, other.result):  # last.ckpt is large, and was deleted
+        file.touch()
+    out = other.path.parent if command[0] == "distill" else other.path
+    monkeypatch.setattr(analysis, "reduce_model", None)  # refused before any work
+    assert main([command[0], str(run), *command[1:], "--out", str(out)]) == 2
+    assert f"{other.path} is not empty, and nothing says that reduce or distill wrote it" in capsys.readouterr().err
+    assert all(file.exists() for file in (other.best, other.metrics, other.result))
+    assert not (tmp_path / "out" / "order-2").exists()
+    assert main(["reduce", str(run), "--out", str(run)]) == 2
+    assert f"{run} is the run itself" in capsys.readouterr().err
+
+
+def test_orders_that_are_impossible_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "hyena-rtf").path
+    assert main(["distill", str(run), "--orders", "16", "4", "--steps", "0"]) == 0
+    assert "order 16 is left out: " in capsys.readouterr().out
+    found = json.loads((run / "distilled" / "distilled.json").read_text())
+    assert [row["filters"] for row in found["models"]] == ["before", "order 4"]
+    assert not (run / "distilled" / "order-16").exists()
+
+
+def test_the_report_is_there_after_each_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path, "hyena-rtf").path
+    monkeypatch.setattr(distill, "decoding", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["distill", str(run), "--orders", "4", "--steps", "0"])
+    assert "| order 4 | " in (run / "distilled" / "distilled.md").read_text()
+    assert not list((run / "distilled").glob("*.part"))
+
+
+def test_what_was_derived_is_made_again_but_never_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "hyena-rtf").path
+    reduced = RunFolder(path=run / "reduced")
+    for tolerance in ("0.5", "0.25"):
+        assert main(["reduce", str(run), "--tolerance", tolerance]) == 0
+        assert reduced.read_derivation() == f"reduced to tolerance {tolerance}"
+    assert main(["distill", str(reduced.path), "--orders", "1", "--steps", "0"]) == 0
+    distilled = RunFolder(path=reduced.path / "distilled" / "order-1")
+    assert distilled.read_derivation() == "reduced to tolerance 0.25, distilled to order 1"
+    config = reduced.read_config()
+    with pytest.raises(RunError, match=r"was reduced to tolerance 0\.25, not trained"):
+        open_run(config, RunOptions(out=reduced.path))
+    begin_run(open_run(config, RunOptions(out=reduced.path, overwrite=True)), config)
+    assert reduced.read_derivation() is None
+    assert main(["reduce", str(run)]) == 2
+    assert "derived.json is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mixer", ["s4d", "hyena-rtf"])

@@ -45,6 +45,13 @@ def test_chunks_and_steps_agree_and_are_near_the_model(mixer: LanguageMixer, gen
     assert (found - expected).norm() / expected.norm() < 0.1
 
 
+def test_what_is_not_on_the_cpu_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'on the CPU, got some on meta.*model\.to\("cpu"\)'):
+        Int8Decoder(loud("hyena-rtf").to("meta"))
+    with pytest.raises(ValueError, match="on the CPU, got some on meta"):
+        Int8Linear(torch.ones(2, 3, device="meta"), None)
+
+
 def test_generation_takes_narrow_weights_and_leaves_the_model_alone() -> None:
     model = loud("hyena-rtf")
     before = {name: x.clone() for name, x in model.state_dict().items()}

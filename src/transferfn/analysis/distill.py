@@ -312,6 +312,25 @@ def _closed_forms(h: Tensor, order: int) -> Iterator[tuple[Start, Tensor]]:
         yield "shift", poles_of_states(outputs[:, :part])
 
 
+def check_order(order: int, length: int) -> None:
+    """Refuse an order that a kernel of so many samples cannot be distilled to.
+
+    Args:
+        order: The order.
+        length: Number of samples of the kernel.
+
+    Raises:
+        ValueError: if it is not at least 1 and less than half of them.
+
+    Example:
+        >>> check_order(7, 16)
+    """
+    if not 1 <= order < length // 2:
+        raise ValueError(
+            f"the order must be at least 1 and less than half the {length} samples of the kernel, got order={order}"
+        )
+
+
 def _check_kernel(kernel: object, order: int, steps: int) -> None:
     check_whole("order", order)
     check_whole("steps", steps)
@@ -323,10 +342,6 @@ def _check_kernel(kernel: object, order: int, steps: int) -> None:
         )
     if kernel.dim() != 2 or not kernel.numel():
         raise ValueError(f"expected kernels of shape (channels, length), got {tuple(kernel.shape)}")
-    if not 1 <= order < kernel.shape[-1] // 2:
-        raise ValueError(
-            f"the order must be at least 1 and less than half the {kernel.shape[-1]} samples of the kernel, "
-            f"got order={order}"
-        )
+    check_order(order, kernel.shape[-1])
     if not bool(kernel.isfinite().all()):
         raise ValueError("some kernel has samples that are not finite")

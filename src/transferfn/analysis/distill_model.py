@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from transferfn.analysis.distill import Distillation, distill_layer, replaced
+from transferfn.analysis.distill import Distillation, check_order, distill_layer, replaced
 from transferfn.nn import RTF, S4, S4D
 from transferfn.nn.long_conv import LongConvolution
 
@@ -39,7 +39,8 @@ def distill_model(
         what each cost, by its name.
 
     Raises:
-        ValueError: if there is nothing to distil in the model, or a layer has no horizon and no length is given.
+        ValueError: if there is nothing to distil in the model, the order does not fit a kernel, or a layer has no
+            horizon and no length is given.
 
     Example:
         >>> from transferfn.nn import Hyena, ImplicitFilter
@@ -48,12 +49,7 @@ def distill_model(
         >>> list(found), type(distilled.filters[0]).__name__
         (['filters.0'], 'RTF')
     """
-    layers = distillable(model, order)
-    if not layers:
-        raise ValueError(
-            f"this {type(model).__name__} has nothing to distil: no long convolution, and no causal S4, S4D or RTF of "
-            f"an order above {order}"
-        )
+    layers = check_distillable(model, order, length=length)
     found: dict[str, Distillation] = {}
     fresh: dict[str, nn.Module] = {}
     for name, layer in layers.items():
@@ -62,6 +58,34 @@ def distill_model(
         if progress is not None:
             progress(name)
     return replaced(model, fresh), found
+
+
+def check_distillable(model: nn.Module, order: int, *, length: int | None = None) -> dict[str, Distillable]:
+    """The layers that :func:`distill_model` replaces, if it can: what it refuses is refused before any work.
+
+    Args:
+        model: Any module.
+        order: Order n of the new filters.
+        length: As for :func:`distill_model`.
+
+    Raises:
+        ValueError: if there is nothing to distil in the model, or the order does not fit a kernel.
+
+    Example:
+        >>> list(check_distillable(nn.Sequential(RTF(4, 8, horizon=32)), 4))
+        ['0']
+    """
+    layers = distillable(model, order)
+    if not layers:
+        raise ValueError(
+            f"this {type(model).__name__} has nothing to distil: no long convolution, and no causal S4, S4D or RTF of "
+            f"an order above {order}"
+        )
+    for layer in layers.values():
+        samples = length if (horizon := getattr(layer, "horizon", None)) is None else horizon
+        if samples is not None:
+            check_order(order, samples)
+    return layers
 
 
 def distillable(model: nn.Module, order: int) -> dict[str, Distillable]:

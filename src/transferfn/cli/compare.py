@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from transferfn.training.config import kind_name, to_dict
 from transferfn.training.objective import told
 from transferfn.training.published import published
 from transferfn.training.radii import QUANTILES
-from transferfn.training.run import RunFolder, read_rows, write_json
+from transferfn.training.run import RunFolder, read_rows, write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +28,8 @@ class Compare:
     """Compare runs with each other and with what was published: a table (Markdown, CSV, JSON) and pictures."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Folders of runs, or folders that hold such folders. Runs that differ only in their seed are one row."""
+    """Folders of runs, or folders that hold such folders. Runs that differ only in their seed are one row; those that
+    were reduced or distilled are rows of their own."""
 
     out: Path = Path("runs") / "report"
     """Where it goes: with .md, .csv, .json and, of the pictures, -*.png at its end."""
@@ -47,6 +47,9 @@ class Finished:
 
     result: Result
     """What it came to."""
+
+    derivation: str | None
+    """How it was made from another run with the same configuration; None if it was trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +89,8 @@ def compare(command: Compare) -> None:
     command.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [row(group) for group in groups]
     text = table(rows) + "".join(f"\n{line}\n" for line in beside(groups))
-    _write(command.out.with_suffix(".md"), text)
-    _write(command.out.with_suffix(".csv"), comma_separated(rows))
+    write_text(command.out.with_suffix(".md"), text)
+    write_text(command.out.with_suffix(".csv"), comma_separated(rows))
     write_json(command.out.with_suffix(".json"), rows)
     pictures = {"learning": learning_figure(groups), "radii": radii_figure(groups)}
     for name, figure in pictures.items():
@@ -112,7 +115,8 @@ def finished(path: Path) -> list[Finished]:
     for folder in [path, *sorted(below for below in path.iterdir() if below.is_dir())]:
         run = RunFolder(path=folder)
         if (result := run.read_result()) is not None:
-            found.append(Finished(folder=run, config=run.read_config(), result=result))
+            derivation = run.read_derivation()
+            found.append(Finished(folder=run, config=run.read_config(), result=result, derivation=derivation))
     return found
 
 
@@ -122,10 +126,10 @@ def grouped(runs: Sequence[Finished]) -> list[Group]:
     Args:
         runs: The runs.
     """
-    groups: dict[str, list[Finished]] = {}
+    groups: dict[tuple[str, str | None], list[Finished]] = {}
     for run in runs:
         same = replace(run.config, seed=0, data=replace(run.config.data, seed=0) if _seeded(run) else run.config.data)
-        groups.setdefault(repr(same), []).append(run)
+        groups.setdefault((repr(same), run.derivation), []).append(run)
     flat = [_flat(to_dict(members[0].config)) for members in groups.values()]
     found = []
     for values, members in zip(flat, groups.values(), strict=True):
@@ -135,6 +139,7 @@ def grouped(runs: Sequence[Finished]) -> list[Group]:
         if names != ["epoch_steps"]:  # runs of equal time do as many steps as they can
             names = [name for name in names if name != "epoch_steps"]
         parts = [f"{name.removeprefix('model.')} {values[name]}" for name in names]
+        parts += [] if members[0].derivation is None else [members[0].derivation]
         found.append(Group(label=", ".join([members[0].config.model.mixer, *parts]), runs=tuple(members)))
     return found
 
@@ -160,7 +165,8 @@ def row(group: Group) -> dict[str, Any]:
         "lowest": min(scores),
         "highest": max(scores),
         "steps": results[0].steps,
-        "steps a second": statistics.fmean(result.steps / result.seconds for result in results),
+        # What was derived from an interrupted run knows neither: both are 0.
+        "steps a second": statistics.fmean(result.steps / (result.seconds or 1) for result in results),
         "memory MB": max(result.peak_memory for result in results) / 1e6,
         "published": published(group.config).get(_NAMES.get(group.config.model.mixer, "")),
     }
@@ -327,9 +333,3 @@ def _flat(values: dict[str, Any], where: str = "") -> dict[str, Any]:
 
 def _seeded(run: Finished) -> bool:
     return hasattr(run.config.data, "seed")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transferfn.tasks import Signature, TextCorpusConfig
 from transferfn.training import RunError, TrainConfig, evaluate, load_model
 from transferfn.training.objective import objective
-from transferfn.training.run import write_json
+from transferfn.training.run import write_json, write_text
 
 Row = dict[str, Any]
 
@@ -28,7 +28,7 @@ class Distill:
     """Folder of the run."""
 
     orders: tuple[int, ...] = (4, 16, 64)
-    """Orders of the new filters; each makes a run of its own."""
+    """Orders of the new filters; each makes a run of its own. Those that no filter can be brought to are left out."""
 
     steps: int = 20
     """Steps of refinement of each filter at most; 0 keeps the closed form."""
@@ -47,17 +47,21 @@ def distill_run(command: Distill) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if there is no run, or nothing in it can be distilled to one of the orders.
+        RunError: if there is no run, nothing in it can be distilled to any of the orders, or a folder for the new runs
+            holds anything but a derived run.
     """
-    from transferfn.analysis.distill_model import distill_model, distillable
+    from transferfn.analysis.distill_model import distill_model
     from transferfn.bench.machine import machine
     from transferfn.cli import distill_report
-    from transferfn.training.derived import write_derived
+    from transferfn.training.derived import check_target, write_derived
 
     model, config = load_model(command.run)
-    test, goal = config.data.load().test, objective(config.data.signature.target)
     length = config.data.signature.length if command.length is None else command.length
     out = command.run / "distilled" if command.out is None else command.out
+    layers = layers_by_order(command, model, length)
+    for order in layers:  # all of what can be refused, before anything is computed
+        check_target(out / f"order-{order}", source=command.run)
+    test, goal = config.data.load().test, objective(config.data.signature.target)
     score, loss = evaluate(model, test, goal)
     found: Row = {
         "machine": machine("torch", "numba"),
@@ -66,13 +70,14 @@ def distill_run(command: Distill) -> None:
         "metric": goal.metric,
         "models": [{"filters": "before", **scores(config, goal.metric, score)}],
         "filters": [],
+        "decoding": {},
     }
     models: dict[str, nn.Module] = {"before": model}
-    for order in dict.fromkeys(command.orders):
+    for order, count in layers.items():
         name = f"order {order}"
         start = time.perf_counter()
         try:
-            with tqdm(total=len(distillable(model, order)), desc=name, unit="layer") as bar:
+            with tqdm(total=count, desc=name, unit="layer") as bar:
                 models[name], errors = distill_model(
                     model, order, length=length, steps=command.steps, progress=lambda _, bar=bar: bar.update()
                 )
@@ -83,6 +88,7 @@ def distill_run(command: Distill) -> None:
         write_derived(
             out / f"order-{order}",
             models[name],
+            how=f"distilled to order {order}",
             source=command.run,
             original=model,
             config=config,
@@ -100,15 +106,57 @@ def distill_run(command: Distill) -> None:
                 "seconds to distil": seconds,
             }
         )
+        write_report(out, found)  # an interruption later on does not take it away
     found["decoding"] = decoding(models, config.data.signature)
-    lines = distill_report.lines(found)
-    write_json(out / "distilled.json", found)
-    (out / "distilled.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_report(out, found)
+    print("\n".join(distill_report.lines(found)))
     where = f"each order is a run of its own in {out}, for transferfn eval, generate and export; beside them the report"
     if distill_report.draw(found, out / "distilled.png"):
         where += " and its picture"
     print(f"\n{where}, distilled.*")
+
+
+def layers_by_order(command: Distill, model: nn.Module, length: int) -> dict[int, int]:
+    """Find the orders that the model can be distilled to, and say which of those asked for it cannot.
+
+    Args:
+        command: Which orders.
+        model: The model.
+        length: Samples of a kernel that count, for layers without a horizon.
+
+    Returns:
+        For each order the number of layers.
+
+    Raises:
+        RunError: if no order is left.
+    """
+    from transferfn.analysis.distill_model import check_distillable
+
+    found, refused = {}, {}
+    for order in dict.fromkeys(command.orders):
+        try:
+            found[order] = len(check_distillable(model, order, length=length))
+        except ValueError as error:
+            refused[order] = str(error)
+    if not found:
+        reasons = "; ".join(f"cannot be distilled to order {order}: {why}" for order, why in refused.items())
+        raise RunError(f"{command.run} {reasons or 'is to be distilled to no order: name some with --orders'}")
+    for order, why in refused.items():
+        print(f"order {order} is left out: {why}")
+    return found
+
+
+def write_report(out: Path, found: Row) -> None:
+    """Write what was found so far.
+
+    Args:
+        out: Folder of the report.
+        found: What was found.
+    """
+    from transferfn.cli import distill_report
+
+    write_json(out / "distilled.json", found)
+    write_text(out / "distilled.md", "\n".join(distill_report.lines(found)) + "\n")
 
 
 def scores(config: TrainConfig, metric: str, score: float) -> Row:

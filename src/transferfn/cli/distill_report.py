@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -121,8 +122,10 @@ def draw(found: Row, file: Path) -> bool:
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8)
     figure.tight_layout()
-    figure.savefig(file, dpi=150)
+    part = file.with_name(f"{file.name}.part")
+    figure.savefig(part, dpi=150, format="png")
     plt.close(figure)
+    os.replace(part, file)
     return True
 
 

@@ -55,12 +55,14 @@ def reduce_run(command: Reduce) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if there is no run, or a filter cannot be reduced.
+        RunError: if there is no run, a filter cannot be reduced, or the folder holds anything but a derived run.
     """
     from transferfn.analysis import reduce_model
-    from transferfn.training.derived import write_derived
+    from transferfn.training.derived import check_target, write_derived
 
+    out = command.run / "reduced" if command.out is None else command.out
     model, config = load_model(command.run)
+    check_target(out, source=command.run)
     test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
     causal = getattr(model, "is_causal", False)
     sample = torch.zeros(1, dtype=torch.long) if signature.channels is None else torch.zeros(1, signature.channels)
@@ -73,11 +75,11 @@ def reduce_run(command: Reduce) -> None:
         )
     except ValueError as error:
         raise RunError(f"{command.run} cannot be reduced: {error}") from error
-    out = command.run / "reduced" if command.out is None else command.out
     score, loss = evaluate(found.model, test, goal)
     write_derived(
         out,
         found.model,
+        how=f"reduced to tolerance {command.tolerance:g}",
         source=command.run,
         original=model,
         config=config,

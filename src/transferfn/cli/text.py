@@ -13,6 +13,7 @@ import tyro
 
 from transferfn.models import LanguageModel
 from transferfn.models.int8 import Int8Decoder
+from transferfn.nn.long_conv import HorizonError
 from transferfn.tasks import IGNORED, TextCorpusConfig
 from transferfn.training import Result, RunError, load_model
 
@@ -88,14 +89,11 @@ def generate_text(command: Generate) -> None:
             sys.stdout.flush()
     except ValueError as error:
         print()
-        raise RunError(f"{error}{_advice(model)}") from error
+        advice = (
+            f" Distilled filters go on: transferfn distill {command.run}" if isinstance(error, HorizonError) else ""
+        )
+        raise RunError(f"{error}{advice}") from error
     print(decoder.decode(b"", final=True))
-
-
-def _advice(model: LanguageModel) -> str:
-    from transferfn.bench.growth import longest
-
-    return "" if longest(model) is None else " Or distil its filters, which then go on: transferfn distill RUN"
 
 
 def bits_a_byte(data: TextCorpusConfig, bits_a_token: float) -> float:

@@ -16,11 +16,14 @@ FEW = 16  # rows up to which the bytes are multiplied as they are; for more the 
 class Int8Linear(nn.Linear):
     """A linear map with weights of one byte and a scale for each output, for the CPU and without gradients.
 
-    Its ``weight`` has shape, type and device of what it stands for, but not its values.
+    Its ``weight`` has the shape of what it stands for, but not its values: it is of zeros in float32, on the CPU.
 
     Args:
-        weight: The weights, (outputs, inputs).
+        weight: The weights, (outputs, inputs), on the CPU.
         bias: The bias, (outputs), or None.
+
+    Raises:
+        ValueError: if the weights are elsewhere.
 
     Example:
         >>> weight, x = torch.eye(8), torch.linspace(-1, 1, 8)[None]
@@ -32,6 +35,7 @@ class Int8Linear(nn.Linear):
     scale: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        _check_device(weight)
         super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta", dtype=torch.float32)
         wide = weight.detach().to(device="cpu", dtype=torch.float32)
         scale = wide.abs().amax(1).clamp_min(LARGEST * torch.finfo(torch.float32).tiny) / LARGEST
@@ -65,7 +69,10 @@ class Int8Decoder(LanguageModel):
     The filters and their states are as precise as before, as are the vectors of tokens that go in.
 
     Args:
-        model: The model; it is left as it is.
+        model: The model, on the CPU; it is left as it is.
+
+    Raises:
+        ValueError: if it is elsewhere.
 
     Example:
         >>> from transferfn.models.language_model import tiny
@@ -77,6 +84,8 @@ class Int8Decoder(LanguageModel):
     """
 
     def __init__(self, model: LanguageModel) -> None:
+        for parameter in model.parameters():
+            _check_device(parameter)
         backbone = model.backbone.decoder()
         for name, part in list(backbone.named_modules()):
             if type(part) is nn.Linear:
@@ -99,3 +108,11 @@ class Int8Decoder(LanguageModel):
             Logits, (..., vocabulary), in the dtype of the features.
         """
         return self.head(features)
+
+
+def _check_device(weight: Tensor) -> None:
+    if weight.device.type != "cpu":
+        raise ValueError(
+            f"weights of one byte are for decoding on the CPU, got some on {weight.device}: move the model there "
+            'first, model.to("cpu"), or decode it as it is'
+        )

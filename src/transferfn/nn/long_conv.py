@@ -29,6 +29,10 @@ ConvolutionState = tuple[Float[Tensor, "B _ D"], Counts]
 """All samples so far, (B, T, D), newest last, and how many of them count for each row, (B)."""
 
 
+class HorizonError(ValueError):
+    """Raised when a sequence is longer than a kernel is known."""
+
+
 class LongConvolution(SequenceMixer):
     """One filter a channel that is known by its impulse response, up to a horizon.
 
@@ -187,7 +191,7 @@ class LongConvolution(SequenceMixer):
             since = time - beginnings(counts, length, resets) + 1
             longest = int((since if lengths is None else torch.where(time < lengths[:, None], since, 0)).max())
         if longest > self.horizon:
-            raise ValueError(
+            raise HorizonError(
                 f"a sequence has {longest} samples, but the kernel of this {type(self).__name__} is known for "
                 f"horizon={self.horizon} samples. Build it with a longer horizon, cut the sequence with resets, or "
                 f"take a recurrent filter, such as RTF, which has no such limit."

@@ -14,10 +14,33 @@ from transferfn.training.objective import Metric
 from transferfn.training.run import Result, RunError, RunFolder, write_json
 
 
+def check_target(out: Path, *, source: Path) -> None:
+    """Refuse a folder in which a derived run would take the place of anything but a derived run.
+
+    Args:
+        out: The folder.
+        source: Folder of the run that is to be derived from.
+
+    Raises:
+        RunError: if it is the source, no folder, or not empty and without the mark of a derived run.
+    """
+    if out.resolve() == source.resolve():
+        raise RunError(f"{out} is the run itself, which would be lost: choose another folder with --out")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file, expected a folder: choose another one with --out")
+    folder = RunFolder(path=out)
+    if out.is_dir() and any(out.iterdir()) and not folder.derived.exists():
+        raise RunError(
+            f"{out} is not empty, and nothing says that reduce or distill wrote it ({folder.derived.name} is missing), "
+            "so a run that was trained might be lost: choose another folder with --out, or delete that one"
+        )
+
+
 def write_derived(
     out: Path,
     model: nn.Module,
     *,
+    how: str,
     source: Path,
     original: nn.Module,
     config: TrainConfig,
@@ -26,11 +49,12 @@ def write_derived(
     loss: float,
     samples: int,
 ) -> None:
-    """Write a model whose filters were replaced as the folder of a finished run; what was there is replaced.
+    """Write a model whose filters were replaced as the folder of a finished run; a derived run there is replaced.
 
     Args:
         out: The folder.
         model: The model.
+        how: What was done, such as "distilled to order 16".
         source: Folder of the run that it was made from; how long and how far that was trained is taken over.
         original: The model of that run.
         config: Its configuration.
@@ -40,14 +64,13 @@ def write_derived(
         samples: How many there are.
 
     Raises:
-        RunError: if the folder holds a run that was trained, or cannot be written.
+        RunError: if the folder holds anything but a derived run, or cannot be written.
     """
     from transferfn.training.checkpoint import write_weights
 
-    folder = RunFolder(path=out)
-    if out.resolve() == source.resolve() or folder.last.exists():
-        raise RunError(f"{out} holds a run that was trained, and would be lost: choose another folder with --out")
-    trained = RunFolder(path=source).read_result()
+    check_target(out, source=source)
+    folder, origin = RunFolder(path=out), RunFolder(path=source)
+    before, trained = origin.read_derivation(), origin.read_result()
     if trained is None:  # interrupted: its best epoch so far is all that is known
         trained = Result(
             metric=metric,
@@ -71,6 +94,9 @@ def write_derived(
     )
     try:
         folder.clear()
+        out.mkdir(parents=True, exist_ok=True)
+        # First: what is left by an interruption may then be replaced.
+        write_json(folder.derived, {"source": str(source), "how": how if before is None else f"{before}, {how}"})
         write_weights(folder.best, model, config, substitutes_in(model, original))
         write_json(folder.config, {"config": to_dict(config)})
         write_json(folder.result, to_dict(result))

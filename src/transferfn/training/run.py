@@ -96,6 +96,11 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def derived(self) -> Path:
+        """What marks a run that was made from another one, and was never trained itself."""
+        return self.path / "derived.json"
+
+    @property
     def pictures(self) -> Path:
         """Folder of the pictures."""
         return self.path / "pictures"
@@ -123,11 +128,27 @@ class RunFolder:
         except (OSError, ValueError):
             return None
 
+    def read_derivation(self) -> str | None:
+        """Return how the run was made from another one, such as "distilled to order 16"; None if it was trained.
+
+        Raises:
+            RunError: if it cannot be read.
+        """
+        try:
+            return str(json.loads(self.derived.read_text())["how"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{self.derived} cannot be read ({error or type(error).__name__}): make the run again by transferfn "
+                "reduce or distill"
+            ) from None
+
     def clear(self) -> None:
         """Delete what runs write here, and nothing else."""
         for path in (self.checkpoints, self.events, self.pictures):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.config, self.metrics, self.result):
+        for path in (self.config, self.metrics, self.result, self.derived):  # the mark last: it allows all this
             path.unlink(missing_ok=True)
 
 
@@ -139,10 +160,17 @@ def open_run(config: TrainConfig, options: RunOptions) -> RunFolder:
         options: How it is carried out.
 
     Raises:
-        RunError: if the folder holds a run with another configuration.
+        RunError: if the folder holds a run with another configuration, or one that was made from another run.
     """
     folder = RunFolder(path=options.out)
-    if options.overwrite or not (folder.last.exists() or folder.result.exists()):
+    if options.overwrite:
+        return folder
+    if folder.derived.exists():  # its configuration is that of its source, but it is not what training would give
+        raise RunError(
+            f"{folder.path} holds a run that was {folder.read_derivation()}, not trained: choose another folder with "
+            "--out, or delete that run with --overwrite"
+        )
+    if not (folder.last.exists() or folder.result.exists()):
         return folder
     if not folder.config.exists():
         raise RunError(
@@ -198,8 +226,18 @@ def write_json(path: Path, value: Any) -> None:
         path: The file.
         value: What to write.
     """
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 so that a reader sees all of it or nothing.
+
+    Args:
+        path: The file.
+        text: What to write.
+    """
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(value, indent=2) + "\n")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 
