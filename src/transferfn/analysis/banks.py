@@ -20,7 +20,7 @@ from transferfn.analysis.hankel import hankel_matrix
 from transferfn.core import DenseSystem, ModalSystem, TransferFunction, select
 from transferfn.core.from_poles import LARGEST_ERROR
 
-FEWEST_NUMBERS = 2**22  # that a sum over modes holds at a time
+MOST_NUMBERS = 2**22  # that a sum over modes holds at a time
 LARGEST_BALANCED = 128  # orders up to here are balanced exactly, from poles; beyond, from as many samples as below
 HANKEL_ROWS = 768
 COMPARED = 256  # samples over which modes of a full state matrix are held against its powers
@@ -156,7 +156,7 @@ class ModalBank:
 
     def _parts(self, columns: int) -> list[tuple[Tensor, Tensor]]:
         """Channels a few at a time, so that channels x modes x columns stays small."""
-        few = max(1, FEWEST_NUMBERS // max(1, self.modes.shape[1] * columns))
+        few = max(1, MOST_NUMBERS // max(1, self.modes.shape[1] * columns))
         return list(zip(self.modes.split(few), self.residues.split(few), strict=True))
 
 

@@ -59,9 +59,13 @@ class Shown:
     """Their Hankel singular values, (channels, n)."""
 
     @property
-    def counting(self) -> list[int]:
-        """How many states of each are worth a hundredth of its first, 0 where no filter is stable."""
-        return [int((row >= 0.01 * row[0]).sum()) if len(row) else 0 for row in self.hankel]
+    def counting(self) -> list[str]:
+        """How many states of each are worth a hundredth of its first; why not, where there are no such values."""
+        # A pole that lies outside as far as rounding can tell, of a layer that has none for certain, proves nothing.
+        why = "unstable" if self.layer.unstable else "not computed"
+        return [
+            why if np.isnan(row).any() else str(int(((row > 0) & (row >= 0.01 * row[:1])).sum())) for row in self.hankel
+        ]
 
 
 @contextmanager
