@@ -16,6 +16,7 @@ from transferfn.analysis.layers import model_filters
 from transferfn.cli import analyze, main
 from transferfn.cli.page import inlined
 from transferfn.cli.panels import CAPTIONS, shown
+from transferfn.core import TransferFunction
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF, S5, Attention, Hyena, ImplicitFilter
 from transferfn.training import ModelConfig
@@ -128,7 +129,10 @@ def test_states_that_are_not_counted_say_why() -> None:
     layer = model_filters(Classifier(Backbone(4, 1, rtf, inputs=1), 3)).layers[0]
     these = replace(shown(layer), hankel=np.array([[np.nan, np.nan], [2.0, 0.01], [0.0, 0.0]]))
     assert these.counting == ["not computed", "1", "0"]
-    assert replace(these, layer=replace(layer, unstable=1)).counting == ["unstable", "1", "0"]
+    unstable = replace(these, layer=replace(layer, unstable=1))
+    assert unstable.counting == ["not computed", "1", "0"]  # another channel is
+    outside = TransferFunction(torch.ones(3, 1), torch.tensor([[-1.5]] * 3), torch.zeros(3))
+    assert replace(unstable, bank=outside).counting == ["unstable", "1", "0"]
 
 
 def test_of_an_earlier_page_nothing_stays_but_what_is_not_its(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -296,6 +296,7 @@ def test_a_state_that_cannot_be_written_is_refused_in_a_line(
     assert "the state cannot be written to" in refused(capsys, signals, "--state", tmp_path / "s.pt")
 
 
+@pytest.mark.filterwarnings("ignore:a conversion in float64 is not accurate")
 @pytest.mark.parametrize("block", [1, 8])
 def test_past_the_horizon_and_past_all_numbers_there_is_a_line(
     signals: Path, block: int, tmp_path: Path, monkeypatch, capsys

@@ -61,11 +61,16 @@ class Shown:
     @property
     def counting(self) -> list[str]:
         """How many states of each are worth a hundredth of its first; why not, where there are no such values."""
-        # A pole that lies outside as far as rounding can tell, of a layer that has none for certain, proves nothing.
-        why = "unstable" if self.layer.unstable else "not computed"
-        return [
-            why if np.isnan(row).any() else str(int(((row > 0) & (row >= 0.01 * row[:1])).sum())) for row in self.hankel
-        ]
+        outside = (self.bank.poles().abs() >= 1).any(-1).tolist()
+        counts = []
+        for channel, row in enumerate(self.hankel):
+            if np.isnan(row).any():
+                # A pole that rounding may have put outside, of a layer that has none there for certain, proves nothing.
+                unstable = self.layer.unstable and outside[channel * len(outside) // self.bank.channels]
+                counts.append("unstable" if unstable else "not computed")
+            else:
+                counts.append(str(int(((row > 0) & (row >= 0.01 * row[:1])).sum())))
+        return counts
 
 
 @contextmanager
