@@ -19,7 +19,7 @@ from tasks.digit_files import write_idx
 from transferfn.cli import main
 from transferfn.cli.samples import Expected, blocks_of, read_sound
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Hyena, ImplicitFilter
+from transferfn.nn import RTF, Hyena, ImplicitFilter, SequenceMixer
 from transferfn.training import RunError, load_model
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -296,7 +296,7 @@ def test_a_state_that_cannot_be_written_is_refused_in_a_line(
     assert "the state cannot be written to" in refused(capsys, signals, "--state", tmp_path / "s.pt")
 
 
-@pytest.mark.filterwarnings("ignore:a conversion in float64 is not accurate")
+@pytest.mark.filterwarnings("ignore")  # that the filter grows is warned of too
 @pytest.mark.parametrize("block", [1, 8])
 def test_past_the_horizon_and_past_all_numbers_there_is_a_line(
     signals: Path, block: int, tmp_path: Path, monkeypatch, capsys
@@ -304,7 +304,7 @@ def test_past_the_horizon_and_past_all_numbers_there_is_a_line(
     _, config = load_model(signals)
     torch.manual_seed(0)
 
-    def use(mixer: torch.nn.Module) -> None:
+    def use(mixer: SequenceMixer) -> None:
         model = Classifier(Backbone(4, 1, lambda: mixer, inputs=1), 1).eval()
         monkeypatch.setattr("transferfn.cli.stream.load_model", lambda folder: (model, config))
 

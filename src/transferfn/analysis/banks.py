@@ -215,7 +215,7 @@ def hankel_values(bank: FilterBank) -> Tensor:
 
     Up to order 128 they are those of a realization with orthonormal states. Its output vector is read from some 8,192
     samples at most, fewer than slow poles remember, which costs digits: against exact Gramians, filters of up to 16
-    poles, also such that crowd, were off by 4e-14 of the largest value where poles are 1e-3 from the unit circle, and by
+    poles, also such that crowd, were off by 4e-14 of the largest value where poles are 1e-3 from the unit circle, by
     6e-11 where they are 1e-6 from it. Beyond order 128 they are those of the Hankel matrix of the first 1,536 samples,
     which leaves out what the filter remembers longer; where that may be more than a hundredth of the largest value, as
     the last samples and the slowest pole tell, they are not computed.
