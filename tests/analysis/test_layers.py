@@ -117,6 +117,35 @@ def test_hankel_values_of_a_high_order_come_from_samples() -> None:
     np.testing.assert_allclose(values[0, :2], [0.5 / 0.75, 0], atol=1e-9)
 
 
+@pytest.mark.parametrize(("margin", "computed"), [(1e-2, True), (1e-3, False), (1e-5, False)])
+def test_hankel_values_of_a_high_order_are_not_told_where_samples_do_not_hold_them(
+    margin: float, computed: bool
+) -> None:
+    modes = torch.full((1, 130), 0.1 + 0j, dtype=torch.complex128)
+    modes[0, 0] = 1 - margin
+    residues = torch.zeros_like(modes)
+    residues[0, 0] = 1
+    values = hankel_values(ModalBank(modes, residues, torch.zeros(1, dtype=torch.float64)))
+    if computed:
+        radius = 1 - margin
+        assert float(values[0, 0]) == pytest.approx(radius / (1 - radius**2), rel=1e-6)
+    else:
+        assert values.isnan().all()
+
+
+@pytest.mark.parametrize(("margin", "error"), [(1e-3, 1e-12), (1e-6, 1e-9)])
+def test_hankel_values_of_slow_poles_are_those_of_the_gramians(margin: float, error: float) -> None:
+    p = torch.polar(1 - margin * torch.tensor([1.0, 1.5]).double(), torch.tensor([1.0, 1.3]).double())
+    r = torch.tensor([1.0 + 0.5j, -0.4 + 2.0j], dtype=torch.complex128)
+    modes, residues = (torch.cat((x, x.conj())).resolve_conj() for x in (p, r))
+    values = hankel_values(ModalBank(modes[None], residues[None], torch.zeros(1, dtype=torch.float64)))[0]
+    c = residues * modes
+    reached = 1 / (1 - modes[:, None] * modes.conj())
+    seen = (c.conj()[:, None] * c) / (1 - modes.conj()[:, None] * modes)
+    expected = torch.linalg.eigvals(reached @ seen).abs().sqrt().sort(descending=True).values
+    torch.testing.assert_close(values, expected, rtol=0, atol=error * float(expected[0]))
+
+
 def test_of_both_directions_there_are_two_banks() -> None:
     for mixer in (
         lambda: RTF(4, 6, horizon=64, bidirectional=True),

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import html.parser
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from training.stub import tiny
+from transferfn.analysis.layers import model_filters
 from transferfn.cli import analyze, main
 from transferfn.cli.page import inlined
-from transferfn.cli.panels import CAPTIONS
+from transferfn.cli.panels import CAPTIONS, shown
+from transferfn.core import TransferFunction
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF, S5, Attention, Hyena, ImplicitFilter
 from transferfn.training import ModelConfig
@@ -118,6 +122,42 @@ def test_an_unstable_layer_is_named(tmp_path: Path, monkeypatch, capsys) -> None
     assert main(["analyze", str(tmp_path)]) == 0
     row = re.split(r"\s{2,}", capsys.readouterr().out.splitlines()[1])
     assert row[4:6] == ["1 unstable", "-0.5"]
+    assert "unstable" in row[-1]
+
+
+def test_states_that_are_not_counted_say_why() -> None:
+    layer = model_filters(Classifier(Backbone(4, 1, rtf, inputs=1), 3)).layers[0]
+    these = replace(shown(layer), hankel=np.array([[np.nan, np.nan], [2.0, 0.01], [0.0, 0.0]]))
+    assert these.counting == ["not computed", "1", "0"]
+    unstable = replace(these, layer=replace(layer, unstable=1))
+    assert unstable.counting == ["not computed", "1", "0"]  # another channel is
+    outside = TransferFunction(torch.ones(3, 1), torch.tensor([[-1.5]] * 3), torch.zeros(3))
+    assert replace(unstable, bank=outside).counting == ["unstable", "1", "0"]
+
+
+def test_of_an_earlier_page_nothing_stays_but_what_is_not_its(tmp_path: Path, monkeypatch, capsys) -> None:
+    use(monkeypatch, rtf, rtf)
+    assert main(["analyze", str(tmp_path), "--png"]) == 0
+    out = tmp_path / "analysis"
+    assert (out / "02-layer-2-bode.png").exists()
+    (out / "01-notes.svg").write_text("mine")
+    use(monkeypatch, rtf)
+    monkeypatch.chdir(tmp_path)
+    assert main(["analyze", "."]) == 0
+    left = sorted(path.name for path in out.iterdir())
+    assert "01-notes.svg" in left
+    assert "01-layer-1-bode.svg" in left
+    assert not [name for name in left if name.startswith("02-") or name.endswith(".png")]
+    assert f"Filters of {tmp_path.name}" in (out / "analysis.html").read_text()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    use(monkeypatch, rtf)
+    (tmp_path / "file").write_text("")
+    assert main(["analyze", str(tmp_path), "--out", str(tmp_path / "file")]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "the page's folder cannot be written" in told
+    assert "choose another with --out" in told
 
 
 def test_a_wrong_rate_or_run_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:

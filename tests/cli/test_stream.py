@@ -18,6 +18,8 @@ from scipy.io import wavfile
 from tasks.digit_files import write_idx
 from transferfn.cli import main
 from transferfn.cli.samples import Expected, blocks_of, read_sound
+from transferfn.models import Backbone, Classifier
+from transferfn.nn import RTF, Hyena, ImplicitFilter, SequenceMixer
 from transferfn.training import RunError, load_model
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -177,7 +179,10 @@ def test_single_samples_continue_to_the_last_bit(signals: Path, tmp_path: Path, 
     found = []
     for part in np.split(u, [37, 38]):
         feed(monkeypatch, as_text(part))
-        found += output(capsys, signals, "--state", tmp_path / "state")
+        assert main(["stream", str(signals), "--state", str(tmp_path / "state")]) == 0
+        screen = capsys.readouterr()
+        found += screen.out.splitlines()
+    assert screen.err == "continuing after 38 samples: the first that is read now must be sample 39\n"
     assert found == expected
     assert not list(tmp_path.glob("*.part"))
 
@@ -251,6 +256,74 @@ def test_a_sound_of_the_wrong_kind_is_refused(signals: Path, tmp_path: Path, cap
     assert "cannot be read as a WAV file" in refused(capsys, signals, "--input", tmp_path / "no.wav")
     with pytest.raises(RunError, match="takes tokens, not sound"):
         read_sound(tmp_path / "stereo.wav", Expected(None, 4))
+
+
+def test_a_sound_that_is_cut_or_not_finite_is_refused(signals: Path, tmp_path: Path, capsys) -> None:
+    sound = tmp_path / "sound.wav"
+    values = noise(9)
+    values[6] = np.nan
+    wavfile.write(sound, 8000, values)
+    assert f"{sound}, sample 7: nan is not finite" in refused(capsys, signals, "--input", sound)
+    wavfile.write(sound, 8000, np.array([0.0, 1e300]))
+    assert f"{sound}, sample 2: 1e+300 is not finite" in refused(capsys, signals, "--input", sound)
+    for size in (6, 25, 42):  # in the middle of a number of the header
+        cut = tmp_path / f"{size}.wav"
+        cut.write_bytes(sound.read_bytes()[:size])
+        assert f"{cut} cannot be read as a WAV file" in refused(capsys, signals, "--input", cut)
+
+
+def test_options_that_would_be_left_aside_are_refused(signals: Path, tmp_path: Path, capsys) -> None:
+    sound = tmp_path / "sound.wav"
+    wavfile.write(sound, 8000, noise(4))
+    assert len(output(capsys, signals, "--input", sound, "--rate", 8000)) == 4
+    told = refused(capsys, signals, "--input", sound, "--rate", 16000)
+    assert f"--rate is 16000 samples a second, {sound} has 8000" in told
+    assert "--from-start about standard input" in refused(capsys, signals, "--input", sound, "--from-start")
+    assert "--format about standard input" in refused(capsys, signals, "--input", sound, "--format", "text")
+    assert "leave out --input and --state" in refused(
+        capsys, signals, "--benchmark", "--input", sound, "--state", tmp_path / "state"
+    )
+
+
+def test_a_state_that_cannot_be_written_is_refused_in_a_line(
+    signals: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    feed(monkeypatch, "0.5\n")
+    assert "there is no folder" in refused(capsys, signals, "--state", tmp_path / "missing" / "s.pt")
+    assert sys.stdin.readline() == "0.5\n"  # nothing was read
+    (tmp_path / "s.pt.part").mkdir()
+    feed(monkeypatch, "0.5\n")
+    assert "the state cannot be written to" in refused(capsys, signals, "--state", tmp_path / "s.pt")
+
+
+@pytest.mark.filterwarnings("ignore")  # that the filter grows is warned of too
+@pytest.mark.parametrize("block", [1, 8])
+def test_past_the_horizon_and_past_all_numbers_there_is_a_line(
+    signals: Path, block: int, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    _, config = load_model(signals)
+    torch.manual_seed(0)
+
+    def use(mixer: SequenceMixer) -> None:
+        model = Classifier(Backbone(4, 1, lambda: mixer, inputs=1), 1).eval()
+        monkeypatch.setattr("transferfn.cli.stream.load_model", lambda folder: (model, config))
+
+    use(Hyena(4, filter=lambda: ImplicitFilter(4, horizon=32, features=3, width=4)))
+    feed(monkeypatch, as_text(noise(40)))
+    told = refused(capsys, signals, "--block", block)
+    assert "after 32 samples: a sequence has " in told
+    assert f"transferfn distill {signals}" in told
+    monkeypatch.setattr("transferfn.cli.latency.STREAMS", (2,))
+    monkeypatch.setattr("transferfn.cli.latency.MOST", 40)
+    assert len(output(capsys, signals, "--benchmark", "--block", block)) == 2
+    assert "takes in 32 samples at most" in refused(capsys, signals, "--benchmark", "--block", 33)
+
+    grown = RTF(4, 2, horizon=16, init="zeros", constraint=None)
+    with torch.no_grad():
+        grown.denominator[:, 0] = -1e4
+    use(grown)
+    feed(monkeypatch, as_text(noise(40)))
+    assert "samples: the state is no longer finite" in refused(capsys, signals, "--block", block)
 
 
 @pytest.mark.parametrize(

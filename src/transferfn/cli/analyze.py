@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -46,7 +47,7 @@ def analyze_run(command: Analyze) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if there is no run, or the rate is none.
+        RunError: if there is no run, the rate is none, or the page's folder cannot be written.
     """
     if command.rate is not None and not 0 < command.rate < float("inf"):
         raise RunError(f"--rate is in samples a second, a positive number; got {command.rate:g}")
@@ -58,7 +59,11 @@ def analyze_run(command: Analyze) -> None:
         print("\n".join([*told, f"nothing to draw: {command.run} has no layer that is a filter"]))
         return
     out = command.run / "analysis" if command.out is None else command.out
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _clear(out)
+    except OSError as error:
+        raise RunError(f"the page's folder cannot be written ({error}): choose another with --out") from None
     sections, rows = [], []
     with drawing():
         drawings = [
@@ -75,7 +80,7 @@ def analyze_run(command: Analyze) -> None:
                 drawings.append((_written(file, panel(name, these), png=command.png), caption))
             sections.append(Section(title=layer.name, lines=[sentence(these)], drawings=drawings))
     header = header_of(dt)
-    text = page(f"Filters of {command.run.name}", [*_about(found, dt), *told], header, rows, sections)
+    text = page(f"Filters of {command.run.resolve().name}", [*_about(found, dt), *told], header, rows, sections)
     _replace(out / "analysis.html", text)
     print("\n".join([*_columns([header, *rows]), *told, f"\nthe page: {out / 'analysis.html'}; its pictures: {out}"]))
 
@@ -115,7 +120,6 @@ def row_of(these: Shown, dt: float | None) -> list[str]:
     )
     numbers = [_number(float(value)) for value in quantiles] if len(times) else ["–"] * 4
     margin = _number(float(layer.margins.min()))
-    count = [str(states) if states else "–" for states in these.counting]
     return [
         layer.name,
         layer.kind,
@@ -124,7 +128,7 @@ def row_of(these: Shown, dt: float | None) -> list[str]:
         _verdict(layer),
         margin,
         *numbers,
-        ", ".join(count),
+        ", ".join(these.counting),
     ]
 
 
@@ -191,8 +195,18 @@ def _written(file: Path, figure: Figure, *, png: bool) -> str:
     text = svg_of(figure)
     _replace(file.with_name(f"{file.name}.svg"), text)
     if png:
-        figure.savefig(file.with_name(f"{file.name}.png"), dpi=200)
+        part = file.with_name(f"{file.name}.png.part")
+        figure.savefig(part, dpi=200, format="png")
+        os.replace(part, file.with_name(f"{file.name}.png"))
     return text
+
+
+def _clear(out: Path) -> None:
+    """Remove the pictures of an earlier page, which may have had more layers; files of other names stay."""
+    ours = re.compile(rf"\d{{2,}}-(.+-)?({'|'.join([*CAPTIONS, *OVERVIEWS])})\.(svg|png)")
+    for file in out.iterdir():
+        if ours.fullmatch(file.name):
+            file.unlink()
 
 
 def _replace(path: Path, text: str) -> None:

@@ -59,9 +59,18 @@ class Shown:
     """Their Hankel singular values, (channels, n)."""
 
     @property
-    def counting(self) -> list[int]:
-        """How many states of each are worth a hundredth of its first, 0 where no filter is stable."""
-        return [int((row >= 0.01 * row[0]).sum()) if len(row) else 0 for row in self.hankel]
+    def counting(self) -> list[str]:
+        """How many states of each are worth a hundredth of its first; why not, where there are no such values."""
+        outside = (self.bank.poles().abs() >= 1).any(-1).tolist()
+        counts = []
+        for channel, row in enumerate(self.hankel):
+            if np.isnan(row).any():
+                # A pole that rounding may have put outside, of a layer that has none there for certain, proves nothing.
+                unstable = self.layer.unstable and outside[channel * len(outside) // self.bank.channels]
+                counts.append("unstable" if unstable else "not computed")
+            else:
+                counts.append(str(int(((row > 0) & (row >= 0.01 * row[:1])).sum())))
+        return counts
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]
         Samples a second, and the samples, (L, channels).
 
     Raises:
-        RunError: if it is no such file or has other channels.
+        RunError: if it is no such file, has other channels or holds what is not finite.
     """
     from scipy.io import wavfile
 
@@ -93,7 +93,7 @@ def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]
     try:
         found: Any = wavfile.read(path)
         rate, values = found
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 (reading a damaged header can raise anything)
         raise RunError(f"{path} cannot be read as a WAV file: {error}") from None
     values = values[:, None] if values.ndim == 1 else values
     if values.shape[1] != expected.channels:
@@ -101,9 +101,14 @@ def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]
             f"{path} has {_channels(values.shape[1])}, this run takes {expected.channels}: mix or split them first"
         )
     if values.dtype.name == "uint8":
-        values = values.astype(np.float64) - 128
-        return rate, (values / _SHARES["uint8"]).astype(np.float32)
-    return rate, (values / _SHARES.get(values.dtype.name, 1.0)).astype(np.float32)
+        scaled = (values.astype(np.float64) - 128) / _SHARES["uint8"]
+    else:
+        scaled = values / _SHARES.get(values.dtype.name, 1.0)
+    wrong = np.argwhere(~(np.abs(scaled) <= _LARGEST))  # also what float32 cannot hold
+    if len(wrong):
+        row, column = wrong[0]
+        _checked(float(scaled[row, column]), f"{scaled[row, column]:g}", f"{path}, sample {row + 1}", expected)
+    return rate, scaled.astype(np.float32)
 
 
 def _lines(source: BufferedIOBase, expected: Expected) -> Iterator[list[float]]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import tyro
 from torch import Tensor
 
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
-from transferfn.nn import Stream
+from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
 from transferfn.tasks import Signature, SpeechCommandsConfig
 from transferfn.training import RunError, TrainConfig, load_model
@@ -34,20 +35,23 @@ class Streaming:
     input: Path | None = None
     """A WAV file; None reads standard input."""
 
-    format: Kind = "text"
-    """What standard input holds: a sample a line, channels parted by commas or blanks; or raw little-endian numbers."""
+    format: Kind | None = None
+    """What standard input holds: a sample a line, channels parted by commas or blanks; or raw little-endian numbers;
+    None means text."""
 
     block: int = 1
     """Samples that are taken in together: more are faster, and their results come together."""
 
     state: Path | None = None
-    """File that keeps the state after each block; one that is there is continued."""
+    """File that keeps the state after each block; one that is there is continued. After a kill a WAV file, or a file as
+    standard input with --from-start, goes on without a loss; a pipe has read ahead, and its sender must send again from
+    the sample that is told when the state is continued."""
 
     from_start: bool = False
     """Whether standard input begins with the first sample of all, so that what the state has seen is skipped."""
 
     rate: float | None = None
-    """Samples a second of standard input: kept with the state, and compared when it is continued."""
+    """Samples a second: kept with the state, and compared when it is continued; that of a WAV file must agree."""
 
     threads: int = 1
     """Threads that compute: one is steadiest, more are faster for long blocks or many streams."""
@@ -88,6 +92,7 @@ def stream_run(command: Streaming) -> None:
         raise RunError(f"--rate is in samples a second, a positive number; got {command.rate:g}")
     if command.threads < 1:
         raise RunError(f"--threads is a number of threads, at least 1; got {command.threads}")
+    _check_together(command)
     threads = torch.get_num_threads()
     torch.set_num_threads(command.threads)
     try:
@@ -104,12 +109,15 @@ def _stream(command: Streaming) -> None:
         from transferfn.cli.latency import measure_streams
 
         rate = command.rate or _rate_of(config)
-        print("\n".join(measure_streams(decoder, signature, block=command.block, rate=rate)))
+        with _told(model, command.run):
+            print("\n".join(measure_streams(decoder, signature, block=command.block, rate=rate)))
         return
     stream = Stream(decoder, batch_size=1)
     expected = Expected(signature.channels, signature.vocabulary)
     sound = None if command.input is None else read_sound(command.input, expected)
     rate = command.rate if sound is None else float(sound[0])
+    if command.rate not in (None, rate):
+        raise RunError(f"--rate is {command.rate:g} samples a second, {command.input} has {rate:g}: leave --rate out")
     trained_at = _rate_of(config)
     if rate is not None and trained_at is not None and rate != trained_at:
         raise RunError(f"this run was trained on {trained_at:g} samples a second, the input has {rate:g}: resample it")
@@ -118,15 +126,19 @@ def _stream(command: Streaming) -> None:
     if command.state is not None and command.state.exists():
         kept = read_state(command.state, run=identity, rate=rate)
         stream.state, seen, rate = kept.state, kept.samples, rate or kept.rate
-        print(f"continuing after {seen:,} samples", file=sys.stderr)
+        begin = command.input is not None or command.from_start
+        told = "" if begin else f": the first that is read now must be sample {seen + 1:,}"
+        print(f"continuing after {seen:,} samples{told}", file=sys.stderr)
     try:
         for block in _blocks(command, expected, sound, skip=seen):
-            lines = _take_in(stream, block, signature, seen, block_size=command.block)
+            with _told(model, command.run, seen):
+                lines = _take_in(stream, block, signature, seen, block_size=command.block)
             seen += len(block)
             sys.stdout.write("".join(f"{line}\n" for line in lines))
             sys.stdout.flush()
             if command.state is not None:
-                # After the results: killed in between, the block is taken in again, and nothing is lost.
+                # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
+                # What was read ahead from a pipe is gone with the process: we say where its sender must begin again.
                 write_state(command.state, Kept(run=identity, rate=rate, samples=seen, state=stream.state))
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -164,10 +176,17 @@ def write_state(path: Path, kept: Kept) -> None:
     Args:
         path: The file.
         kept: What to write.
+
+    Raises:
+        RunError: if it cannot be written.
     """
     part = path.with_name(f"{path.name}.part")
-    torch.save({"format": _FORMAT, **{name: getattr(kept, name) for name in kept.__slots__}}, part)
-    os.replace(part, path)
+    try:
+        torch.save({"format": _FORMAT, **{name: getattr(kept, name) for name in kept.__slots__}}, part)
+        os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter, of many lines
+        why = str(error).splitlines()[0]
+        raise RunError(f"the state cannot be written to {path} ({why}): name another file with --state") from None
 
 
 def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
@@ -197,6 +216,40 @@ def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
         yield f"{first + place},{chosen},{share:.6f}"
 
 
+def _check_together(command: Streaming) -> None:
+    """Refuse options that would be left aside, and a state that there is no folder for, before anything is read."""
+    reading = {
+        "--input": command.input is not None,
+        "--format": command.format is not None,
+        "--from-start": command.from_start,
+        "--state": command.state is not None,
+    }
+    given = [name for name, there in reading.items() if there]
+    if command.benchmark and given:
+        raise RunError(f"--benchmark reads nothing and keeps nothing: leave out {' and '.join(given)}")
+    of_pipes = [name for name in ("--format", "--from-start") if reading[name]]
+    if command.input is not None and of_pipes:
+        raise RunError(f"--input is a WAV file, {' and '.join(of_pipes)} about standard input: leave out either")
+    if command.state is not None and not command.state.parent.is_dir():
+        raise RunError(f"--state {command.state}: there is no folder {command.state.parent}, make it first")
+
+
+@contextmanager
+def _told(model: torch.nn.Module, run: Path, seen: int | None = None) -> Iterator[None]:
+    """Tell in a line what a model cannot take in: more samples than its kernels are known for, or a growing state."""
+    from transferfn.bench.growth import longest
+
+    where = "" if seen is None else f"after {seen:,} samples: "
+    try:
+        yield
+    except StateOverflowError as error:
+        raise RunError(f"{where}{error}") from error
+    except ValueError as error:
+        if longest(model) is None:
+            raise
+        raise RunError(f"{where}{error} Or distil its filters, which then go on: transferfn distill {run}") from error
+
+
 def _take_in(stream: Stream, block: Block, signature: Signature, seen: int, *, block_size: int) -> list[str]:
     u = torch.from_numpy(block)
     # A block of one sample goes the way of single samples, which is faster, but not the last one of longer blocks.
@@ -207,7 +260,8 @@ def _take_in(stream: Stream, block: Block, signature: Signature, seen: int, *, b
 def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | None, *, skip: int) -> Iterator[Block]:
     if sound is None:
         source: Any = sys.stdin.buffer
-        yield from blocks_of(source, command.format, expected, command.block, skip=skip if command.from_start else 0)
+        skip = skip if command.from_start else 0
+        yield from blocks_of(source, command.format or "text", expected, command.block, skip=skip)
         return
     values = sound[1]
     if skip > len(values):
