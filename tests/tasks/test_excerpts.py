@@ -91,7 +91,6 @@ def test_too_little_source_is_said(question: Question, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"question": "author"}, "question must be one of package, pair; got 'author'"),
         ({"length": 0}, "length must be at least 1, got 0"),
         ({"test": 0}, "test must be at least 1"),
         ({"seed": -1}, "seed must lie"),
@@ -100,3 +99,9 @@ def test_too_little_source_is_said(question: Question, monkeypatch: pytest.Monke
 def test_values_that_make_no_sense(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExcerptsConfig(**options)
+
+
+@pytest.mark.compile  # without the type-checking hook, which would speak first
+def test_questions_have_names() -> None:
+    with pytest.raises(ValueError, match="question must be one of package, pair; got 'author'"):
+        ExcerptsConfig(question="author")  # pyright: ignore[reportArgumentType]

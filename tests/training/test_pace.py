@@ -25,6 +25,6 @@ def test_timing_leaves_threads_and_generators_alone() -> None:
 
 
 def test_equal_time_is_shared_between_the_epochs_there_were() -> None:
-    config = of_equal_time(SMALL, step=0.1, minutes=2)
+    config = of_equal_time(SMALL, step=0.1, minutes=2.0)
     assert (config.epochs, config.epoch_steps) == (4, 300)
     assert of_equal_time(SMALL, step=1e3, minutes=0.1).epoch_steps == 1

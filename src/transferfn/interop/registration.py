@@ -8,7 +8,6 @@ models has been imported, the module here that adds to this list is imported aft
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -29,14 +28,12 @@ class Registration(MetaPathFinder):
     def __init__(self) -> None:
         self.awaited = dict(FOLLOWED_BY)
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return what the other finders know of an awaited module, with a loader that also imports what follows it.
 
         Args:
             fullname: Name of the module.
-            path: Where its package looks for modules.
+            path: Where its package looks for modules, a list or what namespace packages have in place of one.
             target: The module to load anew, if there is one.
         """
         if fullname not in self.awaited:

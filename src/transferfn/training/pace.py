@@ -71,7 +71,7 @@ def of_equal_time(config: TrainConfig, *, step: float, minutes: float) -> TrainC
         minutes: How long it is to train.
 
     Example:
-        >>> of_equal_time(TrainConfig(epochs=10), step=0.05, minutes=1).epoch_steps
+        >>> of_equal_time(TrainConfig(epochs=10), step=0.05, minutes=1.0).epoch_steps
         120
     """
     return replace(config, epoch_steps=max(round(60 * minutes / step / config.epochs), 1))
