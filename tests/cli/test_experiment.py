@@ -64,7 +64,7 @@ def test_each_experiment_can_be_built_and_has_several_seeds(experiment) -> None:
     kinds = {repr(replace(config, seed=0)): config for config in configs}
     assert len(configs) in (2 * len(kinds), 3 * len(kinds))
     for config in kinds.values():
-        if config.model.order < 1000:  # which take long to draw
+        if config.model.order <= 200:  # larger ones take long to draw
             seeded_model(config)
 
 
