@@ -33,7 +33,10 @@ from transferfn.nn import RTF
         ({"numerator": "true"}, "numerator must be one of 'truncated', 'exact', got 'true'"),
         ({"constraint": "L1"}, "constraint must be one of None, 'l1', 'reflection', got 'L1'"),
         ({"method": "direct"}, "method must be one of 'auto', 'fft', 'scan', got 'direct'"),
-        ({"init": "hippo"}, "init must be one of 'resonators', 'comb', 'zeros', 'xavier', 'montel' or a function, got 'hippo'"),
+        (
+            {"init": "hippo"},
+            "init must be one of 'resonators', 'comb', 'zeros', 'xavier', 'montel' or a function, got 'hip",
+        ),
         ({"init": None}, "or a function, got None"),
         ({"kernel_dropout": 1.0}, "a probability below 1, got 1.0"),
         ({"kernel_dropout": -0.1}, "a probability below 1, got -0.1"),
