@@ -35,7 +35,7 @@ from transferfn.nn import RTF
         ({"method": "direct"}, "method must be one of 'auto', 'fft', 'scan', got 'direct'"),
         (
             {"init": "hippo"},
-            "init must be one of 'resonators', 'comb', 'zeros', 'xavier', 'montel' or a function, got 'hip",
+            "init must be one of 'resonators', 'comb', 'zeros', 'xavier', 'montel' or a function, got 'hippo'",
         ),
         ({"init": None}, "or a function, got None"),
         ({"kernel_dropout": 1.0}, "a probability below 1, got 1.0"),
