@@ -46,6 +46,15 @@ def _raise(head, k, m):
 
 @native
 @no_type_check
+def _copy(x, to):
+    """Copy rows. Written out: an assignment between arrays compiles the text of an error, which takes seconds."""
+    for i in range(x.shape[0]):
+        for c in range(TILE):
+            to[i, c] = x[i, c]
+
+
+@native
+@no_type_check
 def denominators(x, largest, a, first, last):
     """From parameters x to a_1..a_n, both (n, rows)."""
     n, rows = x.shape
@@ -114,7 +123,7 @@ def gradients(x, ga, largest, gx, first, last):
         head[0] = 1
         for m in range(1, n + 1):
             if (m - 1) % stride == 0:
-                kept[(m - 1) // stride] = head
+                _copy(head, kept[(m - 1) // stride])
             _raise(head, k, m)
         g[:], gk[:] = 0, 0
         for m in range(n):
@@ -122,9 +131,9 @@ def gradients(x, ga, largest, gx, first, last):
                 g[m + 1, c] = ga[m, c0 + c]
         for block in range(len(kept) - 1, -1, -1):
             start, end = block * stride, min((block + 1) * stride, n)
-            head[:] = kept[block]
+            _copy(kept[block], head)
             for m in range(start + 1, end + 1):
-                stages[m - start - 1] = head
+                _copy(head, stages[m - start - 1])
                 _raise(head, k, m)
             for m in range(end, start, -1):
                 stage = stages[m - start - 1]
