@@ -9,15 +9,15 @@ import numpy as np
 import scipy.signal
 import torch
 
-from transferfn import Realization, TransferFunction, lfilter
+from transferfn import Realization, lfilter
+from transferfn.interop.scipy_signal import from_ba
 
 
 def main() -> None:
     """Go from scipy to a layer and back, close a loop, and tune a cut-off by gradient descent."""
     torch.manual_seed(0)
     num, den = scipy.signal.butter(4, 0.1)
-    h0 = torch.tensor([num[0]])
-    h = TransferFunction(torch.tensor(num[1:] - num[0] * den[1:])[None], torch.tensor(den[1:])[None], h0, dt=1 / 8000)
+    h = from_ba(num, den, dt=1 / 8000)
     print(h.stability())
 
     x = torch.randn(1, 2000, 1, dtype=torch.float64)

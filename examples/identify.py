@@ -45,15 +45,14 @@ def main() -> None:
         model = TransferFunctionRegressor(order=order).fit(u[0], y[0])
         print(f"order {order}: R^2 {model.score(u[1], y[1]):.4f} on the other run")
 
-    h = found.system  # python-control and scipy take polynomials in falling powers of z
-    den = np.r_[1.0, h.a[0].numpy()]
-    num = h.h0.item() * den + np.r_[0.0, h.b[0].numpy()]
     try:
         import control
+
+        from transferfn.interop.control import to_tf
     except ModuleNotFoundError:
         print("python-control is not installed")
         return
-    plant = control.TransferFunction(num, den, dt)
+    plant = to_tf(found.system)
     for gain in (0.002, 0.2):
         loop = control.feedback(gain * plant, 1)
         print(f"in python-control: with a gain of {gain} around it the largest pole is {max(abs(loop.poles())):.3f}")
