@@ -154,3 +154,13 @@ def test_frequencies_are_written_around_the_circle(ax, dt: float | None, top: st
     found = {text.get_text(): text.get_position() for text in ax.texts}
     assert len(ax.texts) == 8
     assert found[top][0] < -1
+
+
+def test_a_slow_filter_is_seen_from_a_decade_below_its_corner(ax) -> None:
+    b, a, h0 = (torch.tensor(c, dtype=torch.float64) for c in ([[1e-4]], [[1e-4 - 1]], [0.0]))
+    plots.bode_magnitude(TransferFunction(b, a, h0), ax=ax)
+    (line,) = lines(ax)
+    x, y = line.get_xdata(), line.get_ydata()
+    assert x[0] == pytest.approx(1e-5, rel=1e-3)
+    assert y[0] == pytest.approx(0, abs=0.05)  # dB: the plateau below the corner
+    assert np.interp(1e-4, x, y) == pytest.approx(-3, abs=0.1)

@@ -19,12 +19,22 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 GREY = "0.55"
+LOWEST = 1e-5  # rad/sample: a logarithmic axis begins no lower
 
 
 def frequencies_of(h: FilterBank, points: int, *, log: bool) -> np.ndarray:
-    """A grid and, so that no resonance falls between its points, the angles of the poles."""
-    grid = np.geomspace(np.pi / 1000, np.pi, points) if log else np.linspace(0, np.pi, points)
-    angles = np.abs(np.angle(as_array(h.poles()))).ravel()
+    """A grid and, so that no resonance falls between its points, the angles of the poles.
+
+    A logarithmic one has three decades, and more where a pole's corner is less than a decade above its beginning.
+    """
+    poles = as_array(h.poles()).ravel()
+    if log:
+        corners = np.abs(np.log(poles[poles != 0]))
+        start = max(min(np.pi / 1000, corners.min(initial=np.inf) / 10), LOWEST)
+        grid = np.geomspace(start, np.pi, points)
+    else:
+        grid = np.linspace(0, np.pi, points)
+    angles = np.abs(np.angle(poles))
     return np.unique(np.concatenate([grid, angles[(angles >= grid[0]) & (angles <= np.pi)]]))
 
 

@@ -196,7 +196,7 @@ def bode_magnitude(
         channels: Which filters; None means all.
         labels: What to call them; None means by their channel.
         points: Number of frequencies of the grid.
-        log: Whether the frequency axis is logarithmic, over three decades, or linear from 0.
+        log: Whether the frequency axis is logarithmic, over three decades or, of slow filters, more, or linear from 0.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -235,7 +235,7 @@ def bode_phase(
         channels: Which filters; None means all.
         labels: What to call them; None means by their channel.
         points: Number of frequencies of the grid.
-        log: Whether the frequency axis is logarithmic, over three decades, or linear from 0.
+        log: Whether the frequency axis is logarithmic, over three decades or, of slow filters, more, or linear from 0.
         ax: Where to draw; None makes a figure.
 
     Returns:
@@ -279,7 +279,7 @@ def group_delay(
         channels: Which filters; None means all.
         labels: What to call them; None means by their channel.
         points: Number of frequencies of the grid.
-        log: Whether the frequency axis is logarithmic, over three decades, or linear from 0.
+        log: Whether the frequency axis is logarithmic, over three decades or, of slow filters, more, or linear from 0.
         ax: Where to draw; None makes a figure.
 
     Returns:
