@@ -9,7 +9,7 @@ PYTEST := $(BIN)/pytest
 TYPED := --jaxtyping-packages=transferfn,beartype.beartype
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test laws lint format clean
+.PHONY: help setup demo test laws types lint format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,13 +21,14 @@ setup: $(STAMP) ## Create .venv and install the package for development
 demo: $(STAMP) ## Train a small model on sequential MNIST and stream it (about 5 minutes)
 	OMP_WAIT_POLICY=passive $(BIN)/transferfn demo # spinning threads would stall it on a busy machine
 
-test: lint ## Lint, check types and layers, run all tests
-	$(PYTEST) -n $(JOBS) -m "not compile" $(TYPED) --ignore tests/laws
-	$(PYTEST) -n $(JOBS) -m "not exhaustive" tests/laws
-	$(PYTEST) -n $(JOBS) -m compile --ignore tests/laws
+test: lint ## Lint, check types and layers, run the tests
+	$(PYTEST) -n $(JOBS)
 
 laws: $(STAMP) ## Try the laws on every combination of options
 	$(PYTEST) -n $(JOBS) -m exhaustive $(TYPED) tests/laws
+
+types: $(STAMP) ## Run the tests with the shapes and types of every call checked, at twice the time
+	$(PYTEST) -n $(JOBS) -m "not compile and not exhaustive" $(TYPED)
 
 lint: $(STAMP) ## Check style, types and the layering of imports
 	$(BIN)/ruff check

@@ -70,14 +70,12 @@ def test_two_processes_train_like_one(data: Path, alone: Path, tmp_path: Path) -
     assert_alike(alone, tmp_path / "two")
 
 
-@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
-def test_a_run_goes_on_with_another_number_of_processes(
-    data: Path, alone: Path, tmp_path: Path, first: int, then: int
-) -> None:
+def test_a_run_goes_on_with_another_number_of_processes(data: Path, alone: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
-    assert run(data, changed, devices=first, until=24).returncode != 0  # stopped in the second epoch
-    assert not (changed / "result.json").exists()
-    assert torch.load(changed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 9
-    done = run(data, changed, devices=then)
+    for devices, until, saved in ((1, 24, 9), (2, 22, 18)):  # the second one counts from where it begins
+        assert run(data, changed, devices=devices, until=until).returncode != 0
+        assert not (changed / "result.json").exists()
+        assert torch.load(changed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == saved
+    done = run(data, changed, devices=1)
     assert done.returncode == 0, done.stderr
     assert_alike(alone, changed)
