@@ -69,6 +69,8 @@ def test_layers_whose_channels_share_their_states(make) -> None:
     assert float(error) < 1e-7
     u = torch.randn(2, 100, 1, dtype=torch.float64)
     assert relative_error(Realization(system)(u), layer(u)) < 1e-6
+    again, _ = layer.realize().to_transfer_function(400)  # which has no parameters
+    assert relative_error(again.a, system.a) < 1e-5
     with pytest.raises(ValueError, match=r"3 channels that share their states is 3\^2 filters"):
         make(3).to_transfer_function(400)
 

@@ -186,7 +186,7 @@ class DiagonalMixer(SequenceMixer):
                 f"input to each output: only that of one channel is a bank of transfer functions"
             )
         check_length(length)
-        impulse = torch.zeros(1, length, 1, dtype=torch.float64, device=next(self.parameters()).device)
+        impulse = torch.zeros(1, length, 1, dtype=torch.float64, device=self._like().device)
         impulse[0, 0] = 1
         system = self.state_space()
         y, _ = self._run(impulse, system, None, None, None)
