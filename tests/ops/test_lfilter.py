@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import transferfn
+from laws.tolerance import relative_error
 from ops.naive import error
 from transferfn.ops import lfilter, lfilter_zi, sosfilt, sosfilt_zi
 
@@ -235,6 +236,61 @@ def test_no_samples(na: int, start: bool) -> None:
 
 def test_they_are_public() -> None:
     assert (transferfn.lfilter, transferfn.sosfilt, transferfn.lfilter_zi) == (lfilter, sosfilt, lfilter_zi)
+
+
+@pytest.mark.parametrize("zi", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_native_loop_is_what_has_gradients(axis: int, zi: bool, dtype: torch.dtype) -> None:
+    """Without gradients one loop does all sections; with them each is filtered by itself, by superposition."""
+    sos = torch.from_numpy(scipy.signal.ellip(7, 1, 40, 0.3, output="sos"))
+    x = torch.randn(40, 3, 41, generator=torch.Generator().manual_seed(0)).to(dtype)
+    shape = list(x.shape)
+    shape[axis] = 2
+    start = draw(4, *shape).to(dtype) if zi else None
+    found, expected = (
+        [y] if isinstance(y, Tensor) else [*y]
+        for y in (sosfilt(one, x, axis, start) for one in (sos, sos.clone().requires_grad_()))
+    )
+    for mine, other in zip(found, expected, strict=True):
+        assert mine.dtype == other.dtype
+        assert not mine.requires_grad
+        assert other.requires_grad
+        assert relative_error(mine, other) < 40 * torch.finfo(dtype).eps
+    b, a = sos[0, :3], sos[0, 3:]
+    if start is not None:
+        for mine, other in zip(
+            lfilter(b, a, x, axis, start[0]), lfilter(b, a.clone().requires_grad_(), x, axis, start[0]), strict=True
+        ):
+            assert relative_error(mine, other) < 40 * torch.finfo(dtype).eps
+
+
+def test_conditions_of_one_row_serve_all() -> None:
+    """As scipy has it, axes of length 1 stand for all."""
+    b, a = (torch.from_numpy(c) for c in scipy.signal.butter(3, 0.2))
+    x = draw(50, 4)
+    zi = lfilter_zi(b, a)[:, None]
+    y, zf = lfilter(b, a, x, 0, zi)
+    expected, final = scipy.signal.lfilter(b.numpy(), a.numpy(), x.numpy(), 0, zi.expand(3, 4).numpy())
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(zf, final, rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="longdouble is no wider than float64 here")
+def test_a_slow_filter_in_blocks(dtype: torch.dtype) -> None:
+    """A low-pass whose poles crowd at z = 1, from block to block, is off by no more than scipy's is."""
+    design = scipy.signal.butter(4, 0.01)
+    b, a = (torch.from_numpy(c) for c in design)
+    x = torch.randn(3, 4000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    truth = scipy.signal.lfilter(*(c.astype(np.longdouble) for c in design), x.numpy().astype(np.longdouble))
+    of_scipy = abs(scipy.signal.lfilter(*design, x.double().numpy()) - truth).max()
+    assert 0 < of_scipy < 1e-9
+    zi, parts = torch.zeros(3, 4, dtype=torch.float64), []
+    for block in x.double().split(777, 1):
+        y, zi = lfilter(b, a, block, -1, zi)
+        parts.append(y)
+    assert abs(torch.cat(parts, 1).numpy() - truth).max() < 2 * of_scipy
+    y, _ = lfilter(b, a, x, -1, torch.zeros(3, 4, dtype=dtype))  # in float64 within
+    assert abs(y.numpy() - truth).max() < 2 * of_scipy + torch.finfo(dtype).eps * abs(truth).max()
 
 
 @pytest.mark.compile  # without the type-checking hook, which would speak first

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from transferfn.ops.boundaries import check_tensor
 from transferfn.ops.lfilter import check_signal, lfilter, lfilter_zi, sosfilt, sosfilt_zi
 
 Padding = Literal["odd", "even", "constant"]
@@ -44,6 +45,8 @@ def filtfilt(
         >>> filtfilt(torch.tensor([0.5, 0.5]), torch.tensor([1.0]), torch.arange(8.0))
         tensor([0., 1., 2., 3., 4., 5., 6., 7.])
     """
+    check_tensor("b", b)
+    check_tensor("a", a)
     if b.dim() != 1 or a.dim() != 1:
         raise ValueError(f"filtfilt takes one filter, b (nb) and a (na), got {tuple(b.shape)} and {tuple(a.shape)}")
     taps = max(b.shape[-1], a.shape[-1])

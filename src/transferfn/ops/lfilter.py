@@ -13,10 +13,14 @@ from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic, multiply
 from transferfn.core.system import TransferFunction
+from transferfn.kernels.cascade import cascade
+from transferfn.kernels.tracing import is_plain
 from transferfn.ops.boundaries import check_tensor, values_are_hidden
 from transferfn.ops.choice import is_noisy
 from transferfn.ops.filter import linear_filter
 from transferfn.typing import FilterState
+
+HIGHEST_ORDER = 32  # that conditions are run with as they are; beyond it the FFT may be faster
 
 
 @overload
@@ -61,7 +65,11 @@ def lfilter(
         return _in_parts(lambda x, axis, zi: lfilter(b, a, x, axis, zi), x, axis, zi)
     b, a = _normalised(b, a)
     u, batch = _lanes(x, axis, b, a)
-    y, zf = _through(u, b, a, x, batch, None if zi is None else zi.movedim(axis, -1), axis)
+    start = None if zi is None else _start(zi, a, x, batch, axis)
+    if start is not None and _runs_as_cascade(a.shape[-1] - 1, u, b, a, start):
+        y, (zf,) = _cascaded(u, batch, [(b, a)], [start])
+        return _from_lanes(y, x, axis), zf.movedim(-1, axis)
+    y, zf = _through(u, b, a, x, batch, start)
     y = _from_lanes(y, x, axis)
     return y if zi is None or zf is None else (y, zf.movedim(-1, axis))
 
@@ -104,10 +112,14 @@ def sosfilt(sos: Tensor, x: Tensor, axis: int = -1, zi: Tensor | None = None) ->
     if zi is not None and len(zi) != len(sections):
         raise ValueError(f"zi must hold conditions for each of {len(sections)} sections, got shape {tuple(zi.shape)}")
     y, batch = _lanes(x, axis, sos[..., 0, :3], sos[..., 0, 3:])
-    finals = []
-    for k, (b, a) in enumerate(sections):
-        y, zf = _through(y, b, a, x, batch, None if zi is None else zi[k].movedim(axis, -1), axis)
-        finals.append(zf)
+    starts = [None if zi is None else _start(zi[k], a, x, batch, axis) for k, (_, a) in enumerate(sections)]
+    finals: list[Any] = []
+    if _runs_as_cascade(2, y, sos, *(start for start in starts if start is not None)):
+        y, finals = _cascaded(y, batch, sections, starts)
+    else:
+        for (b, a), start in zip(sections, starts, strict=True):
+            y, zf = _through(y, b, a, x, batch, start)
+            finals.append(zf)
     y = _from_lanes(y, x, axis)
     return y if zi is None else (y, torch.stack([zf.movedim(-1, axis) for zf in finals]))
 
@@ -298,16 +310,44 @@ def _from_lanes(y: Tensor, x: Tensor, axis: int) -> Tensor:
     return y[0].mT.to(x.dtype).reshape(x.movedim(axis, -1).shape).movedim(-1, axis)
 
 
+def _start(zi: Tensor, a: Tensor, x: Tensor, batch: torch.Size, axis: int) -> Tensor:
+    """Initial conditions (*batch, n); axes of length 1 stand for all, as scipy has it."""
+    order = a.shape[-1] - 1
+    start = zi.movedim(axis, -1) if zi.dim() == x.dim() else zi
+    if start.dim() != x.dim() or start.shape[-1] != order or not _broadcasts(start.shape[:-1], batch):
+        raise ValueError(
+            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}, "
+            f"and 1 in place of any other length; got {tuple(zi.shape)}"
+        )
+    return start.expand(*batch, order)
+
+
+def _runs_as_cascade(order: int, u: Tensor, *others: Tensor) -> bool:
+    """Whether the native loop does: eager tensors on the CPU that need no derivatives, and of a low order."""
+    is_native = u.device.type == "cpu" and u.dtype in (torch.float32, torch.float64) and u.numel() > 0
+    return is_native and 0 < order <= HIGHEST_ORDER and is_plain(u, *others)
+
+
+def _cascaded(
+    u: Tensor, batch: torch.Size, sections: list[tuple[Tensor, Tensor]], starts: list[Tensor | None]
+) -> tuple[Tensor, list[Tensor]]:
+    """Filter (1, L, D) by sections (..., n + 1) from conditions (*batch, n); the final conditions, too."""
+
+    def of_all(parts: list[Tensor]) -> Tensor:
+        return torch.stack([c.expand(*batch, c.shape[-1]).reshape(batch.numel(), -1) for c in parts])
+
+    zi = [start for start in starts if start is not None]
+    y, zf = cascade(
+        u[0].mT, of_all([b for b, _ in sections]), of_all([a[..., 1:] for _, a in sections]), of_all(zi) if zi else None
+    )
+    return y.mT[None], [final.to(u.dtype).reshape(*batch, -1) for final in zf]
+
+
 def _through(
-    u: Tensor, b: Tensor, a: Tensor, x: Tensor, batch: torch.Size, zi: Tensor | None, axis: int
+    u: Tensor, b: Tensor, a: Tensor, x: Tensor, batch: torch.Size, zi: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Filter (1, L, D) from conditions (*batch, n)."""
     order = a.shape[-1] - 1
-    if zi is not None and zi.shape != (*batch, order):
-        raise ValueError(
-            f"zi has the shape of x, {tuple(x.shape)}, with {order} entries (the filter's order) along axis {axis}; "
-            f"got {tuple(zi.movedim(-1, axis).shape)}"
-        )
     system = _channels(b, a, batch)
     if _rounds_too_much(u, a):
         u = u.to(torch.float64)
