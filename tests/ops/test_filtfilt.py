@@ -56,3 +56,5 @@ def test_what_does_not_fit_is_named() -> None:
         filtfilt(b, a, torch.ones(60, dtype=torch.long))
     with pytest.raises(ValueError, match="pole at z = 1"):
         filtfilt(b, torch.tensor([1.0, -1.0]), torch.ones(60))
+    with pytest.raises(TypeError, match=r"b must be a tensor, got list; torch\.as_tensor converts"):
+        filtfilt([0.5, 0.5], a, torch.ones(60))  # pyright: ignore[reportArgumentType]

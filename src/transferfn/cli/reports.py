@@ -69,6 +69,17 @@ class Peers:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Lfilter:
+    """Time of lfilter and sosfilt beside scipy's, over channels, orders and sections; a minute."""
+
+    out: Path = Path("results") / "lfilter"
+    """Where the figures go: with .json and .md at its end."""
+
+    seconds: float = 0.5
+    """How long to measure each cell."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Mixers:
     """Costs of all layers of the library at equal width, over the state size and over the length; 6 minutes."""
 
@@ -119,6 +130,7 @@ Report = (
     Annotated[Layer, tyro.conf.subcommand("layer")]
     | Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Mixers, tyro.conf.subcommand("mixers")]
+    | Annotated[Lfilter, tyro.conf.subcommand("lfilter")]
     | Annotated[Numerics, tyro.conf.subcommand("numerics")]
     | Annotated[Constraints, tyro.conf.subcommand("constraints")]
     | Annotated[Realizations, tyro.conf.subcommand("realizations")]
@@ -131,6 +143,7 @@ REPORTS = (
     "layer",
     "peers",
     "mixers",
+    "lfilter",
     "numerics",
     "constraints",
     "realizations",
@@ -169,6 +182,10 @@ def bench(report: Any) -> None:
             from transferfn.bench import mixers
 
             mixers.report(out=report.out, seconds=report.seconds)
+        case Lfilter():
+            from transferfn.bench import lfilter
+
+            lfilter.report(out=report.out, seconds=report.seconds)
         case Numerics():
             _require("mpmath", "dev")
             from transferfn.bench import numerics
