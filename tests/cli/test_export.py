@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from transferfn.cli import export
+from transferfn.cli.filters import Export
+from transferfn.core import select
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF, Hyena, ImplicitFilter
+from transferfn.nn.realize import true_output
 from transferfn.training import RunError
 
 LENGTH = 12
@@ -35,6 +38,47 @@ def test_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, both: bool) -
     u = torch.randn(3, LENGTH - 1, 1, generator=torch.Generator().manual_seed(0))
     found = torch.export.load(written[0]).module()(u)
     torch.testing.assert_close(found, model(u), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["c", "numpy"])
+def test_filters_of_a_layer_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, format: export.Text) -> None:
+    model = use(monkeypatch, lambda: RTF(4, 3, horizon=16, constraint="reflection", init="comb"))
+    path, about = export.export_filters(tmp_path, format=format, channels=(2, 0), name="voice", out=tmp_path / "text")
+    assert path == tmp_path / "text" / ("voice.c" if format == "c" else "voice.py")
+    assert about.startswith("2 filters of order 3 as second-order sections")
+    assert "of the largest output." in about
+    text = path.read_text()
+    u = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    (layer,) = (one for one in model.modules() if isinstance(one, RTF))
+    with torch.no_grad():
+        expected = true_output(select(layer.transfer_function(), [2, 0]), u)
+    if format == "numpy":
+        program: dict = {}
+        exec(text, program)
+        state, found = program["voice_init"](1), []
+        for sample in u.numpy():
+            y, state = program["voice_step"](state, sample[None])
+            found.append(torch.from_numpy(y[0]))
+        torch.testing.assert_close(torch.stack(found), expected, rtol=0, atol=1e-12)
+    else:
+        assert "void voice_step(voice_state *state" in text
+
+
+def test_text_of_what_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use(monkeypatch, lambda: RTF(4, 2, horizon=16))
+    with pytest.raises(RunError, match=r"has layers 1 to 1 with transfer functions, got --layer 2"):
+        export.export_filters(tmp_path, format="c", layer=2)
+    with pytest.raises(RunError, match=r"layer 1 of .* has channels 0 to 3, got 4"):
+        export.export_filters(tmp_path, format="c", channels=(1, 4))
+    with pytest.raises(RunError, match=r"cannot be exported: a name is made of letters"):
+        export.export_filters(tmp_path, format="c", name="2nd")
+    use(monkeypatch, lambda: Hyena(4, filter=lambda: ImplicitFilter(4, horizon=8, features=3, width=4)))
+    with pytest.raises(RunError, match="no causal layer whose filters are transfer functions"):
+        export.export_filters(tmp_path, format="numpy")
+    with pytest.raises(ValueError, match="--format pt2 has no option --layer"):
+        Export(run=tmp_path, layer=2)
+    with pytest.raises(ValueError, match="--format c has no option --length"):
+        Export(run=tmp_path, format="c", length=20)
 
 
 def test_errors_are_those_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 import torch
 
 from transferfn.core import TransferFunction
 from transferfn.core.constrain import step_up
+from transferfn.interop.scipy_signal import from_ba
 from transferfn.interop.source_code import filter_as_c, filter_as_numpy
 from transferfn.nn.realize import true_output
 
@@ -76,7 +80,39 @@ def test_numpy_without_anything_else(tmp_path: Path) -> None:
     assert_filters(np.load(tmp_path / "y.npy"), system)
 
 
+def test_a_clustered_filter_is_refused_as_coefficients_and_written_as_sections() -> None:
+    """A narrow band-pass of order 32, which coefficients of one polynomial do not hold."""
+    butter: Any = scipy.signal.butter
+    sos = butter(16, [0.1, 0.12], "bandpass", output="sos")
+    with pytest.raises(ArithmeticError, match=r"differ from these filters by .*Pass the second-order sections"):
+        filter_as_numpy(from_ba(*butter(16, [0.1, 0.12], "bandpass")))
+    text = filter_as_numpy(sos, name="narrow")
+    (told,) = re.findall(r"samples of noise: (\S+) of the largest", text)
+    assert 0 < float(told) < 1e-9
+    program: dict = {}
+    exec(text, program)
+    u = noise()[:2000, :1].numpy()
+    state, found = program["narrow_init"](1), []
+    for sample in u:
+        y, state = program["narrow_step"](state, sample[None])
+        found.append(y[0, 0])
+    expected = scipy.signal.sosfilt(sos, u[:, 0])
+    assert np.abs(np.array(found) - expected).max() <= 1e-9 * np.abs(expected).max()
+
+
+def test_two_filters_share_a_namespace() -> None:
+    program: dict = {}
+    for name, gain in (("first", 1.0), ("second", 3.0)):
+        exec(filter_as_numpy([[gain, 0, 0, 2, 0, 0]], name=name), program)
+    assert program["first_step"](program["first_init"](1), [[1.0]])[0].tolist() == [[0.5]]
+    assert program["second_step"](program["second_init"](1), [[1.0]])[0].tolist() == [[1.5]]
+
+
 def test_names_and_banks_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"or sections \(S, 6\) or \(D, S, 6\), got \(5,\)"):
+        filter_as_c(np.ones(5))
+    with pytest.raises(ValueError, match="a0 of a section must not be zero"):
+        filter_as_c(np.zeros((1, 6)))
     with pytest.raises(ValueError, match="begins with no digit, got '2nd'"):
         filter_as_c(bank(2), name="2nd")
     system = bank(2)

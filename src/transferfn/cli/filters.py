@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,13 +30,16 @@ class Reduce:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
-    """Write a run's best model as files that run without this package: its forward pass, and its step if it has one."""
+    """Write a run's best model as files that run without this package: its forward pass, and its step if it has one.
+
+    With --format c or numpy, the filters of one layer as source text that depends on nothing.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
 
-    format: Literal["pt2", "onnx"] = "pt2"
-    """What torch.export.load reads, or ONNX, checked in onnxruntime."""
+    format: Literal["pt2", "onnx", "c", "numpy"] = "pt2"
+    """What torch.export.load reads; ONNX, checked in onnxruntime; or a layer's filters in C99 or Python with NumPy."""
 
     length: int | None = None
     """Samples of a sequence; None takes that of the run's data."""
@@ -44,8 +47,26 @@ class Export:
     dynamic: bool = False
     """Whether other lengths are taken, too, which ONNX cannot do."""
 
+    layer: int = 1
+    """Which layer, of those that have transfer functions; for c and numpy."""
+
+    channels: tuple[int, ...] = ()
+    """Which of its channels, from 0 on; none given means all; for c and numpy."""
+
+    name: str = "filter"
+    """What the file and the names in it begin with; for c and numpy."""
+
     out: Path | None = None
     """Folder for the files; None takes that of the run."""
+
+    def __post_init__(self) -> None:
+        of_models = ["length"] * (self.length is not None) + ["dynamic"] * self.dynamic
+        of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
+        if left := of_models if self.format in ("c", "numpy") else of_filters:
+            raise ValueError(f"--format {self.format} has no option --{left[0]}, see transferfn export --help")
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Export)}
 
 
 def reduce_run(command: Reduce) -> None:
@@ -98,7 +119,20 @@ def export_run(command: Export) -> None:
     Args:
         command: Which run, and how.
     """
-    from transferfn.cli.export import export_run as write
+    from transferfn.cli import export
 
-    written = write(command.run, format=command.format, out=command.out, length=command.length, dynamic=command.dynamic)
+    if command.format in ("c", "numpy"):
+        path, about = export.export_filters(
+            command.run,
+            format=command.format,
+            layer=command.layer,
+            channels=command.channels,
+            name=command.name,
+            out=command.out,
+        )
+        print(f"{path}\n{about}")
+        return
+    written = export.export_run(
+        command.run, format=command.format, out=command.out, length=command.length, dynamic=command.dynamic
+    )
     print("\n".join(str(path) for path in written))

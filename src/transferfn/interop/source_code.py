@@ -1,27 +1,36 @@
 """The step of a filter bank as source text that depends on nothing: C99, and Python with NumPy.
 
 Both are second-order sections in double precision, the form that is least sensitive where nobody can measure any more.
+What they lose is measured before and stands in the text.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from transferfn.core.forms import second_order_sections
 from transferfn.core.system import TransferFunction
+from transferfn.nn.realize import error_of, true_output
+
+LARGEST_ERROR = 1e-6  # of the largest output, that is written down without a refusal
+SAMPLES = 8192  # of noise, that the error is measured with
 
 
-def filter_as_c(system: TransferFunction, *, name: str = "filter") -> str:
+def filter_as_c(system: TransferFunction | ArrayLike, *, name: str = "filter") -> str:
     """Write filters as C99: a state, a function that clears it, and one that filters a sample of all channels.
 
     The text needs no header of its own but ``<string.h>``, allocates nothing, and has no global state: any number of
     streams run side by side, each with a ``<name>_state``.
 
     Args:
-        system: True coefficients of D channels.
+        system: True coefficients of D channels; or second-order sections as scipy has them, (S, 6) or (D, S, 6), for
+            filters that coefficients of one polynomial do not hold.
         name: What the names in the program begin with: letters, digits and underscores.
 
     Returns:
@@ -29,7 +38,7 @@ def filter_as_c(system: TransferFunction, *, name: str = "filter") -> str:
         output are ``<name>_CHANNELS`` doubles; they may be the same.
 
     Raises:
-        ArithmeticError: if poles or zeros cannot be paired.
+        ArithmeticError: if poles or zeros cannot be paired, or the program would be another filter.
         ValueError: if the name is not one in C.
 
     Example:
@@ -37,14 +46,14 @@ def filter_as_c(system: TransferFunction, *, name: str = "filter") -> str:
         >>> print(filter_as_c(decay, name="decay").splitlines()[8])
         typedef struct { double w[DECAY_CHANNELS][DECAY_SECTIONS][2]; } decay_state;
     """
-    coefficients = _coefficients(system, name)
+    coefficients, about = _measured(system, name)
     channels, sections, _ = coefficients.shape
     upper = name.upper()
     rows = ",\n".join(
         "    {" + ",\n     ".join("{" + ", ".join(_number(x) for x in section) + "}" for section in channel) + "}"
         for channel in coefficients.tolist()
     )
-    return f"""/* {_about(system)}
+    return f"""/* {about}
    y = {name}_step(...) for one sample of each channel; a state belongs to one stream. */
 
 #include <string.h>
@@ -78,11 +87,12 @@ void {name}_step({name}_state *state, const double *input, double *output) {{
 """
 
 
-def filter_as_numpy(system: TransferFunction, *, name: str = "filter") -> str:
+def filter_as_numpy(system: TransferFunction | ArrayLike, *, name: str = "filter") -> str:
     """Write filters as Python with NumPy: a function that makes a state, and one that filters a sample.
 
     Args:
-        system: True coefficients of D channels.
+        system: True coefficients of D channels; or second-order sections as scipy has them, (S, 6) or (D, S, 6), for
+            filters that coefficients of one polynomial do not hold.
         name: What the names in the program begin with.
 
     Returns:
@@ -90,7 +100,7 @@ def filter_as_numpy(system: TransferFunction, *, name: str = "filter") -> str:
         (batch, channels). States are returned, not changed.
 
     Raises:
-        ArithmeticError: if poles or zeros cannot be paired.
+        ArithmeticError: if poles or zeros cannot be paired, or the program would be another filter.
         ValueError: if the name is not one in C, which both forms of a filter share.
 
     Example:
@@ -101,31 +111,32 @@ def filter_as_numpy(system: TransferFunction, *, name: str = "filter") -> str:
         >>> program["decay_step"](state, [[0.0]])[0].tolist()
         [[0.5]]
     """
-    coefficients = _coefficients(system, name)
+    coefficients, about = _measured(system, name)
+    upper = name.upper()
     rows = ",\n".join(
         "    [" + ",\n     ".join("[" + ", ".join(_number(x) for x in section) + "]" for section in channel) + "]"
         for channel in coefficients.tolist()
     )
-    return f'''"""{_about(system)}"""
+    return f'''"""{about}"""
 
 import numpy as np
 
 # Channels, sections, (h0, b1, b2, a1, a2): H(z) = h0 + (b1/z + b2/z^2) / (1 + a1/z + a2/z^2)
-COEFFICIENTS = np.array([
+{upper}_COEFFICIENTS = np.array([
 {rows}
 ])
 
 
 def {name}_init(batch):
     """The state of so many streams at rest: the last two samples of each section, newest first."""
-    return np.zeros((batch, *COEFFICIENTS.shape[:2], 2))
+    return np.zeros((batch, *{upper}_COEFFICIENTS.shape[:2], 2))
 
 
 def {name}_step(state, u):
     """One sample of all channels, (batch, channels): its output, and the state after it."""
     y, newest = np.asarray(u, dtype=float), []
-    for s in range(COEFFICIENTS.shape[1]):
-        h0, b1, b2, a1, a2 = COEFFICIENTS[:, s].T
+    for s in range({upper}_COEFFICIENTS.shape[1]):
+        h0, b1, b2, a1, a2 = {upper}_COEFFICIENTS[:, s].T
         first, second = state[:, :, s, 0], state[:, :, s, 1]
         newest.append(y - (a1 * first + a2 * second))
         y = h0 * y + (b1 * first + b2 * second)
@@ -133,25 +144,58 @@ def {name}_step(state, u):
 '''
 
 
-def _coefficients(system: TransferFunction, name: str) -> Tensor:
-    """h0, b1, b2, a1, a2 of each section, (D, S, 5)."""
+def _measured(system: TransferFunction | ArrayLike, name: str) -> tuple[Tensor, str]:
+    """h0, b1, b2, a1, a2 of each section, (D, S, 5), and what is to be said of them."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"a name is made of letters, digits and underscores and begins with no digit, got {name!r}")
-    if system.a.dim() != 2:
-        raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(system.a.shape[:-2])}")
-    b, a = second_order_sections(system).split(3, -1)
-    proper = b - b[..., :1] * a
-    found = torch.cat((b[..., :1], proper[..., 1:], a[..., 1:]), -1)
-    if not bool(found.isfinite().all()):
+    given = system if isinstance(system, TransferFunction) else _as_sections(system)
+    if isinstance(given, TransferFunction):
+        if given.a.dim() != 2:
+            raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(given.a.shape[:-2])}")
+        sections, order, dt = second_order_sections(given), given.order, given.dt
+    else:
+        sections, order, dt = given, 2 * given.shape[1], None
+    if not bool(sections.isfinite().all()):
         raise ArithmeticError("the sections of these filters are not finite: their coefficients say too little of them")
-    return found
+    u = torch.randn(SAMPLES, len(sections), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    truth = true_output(given, u) if isinstance(given, TransferFunction) else _filtered(given, u, np.longdouble)
+    error = float(error_of(_filtered(sections, u, np.float64), truth).max())
+    if not error <= LARGEST_ERROR:
+        raise ArithmeticError(
+            f"the program would differ from these filters by {error:.1e} of the largest output over {SAMPLES:,} "
+            f"samples: they are unstable, or their coefficients do not hold them in float64. Pass the second-order "
+            f"sections that they were designed as, scipy's sos, or reduce the order."
+        )
+    rate = "" if dt is None else f", sampling interval {dt!r} s"
+    about = (
+        f"{len(sections)} filters of order {order} as second-order sections, made by transferfn{rate}. Error over "
+        f"{SAMPLES:,} samples of noise: {error:.1e} of the largest output."
+    )
+    b, a = sections.split(3, -1)
+    return torch.cat((b[..., :1], (b - b[..., :1] * a)[..., 1:], a[..., 1:]), -1), about
+
+
+def _as_sections(sos: ArrayLike) -> Tensor:
+    """Sections (D, S, 6) whose a0 is 1."""
+    found = torch.as_tensor(np.asarray(sos, np.float64))
+    found = found[None] if found.dim() == 2 else found
+    if found.dim() != 3 or found.shape[-1] != 6 or 0 in found.shape:
+        raise ValueError(f"expected a TransferFunction, or sections (S, 6) or (D, S, 6), got {tuple(found.shape)}")
+    if bool((found[..., 3] == 0).any()):
+        raise ValueError("a0 of a section must not be zero: the filter would not be causal")
+    return found / found[..., 3:4]
+
+
+def _filtered(sections: Tensor, u: Tensor, kind: Any) -> Tensor:
+    """A signal (L, D) filtered by sections (D, S, 6) in a NumPy type."""
+    from scipy import signal
+
+    rows = [
+        signal.sosfilt(sos.numpy().astype(kind), x.numpy().astype(kind)) for sos, x in zip(sections, u.T, strict=True)
+    ]
+    return torch.as_tensor(np.stack(rows, 1).astype(np.float64))
 
 
 def _number(x: float) -> str:
     """The shortest decimal that is read as exactly this number."""
     return repr(float(x))
-
-
-def _about(system: TransferFunction) -> str:
-    rate = "" if system.dt is None else f", sampling interval {system.dt!r} s"
-    return f"{system.channels} filters of order {system.order} as second-order sections, made by transferfn{rate}."
