@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.bank import stack
+from transferfn.core.continuous import given_systems, in_steps
 from transferfn.core.converted import COMPARED, Converted, check_error, response_error
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.kernel import impulse_response
 from transferfn.core.polynomial import roots
-from transferfn.core.state_space import StateSpace, from_state_space, markov, state_space
+from transferfn.core.state_space import StateSpace, from_state_space, markov
 from transferfn.core.system import TransferFunction
 
 FREQUENCIES = 1024  # of the band over which two rates are compared
@@ -25,7 +25,7 @@ Hold = Literal["zoh", "bilinear"]
 
 @torch.no_grad()
 def c2d(
-    system: Sequence[ArrayLike | Tensor],
+    system: Any,
     dt: float,
     *,
     method: Literal["zoh", "bilinear", "impulse"] = "zoh",
@@ -38,7 +38,8 @@ def c2d(
     Args:
         system: (num, den), coefficients of descending powers of s, of one filter (k) or of several, (D, k); or
             (A, B, C, D) with dx/dt = A x + B u, as :func:`~transferfn.core.state_space.from_state_space` takes them.
-            Time is in seconds.
+            Time is in seconds. Or an object that has either: a ``lti`` of ``scipy.signal``, or a system of
+            python-control, whose m inputs and p outputs become p m channels, the first output from each input first.
         dt: Sampling interval in seconds.
         method: ``"zoh"``: the input is held between samples; step responses agree. ``"bilinear"`` (Tustin): frequency
             responses agree, over a warped frequency axis. ``"impulse"``: impulse responses agree, times dt.
@@ -53,6 +54,7 @@ def c2d(
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
+        TypeError: if the system is another object, or in discrete time.
         ValueError: if dt is not positive, a system is not proper, shapes do not fit, the prewarping frequency is not
             below half the sampling rate, or a feedthrough has no sampled impulse.
 
@@ -67,8 +69,12 @@ def c2d(
         (tensor([[0.0952]], dtype=torch.float64), 0.1)
     """
     _check_interval(dt)
-    sampled = _sampled(_per_step(system, dt), method, _warp(dt, method, prewarp_hz))
-    return from_state_space(*sampled, length=length, tolerance=tolerance, dt=float(dt))
+    warp = _warp(dt, method, prewarp_hz)
+    sampled = [_sampled(in_steps(one, dt), method, warp) for one in given_systems(system)]
+    found = [from_state_space(*one, length=length, tolerance=tolerance, dt=float(dt)) for one in sampled]
+    if len(found) == 1:
+        return found[0]
+    return Converted(stack([one.value for one in found]), torch.cat([one.error for one in found]))
 
 
 @torch.no_grad()
@@ -187,32 +193,6 @@ def with_rate(
     return Converted(new, error)
 
 
-def _per_step(system: Sequence[ArrayLike | Tensor], dt: float) -> StateSpace:
-    """Matrices in continuous time with the sampling interval as the unit of time."""
-    if len(system) == 4:
-        A, B, C, D = state_space(*system)
-        return _balanced(StateSpace(A * dt, B * dt, C, D))
-    if len(system) != 2:
-        raise ValueError(f"expected (num, den) or (A, B, C, D), got {len(system)} parts")
-    num, den = (torch.atleast_2d(torch.as_tensor(x).to(torch.float64)) for x in system)
-    if not num.shape[-1] or not den.shape[-1] or bool((den[:, 0] == 0).any()):
-        raise ValueError("num and den need a coefficient at least, and the first of den must not be zero")
-    n = den.shape[-1] - 1
-    if num.shape[-1] > n + 1 and bool((num[:, : -n - 1] != 0).any()):
-        raise ValueError(
-            f"the system is not proper: its numerator is of degree {num.shape[-1] - 1}, its denominator of degree {n}. "
-            f"Differentiators have no samples; add a pole far above the band."
-        )
-    num = pad(num, (n + 1 - num.shape[-1], 0))
-    scale = dt ** torch.arange(n + 1, dtype=torch.float64)
-    num, den = num * scale / den[:, :1], den * scale / den[:, :1]
-    channels = max(len(num), len(den))
-    num, den = num.expand(channels, -1), den.expand(channels, -1)
-    h0 = num[:, 0]
-    companion = TransferFunction((num - h0[:, None] * den)[:, 1:], den[:, 1:], h0)
-    return StateSpace(*companion.state_space())
-
-
 def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:
     """One step of a system whose unit of time is the step."""
     A, B, C, D = system
@@ -244,18 +224,6 @@ def _warp(dt: float, method: str, prewarp_hz: float | None) -> float:
         raise ValueError(f"prewarp_hz lies between 0 and half the sampling rate, {0.5 / dt:g} Hz, got {prewarp_hz}")
     angle = math.pi * prewarp_hz * dt
     return math.tan(angle) / angle
-
-
-def _balanced(system: StateSpace) -> StateSpace:
-    """The same systems in units of their states that make rows and columns of A alike: what expm is exact for."""
-    from scipy.linalg import matrix_balance
-
-    if not system.A.shape[-1]:
-        return system
-    balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
-    scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
-    A = system.A * scale[:, None] / scale[:, :, None]
-    return StateSpace(A, system.B / scale[:, :, None], system.C * scale[:, None], system.D)
 
 
 def _exponential(M: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def from_dlti(system: dlti, *, length: int = COMPARED, tolerance: float = LARGES
     from scipy.signal import StateSpace, ZerosPolesGain, dlti, lti
 
     if isinstance(system, lti):
-        raise TypeError("the system is in continuous time: sample it with c2d((num, den), dt) or c2d((A, B, C, D), dt)")
+        raise TypeError("the system is in continuous time: sample it with transferfn.c2d(system, dt)")
     if not isinstance(system, dlti):
         raise TypeError(f"expected a discrete-time system of scipy.signal, got {type(system).__name__}")
     given: Any = system
@@ -168,7 +168,7 @@ def one_channel(h: TransferFunction, channel: int | None) -> TransferFunction:
     return select(h, [0 if channel is None else channel])
 
 
-def interval(dt: float | bool | None) -> float | None:
+def interval(dt: float | int | bool | None) -> float | None:
     """Our sampling interval from that of another library: a number, or True for a unit that is not known.
 
     Args:
@@ -187,5 +187,5 @@ def interval(dt: float | bool | None) -> float | None:
     if dt is None or dt is True:
         return None
     if dt is False or dt == 0:
-        raise TypeError("the system is in continuous time (dt = 0): sample it with c2d(system, dt) first")
+        raise TypeError("the system is in continuous time (dt = 0): sample it with transferfn.c2d(system, dt)")
     return float(dt)
