@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from transferfn.core.bank import stack
 from transferfn.core.continuous import given_systems, in_steps
-from transferfn.core.converted import COMPARED, Converted, check_error, response_error
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.kernel import impulse_response
 from transferfn.core.polynomial import roots
@@ -30,7 +30,7 @@ def c2d(
     *,
     method: Literal["zoh", "bilinear", "impulse"] = "zoh",
     prewarp_hz: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """Sample a system in continuous time.
@@ -45,7 +45,8 @@ def c2d(
             responses agree, over a warped frequency axis. ``"impulse"``: impulse responses agree, times dt.
         prewarp_hz: For ``"bilinear"``, the frequency in Hz at which the frequency responses agree exactly; None
             means 0.
-        length: Number of samples over which impulse responses are compared, more than the order.
+        length: Number of samples over which impulse responses are compared, more than the order; None means until
+            they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
@@ -71,10 +72,12 @@ def c2d(
     _check_interval(dt)
     warp = _warp(dt, method, prewarp_hz)
     sampled = [_sampled(in_steps(one, dt), method, warp) for one in given_systems(system)]
+    if length is None:
+        length = max(samples_to_compare(torch.linalg.eigvals(one.A)) for one in sampled)
     found = [from_state_space(*one, length=length, tolerance=tolerance, dt=float(dt)) for one in sampled]
     if len(found) == 1:
         return found[0]
-    return Converted(stack([one.value for one in found]), torch.cat([one.error for one in found]))
+    return Converted(stack([one.value for one in found]), torch.cat([one.error for one in found]), length)
 
 
 @torch.no_grad()
@@ -83,7 +86,7 @@ def d2c(
     *,
     method: Hold = "zoh",
     prewarp_hz: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[StateSpace]:
     """Find the system in continuous time whose samples a bank is: the inverse of :func:`c2d`.
@@ -92,7 +95,7 @@ def d2c(
         h: The filters, numerator (D, n), with ``dt``.
         method: How they were sampled, ``"zoh"`` or ``"bilinear"``.
         prewarp_hz: For ``"bilinear"``, the frequency in Hz at which the frequency responses agree; None means 0.
-        length: Number of samples over which impulse responses are compared.
+        length: Number of samples over which impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
@@ -130,6 +133,7 @@ def d2c(
             )
         Q = torch.linalg.inv(half)
         per_step = StateSpace(2 * (A @ Q - Q) / warp, 2 * Q @ B / warp, 2 * C @ Q, D - C @ Q @ B)
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
     again = markov(_sampled(per_step, method, warp), length)[:, 0, 0]
     error = response_error(again, impulse_response(h.b, h.a, h.h0, length=length))
     check_error(
@@ -139,7 +143,7 @@ def d2c(
         instead="Use the other method, a lower order, or convert the sections of the filter one by one.",
     )
     A, B, C, D = per_step
-    return Converted(StateSpace(A / dt, B / dt, C, D), error)
+    return Converted(StateSpace(A / dt, B / dt, C, D), error, length)
 
 
 @torch.no_grad()
@@ -150,7 +154,7 @@ def with_rate(
     method: Hold = "zoh",
     prewarp_hz: float | None = None,
     up_to_hz: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """The same filters at another sampling rate, and how much that changes their frequency response.
@@ -162,7 +166,8 @@ def with_rate(
             ``"bilinear"`` keeps the shape of the frequency response over a warped frequency axis.
         prewarp_hz: For ``"bilinear"``, the frequency in Hz at which the frequency responses agree; None means 0.
         up_to_hz: End of the band over which frequency responses are compared; None means half the lower sampling rate.
-        length: Number of samples over which each of the two steps is checked.
+        length: Number of samples over which each of the two steps is checked; None means until responses have died
+            out.
         tolerance: Largest rounding error of them that is not refused.
 
     Returns:
@@ -190,7 +195,7 @@ def with_rate(
     f = torch.linspace(0, nyquist if up_to_hz is None else up_to_hz, FREQUENCIES, dtype=torch.float64)
     one, other = (x.frequency_response(f, unit="Hz") for x in (h, new))
     error = ((other - one).abs().amax(-1) / one.abs().amax(-1)).nan_to_num(nan=torch.inf)
-    return Converted(new, error)
+    return Converted(new, error, None)
 
 
 def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from transferfn.core.algebra import numerator
-from transferfn.core.converted import COMPARED, Converted, check_error, response_error
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR, has_left_the_circle
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import finite_roots, monic, roots
@@ -84,7 +84,7 @@ def from_zpk(
     k: float,
     *,
     dt: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """One filter from its zeros, poles and gain; :func:`~transferfn.core.bank.stack` makes banks.
@@ -94,7 +94,8 @@ def from_zpk(
         p: Poles, likewise.
         k: Gain: H(z) = k prod(z - z_i) / prod(z - p_i).
         dt: Sampling interval in seconds; None means per sample.
-        length: Number of samples over which the impulse response is compared with that of second-order sections.
+        length: Number of samples over which the impulse response is compared with that of second-order sections; None
+            means until it has died out.
         tolerance: Largest error that is not refused, relative to the largest sample.
 
     Returns:
@@ -119,12 +120,12 @@ def from_zpk(
     return _from_sections(_delayed(sos, delays)[None], len(p), dt, length, tolerance)
 
 
-def to_zpk(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR) -> Converted[list[ZPK]]:
+def to_zpk(h: TransferFunction, *, length: int | None = None, tolerance: float = LARGEST_ERROR) -> Converted[list[ZPK]]:
     """Zeros, poles and gain of each channel.
 
     Args:
         h: The filters, numerator (D, n).
-        length: Number of samples over which the impulse responses are compared.
+        length: Number of samples over which the impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -142,6 +143,7 @@ def to_zpk(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
     """
     h = one_bank(h)
     zpk = _factors(h)
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
     error = _error_of_sections(_sections(zpk, h.order), h, length)
     check_error(
         error,
@@ -149,14 +151,14 @@ def to_zpk(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
         what=f"the zeros and poles of order {h.order} do not hold the filters, for the coefficients hardly tell them",
         instead="Keep the coefficients, or design the filters as zeros and poles or second-order sections.",
     )
-    return Converted(zpk, error)
+    return Converted(zpk, error, length)
 
 
 def from_sos(
     sos: ArrayLike | Tensor,
     *,
     dt: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """Filters from second-order sections: their product.
@@ -164,7 +166,8 @@ def from_sos(
     Args:
         sos: Rows b0, b1, b2, a0, a1, a2, (S, 6), or those of each channel, (D, S, 6).
         dt: Sampling interval in seconds; None means per sample.
-        length: Number of samples over which the impulse responses are compared with those of the sections.
+        length: Number of samples over which the impulse responses are compared with those of the sections; None means
+            until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -190,12 +193,12 @@ def from_sos(
     return _from_sections(sections, int(ends), dt, length, tolerance)
 
 
-def to_sos(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR) -> Converted[Array]:
+def to_sos(h: TransferFunction, *, length: int | None = None, tolerance: float = LARGEST_ERROR) -> Converted[Array]:
     """Second-order sections of each channel, paired and ordered by ``scipy.signal.zpk2sos``.
 
     Args:
         h: The filters, numerator (D, n).
-        length: Number of samples over which the impulse responses are compared.
+        length: Number of samples over which the impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -212,6 +215,7 @@ def to_sos(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
     """
     h = one_bank(h)
     sections = _sections(_factors(h), h.order)
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
     error = _error_of_sections(sections, h, length)
     check_error(
         error,
@@ -219,7 +223,7 @@ def to_sos(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
         what=f"second-order sections made of {h.order} uncertain poles do not hold the filters",
         instead="Keep the coefficients, or design the filters as second-order sections.",
     )
-    return Converted(sections, error)
+    return Converted(sections, error, length)
 
 
 def one_bank(h: TransferFunction) -> TransferFunction:
@@ -313,10 +317,12 @@ def _product(sections: Array) -> tuple[Array, Array]:
 
 
 def _from_sections(
-    sections: Array, order: int, dt: float | None, length: int, tolerance: float
+    sections: Array, order: int, dt: float | None, length: int | None, tolerance: float
 ) -> Converted[TransferFunction]:
     b, a = (x[:, : order + 1] for x in _product(sections))
     h = from_ba(b, a, dt=dt)
+    poles = torch.stack([roots(torch.from_numpy(rows[:, 4:] / rows[:, 3:4]))[0].flatten() for rows in sections])
+    length = samples_to_compare(poles) if length is None else length
     error = _error_of_sections(sections, h, length, truth_is_sections=True)
     check_error(
         error,
@@ -324,14 +330,13 @@ def _from_sections(
         what=f"coefficients in float64 of order {order} do not hold the filters, whose poles are too close together",
         instead=_INSTEAD,
     )
-    poles = np.concatenate([roots(torch.from_numpy(rows[:, 4:] / rows[:, 3:4]))[0].flatten() for rows in sections])
-    lost = has_left_the_circle(torch.from_numpy(poles).view(len(sections), -1), spread(h.a, h.channels))
+    lost = has_left_the_circle(poles, spread(h.a, h.channels))
     if bool(lost.any()):
         raise ArithmeticError(
             f"coefficients in float64 of order {order} do not hold {int(lost.sum())} of {len(lost)} filters: rounded, "
             f"they are unstable. {_INSTEAD}"
         )
-    return Converted(h, error)
+    return Converted(h, error, length)
 
 
 def _error_of_sections(sections: Array, h: TransferFunction, length: int, *, truth_is_sections: bool = False) -> Tensor:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from transferfn.core.bank import stack
-from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.converted import Converted, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR
+from transferfn.core.polynomial import roots
 from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
 from transferfn.interop.arrays import one_bank, to_ba
@@ -84,7 +85,7 @@ def to_ss(h: TransferFunction) -> control.StateSpace:
 def from_control(
     system: control.TransferFunction | control.StateSpace,
     *,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """Filters from a discrete-time system of python-control, its ``dt`` included.
@@ -92,7 +93,7 @@ def from_control(
     Args:
         system: A transfer function or state space of m inputs and p outputs: p m channels, the first output from each
             input first.
-        length: Number of samples over which impulse responses are compared.
+        length: Number of samples over which impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
@@ -120,7 +121,8 @@ def from_control(
         return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
     pairs = [pair for rows in zip(given.num, given.den, strict=True) for pair in zip(*rows, strict=True)]
     h = stack([from_powers_of_z(num, den, dt=dt) for num, den in pairs])
-    return Converted(h, torch.zeros(h.channels, dtype=torch.float64))
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
 
 
 def _control() -> Any:

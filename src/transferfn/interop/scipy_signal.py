@@ -14,8 +14,9 @@ import torch
 from numpy.typing import ArrayLike
 
 from transferfn.core.bank import select
-from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.converted import Converted, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR
+from transferfn.core.polynomial import roots
 from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
 from transferfn.interop.arrays import as_real, one_bank
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
     from scipy.signal import dlti
 
 
-def from_dlti(system: dlti, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR) -> Converted[TransferFunction]:
+def from_dlti(
+    system: dlti, *, length: int | None = None, tolerance: float = LARGEST_ERROR
+) -> Converted[TransferFunction]:
     """Filters from a ``scipy.signal`` object in discrete time, its ``dt`` included.
 
     Args:
         system: A discrete-time ``TransferFunction``, ``ZerosPolesGain`` or ``StateSpace``; those with m inputs and p
             outputs become p m channels, the first output from each input first.
-        length: Number of samples over which impulse responses are compared.
+        length: Number of samples over which impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
@@ -67,7 +70,8 @@ def from_dlti(system: dlti, *, length: int = COMPARED, tolerance: float = LARGES
         matrices = (np.asarray(x, dtype=np.float64) for x in (given.A, given.B, given.C, given.D))
         return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
     h = from_powers_of_z(given.num, given.den, dt=dt)
-    return Converted(h, torch.zeros(h.channels, dtype=torch.float64))
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
 
 
 def to_dlti(
@@ -75,7 +79,7 @@ def to_dlti(
     *,
     channel: int | None = None,
     form: Literal["tf", "zpk", "ss"] = "tf",
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Any:
     """One channel as a ``scipy.signal`` object in discrete time, with its ``dt``.
@@ -84,7 +88,8 @@ def to_dlti(
         h: The filters, numerator (D, n).
         channel: Which; None only if there is one.
         form: ``"tf"``, ``"zpk"`` or ``"ss"`` (companion matrices): TransferFunction, ZerosPolesGain or StateSpace.
-        length: Number of samples over which zeros and poles are checked; the other forms are exact.
+        length: Number of samples over which zeros and poles are checked, None means until responses have died out; the
+            other forms are exact.
         tolerance: Largest error of theirs that is not refused.
 
     Returns:
