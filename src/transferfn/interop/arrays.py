@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transferfn.core.algebra import numerator
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
+from transferfn.core.doubt import warn_of_rounded
 from transferfn.core.from_poles import LARGEST_ERROR, has_left_the_circle
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import finite_roots, monic, roots
@@ -22,13 +23,27 @@ Array = NDArray[np.floating]
 _INSTEAD = "Keep the second-order sections (sosfilt filters with them) or the modal form, or reduce the order."
 
 
-def from_ba(b: ArrayLike | Tensor, a: ArrayLike | Tensor, *, dt: float | None = None) -> TransferFunction:
+def from_ba(
+    b: ArrayLike | Tensor,
+    a: ArrayLike | Tensor,
+    *,
+    dt: float | None = None,
+    length: int | None = None,
+    tolerance: float = LARGEST_ERROR,
+) -> TransferFunction:
     """Filters from the arrays of ``scipy.signal.lfilter``; exact but for the division by a[0].
+
+    Coefficients are the filter, whatever they were computed from, so that there is no error to return. Warns
+    (:class:`~transferfn.IllConditionedWarning`) where float64 is too narrow to run them: poles so close together that
+    rounding in the recurrence changes the response. Such coefficients hold no design, either.
 
     Args:
         b: Numerator, b[0] first, ascending powers of 1/z, (nb) or (D, nb).
         a: Denominator, a[0] first, (na) or (G, na), G a divisor of D.
         dt: Sampling interval in seconds; None means per sample.
+        length: Number of samples over which the recurrence in float64 is compared with one in ``longdouble``; None
+            means until responses have died out.
+        tolerance: Largest difference, relative to the largest sample of each channel, of which nothing is said.
 
     Returns:
         The filters, float64, of order max(na, nb) - 1.
@@ -41,6 +56,37 @@ def from_ba(b: ArrayLike | Tensor, a: ArrayLike | Tensor, *, dt: float | None = 
         >>> from_ba([1.0, 0.5], [2.0, -1.0])
         TransferFunction(b=tensor([[0.5000]], dtype=torch.float64), a=tensor([[-0.5000]], dtype=torch.float64),
         h0=tensor([0.5000], dtype=torch.float64), dt=None)
+    """
+    return as_given(bank_of(b, a, dt), length, tolerance).value
+
+
+def as_given(h: TransferFunction, length: int | None, tolerance: float) -> Converted[TransferFunction]:
+    """Coefficients as they were given, whose error is none, and a warning where float64 is too narrow to run them.
+
+    Args:
+        h: The filters, numerator (D, n).
+        length: Number of samples over which the recurrence is compared with one in ``longdouble``; None means until
+            responses have died out.
+        tolerance: Largest difference, relative to the largest sample of each channel, of which nothing is said.
+
+    Returns:
+        The filters and zeros, (D).
+    """
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    warn_of_rounded(h.b, h.a, h.h0, length=length, tolerance=tolerance)
+    return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
+
+
+def bank_of(b: ArrayLike | Tensor, a: ArrayLike | Tensor, dt: float | None) -> TransferFunction:
+    """The same as :func:`from_ba`, without a look at what float64 makes of it.
+
+    Args:
+        b: Numerator, (nb) or (D, nb).
+        a: Denominator, (na) or (G, na).
+        dt: Sampling interval in seconds; None means per sample.
+
+    Returns:
+        The filters.
     """
     b, a = (np.atleast_2d(as_real(name, value)) for name, value in (("b", b), ("a", a)))
     if b.ndim != 2 or a.ndim != 2 or not b.shape[1] or not a.shape[1]:
@@ -320,7 +366,7 @@ def _from_sections(
     sections: Array, order: int, dt: float | None, length: int | None, tolerance: float
 ) -> Converted[TransferFunction]:
     b, a = (x[:, : order + 1] for x in _product(sections))
-    h = from_ba(b, a, dt=dt)
+    h = bank_of(b, a, dt)
     poles = torch.stack([roots(torch.from_numpy(rows[:, 4:] / rows[:, 3:4]))[0].flatten() for rows in sections])
     length = samples_to_compare(poles) if length is None else length
     error = _error_of_sections(sections, h, length, truth_is_sections=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from transferfn.core.bank import stack
-from transferfn.core.converted import Converted, samples_to_compare
+from transferfn.core.converted import Converted
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.polynomial import roots
 from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
-from transferfn.interop.arrays import one_bank, to_ba
+from transferfn.interop.arrays import as_given, one_bank, to_ba
 from transferfn.interop.scipy_signal import from_powers_of_z, interval, one_channel
 
 if TYPE_CHECKING:
@@ -98,6 +96,7 @@ def from_control(
 
     Returns:
         The filters, float64, and the error of each channel, (p m); that of coefficients, taken as they are, is 0.
+        They are looked at as :func:`~transferfn.interop.arrays.from_ba` does, and warned of like there.
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
@@ -121,8 +120,7 @@ def from_control(
         return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
     pairs = [pair for rows in zip(given.num, given.den, strict=True) for pair in zip(*rows, strict=True)]
     h = stack([from_powers_of_z(num, den, dt=dt) for num, den in pairs])
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
-    return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
+    return as_given(h, length, tolerance)
 
 
 def _control() -> Any:

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import ArrayLike
 
 from transferfn.core.bank import select
-from transferfn.core.converted import Converted, samples_to_compare
+from transferfn.core.converted import Converted
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.polynomial import roots
 from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
-from transferfn.interop.arrays import as_real, one_bank
+from transferfn.interop.arrays import as_given, as_real, bank_of, one_bank
 from transferfn.interop.arrays import from_ba as from_ba
 from transferfn.interop.arrays import from_sos as from_sos
 from transferfn.interop.arrays import from_zpk as from_zpk
@@ -44,6 +43,7 @@ def from_dlti(
 
     Returns:
         The filters, float64, and the error of each channel, (D); that of coefficients, taken as they are, is 0.
+        They are looked at as :func:`from_ba` does, and warned of like there.
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
@@ -70,8 +70,7 @@ def from_dlti(
         matrices = (np.asarray(x, dtype=np.float64) for x in (given.A, given.B, given.C, given.D))
         return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
     h = from_powers_of_z(given.num, given.den, dt=dt)
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
-    return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
+    return as_given(h, length, tolerance)
 
 
 def to_dlti(
@@ -147,7 +146,7 @@ def from_powers_of_z(num: ArrayLike, den: ArrayLike, *, dt: float | None = None)
                 f"degree {a.shape[1] - 1}"
             )
         b = b[:, excess:]
-    return from_ba(np.pad(b, ((0, 0), (max(-excess, 0), 0))), a, dt=dt)
+    return bank_of(np.pad(b, ((0, 0), (max(-excess, 0), 0))), a, dt)
 
 
 def one_channel(h: TransferFunction, channel: int | None) -> TransferFunction:
