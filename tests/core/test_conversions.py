@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -16,15 +19,18 @@ from transferfn.core import (
     ModalSystem,
     TransferFunction,
     c2d,
+    d2c,
     from_modal,
     from_state_space,
     minimal,
     select,
     stack,
     to_modal,
+    with_rate,
 )
-from transferfn.core.converted import check_error, response_error
+from transferfn.core.converted import check_error, response_error, samples_to_compare
 from transferfn.core.state_space import markov, state_space
+from transferfn.interop.arrays import from_sos, to_sos, to_zpk
 
 LENGTH = 200
 MARGIN = 1e-9  # of these banks, whose poles are at most 0.95 and whose orders at most 7; a wrong rule is off by ones
@@ -241,8 +247,55 @@ def test_channels_are_reduced_each_by_itself() -> None:
         minimal(two, length=3)
 
 
+@pytest.mark.parametrize(
+    ("poles", "expected"),
+    [
+        ([], 1024),
+        ([0.0], 1024),
+        ([0.99, -0.999j], 7996),
+        ([1 - 1e-9], 2**16),
+        ([1.0, 0.9995], 15996),  # what does not die out does not count
+        ([1.0], 1024),
+        ([1.1, 0.9999], 1024),
+        ([0.5] * 200, 1600),
+    ],
+    ids=str,
+)
+def test_responses_are_compared_until_they_have_died_out(poles: list[complex], expected: int) -> None:
+    found = samples_to_compare(torch.tensor(poles, dtype=torch.complex128))
+    assert found == expected
+    slowest = max((abs(p) for p in poles if abs(p) < 1), default=0.0)
+    if 1600 < found < 2**16:
+        assert slowest**found == pytest.approx(np.exp(-8), rel=1e-2)
+
+
+def test_what_shows_late_is_seen_unless_the_caller_looks_away() -> None:
+    """The poles of this filter, rounded, are unstable, which the first thousand samples do not show."""
+    slow = scipy.signal.butter(4, 5, fs=48000, output="sos")
+    early = from_sos(slow, length=1024)
+    assert (early.length, float(early.error) < 1e-5) == (1024, True)
+    with pytest.raises(ArithmeticError, match="coefficients in float64 of order 4 do not hold"):
+        from_sos(slow)
+
+
+def test_every_conversion_tells_over_how_many_samples() -> None:
+    h = TransferFunction(*coefficients(denominator([0.9995, 0.5]), channels=1), 0.1)
+    for convert in (to_modal, minimal, d2c, to_sos, to_zpk, lambda h, **kw: from_state_space(*h.state_space(), **kw)):
+        assert convert(h).length == 15996
+        assert convert(h, length=200).length == 200
+    assert from_modal(to_modal(h).value).length == 15996
+    assert c2d(d2c(h).value, 0.1).length == pytest.approx(15996, abs=1)
+    assert with_rate(h, 0.2).length is None
+
+
+def test_results_are_copied_with_all_they_tell() -> None:
+    for made in (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+        again = made(Converted("x", torch.tensor([0.5]), 7))
+        assert (again.value, float(again.error), again.length) == ("x", 0.5, 7)
+
+
 def test_errors_are_measured_and_refused() -> None:
-    value, error = Converted("x", torch.tensor([0.5]))
+    value, error = Converted("x", torch.tensor([0.5]), 7)
     assert (value, float(error)) == ("x", 0.5)
     assert response_error(torch.tensor([[1.0, torch.nan]]), torch.ones(1, 2)).isinf().all()
     for wrong in (torch.inf, torch.nan, 2e-3):

@@ -173,3 +173,14 @@ def test_arguments_are_named() -> None:
         c2d(([1.0], [1.0, 1.0]), 0.1, prewarp_hz=1.0)
     with pytest.raises(ValueError, match=r"\(0, 2\.5\].*got 3"):
         with_rate(h, 0.2, up_to_hz=3.0)
+
+
+@pytest.mark.parametrize("form", ["to_tf", "to_ss", "to_zpk"])
+def test_objects_of_scipy_are_sampled(form: str) -> None:
+    system = getattr(scipy.signal.lti(NUM, DEN), form)()
+    h, _ = c2d(system, 1e-3)
+    same_filter(h, *to_ba(c2d((NUM, DEN), 1e-3).value))
+    with pytest.raises(TypeError, match=r"discrete time already, dt=True: take from_dlti"):
+        c2d(scipy.signal.dlti(NUM, DEN), 1e-3)
+    with pytest.raises(TypeError, match=r"expected \(num, den\).*got int"):
+        c2d(3, 1e-3)

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import transferfn
 from core.banks import banks, system
-from transferfn.core import TransferFunction, minimal, select
+from transferfn.core import TransferFunction, c2d, minimal, select
 from transferfn.interop import control as interop
 
 control = pytest.importorskip("control")
@@ -93,10 +94,33 @@ def test_a_gain_without_states() -> None:
     assert interop.from_control(made).value.h0.tolist() == [2, 0, 0, 3]
 
 
+@pytest.mark.parametrize("form", ["tf", "ss"])
+def test_the_advice_to_sample_works_as_it_stands(form: str) -> None:
+    """What the error says is run, word for word."""
+    system = getattr(control, form)(control.tf([1.0, 3.0], [1.0, 2.0, 10.0]))
+    with pytest.raises(TypeError, match=r"continuous time \(dt = 0\)") as refused:
+        interop.from_control(system)
+    advice = str(refused.value).split("sample it with ")[1]
+    h, error = eval(advice, {"transferfn": transferfn, "system": system, "dt": 0.1})
+    expected = interop.from_control(control.sample_system(system, 0.1, "zoh")).value
+    torch.testing.assert_close(h.impulse_response(50), expected.impulse_response(50), rtol=0, atol=1e-12)
+    assert h.dt == 0.1
+    assert float(error) < 1e-12
+    with pytest.raises(TypeError, match=r"discrete time already, dt=0\.5"):
+        c2d(control.tf([1.0], [1.0, -0.5], 0.5), 0.1)
+
+
+def test_continuous_systems_of_many_inputs_become_channels() -> None:
+    num, den = [[[1.0], [2.0]], [[3.0, 1.0], [4.0]]], [[[1.0, 1.0], [1.0, 2.0, 3.0]], [[1.0, 4.0], [2.0]]]
+    h, error = c2d(control.tf(num, den), 0.1)
+    assert (h.channels, h.order, tuple(error.shape)) == (4, 2, (4,))
+    for d, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        one = c2d((num[row][column], den[row][column]), 0.1).value.impulse_response(50)
+        torch.testing.assert_close(h.impulse_response(50)[d : d + 1], one)
+
+
 @pytest.mark.compile  # without the type-checking hook, which would speak first
 def test_what_does_not_fit_is_named(monkeypatch) -> None:
-    with pytest.raises(TypeError, match=r"continuous time \(dt = 0\): sample it with c2d"):
-        interop.from_control(control.tf([1.0], [1.0, 1.0]))
     with pytest.raises(TypeError, match="got int"):
         interop.from_control(1)  # pyright: ignore
     with pytest.raises(ValueError, match="the bank has 4: name one"):

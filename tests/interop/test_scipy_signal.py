@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
+
+import mpmath
 import numpy as np
 import pytest
 import scipy.signal
@@ -10,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.banks import banks, system
-from transferfn.core import TransferFunction, stack
+from transferfn.core import IllConditionedWarning, TransferFunction, stack
 from transferfn.interop import scipy_signal as interop
 
 LENGTH = 200
@@ -176,3 +180,43 @@ def test_what_does_not_fit_is_named() -> None:
     ]:
         with pytest.raises(raised, match=match):
             call()
+
+
+@pytest.mark.parametrize("form", ["arrays", "object"])
+def test_coefficients_that_float64_cannot_run_are_warned_of(form: str) -> None:
+    crowded = scipy.signal.butter(10, [1000, 1100], "bandpass", fs=48000)
+    if form == "arrays":
+        convert = partial(interop.from_ba, *crowded)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", scipy.signal.BadCoefficients)
+            convert = partial(interop.from_dlti, scipy.signal.dlti(*crowded))
+    with pytest.warns(IllConditionedWarning, match=r"order 20 is not the filter.*second-order sections"):
+        convert()
+    with pytest.warns(IllConditionedWarning, match="within 300 samples"):
+        convert(length=300, tolerance=1e-9)
+    convert(length=300, tolerance=10.0)  # says nothing
+
+
+@pytest.mark.parametrize("a", [[1.0, -1.0], [1.0, -3.0, 3.0, -1.0], [1.0, -2.2, 1.1], [1.0, -9.0]], ids=str)
+def test_integrators_and_unstable_filters_are_what_they_are(a: list[float]) -> None:
+    """Filters that grow are no rounding: nothing is said of them before they run."""
+    assert interop.from_ba([1.0], a).order == len(a) - 1
+
+
+def test_the_loss_that_is_warned_of_is_that_of_exact_arithmetic() -> None:
+    """The truth is the recurrence in numbers of 1,000 bits."""
+    b, a = scipy.signal.butter(5, [1000, 1100], "bandpass", fs=48000)
+    with pytest.warns(IllConditionedWarning) as caught:
+        h = interop.from_ba(np.stack([b, b]), np.stack([np.eye(11)[0], a]), length=600)
+    exact_b, exact_a, samples = [mpmath.mpf(float(x)) for x in b], [mpmath.mpf(float(x)) for x in a], []
+    with mpmath.workprec(1000):
+        for t in range(600):
+            past = mpmath.fsum(exact_a[i] * samples[t - i] for i in range(1, min(t, 10) + 1))
+            samples.append((exact_b[t] if t < 11 else 0) - past)
+    truth = np.array([float(x) for x in samples])
+    error = np.abs(h.impulse_response(600)[1].numpy() - truth).max() / np.abs(truth).max()
+    assert error > 1e-3
+    assert f"1 of 2 filters of order 10 is not the filter: rounding changes the response by up to {error:.1g}" in str(
+        caught[0].message
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-COMPARED = 1024  # samples over which responses are compared, if the caller says nothing else
+SHORTEST, LONGEST = 1024, 2**16  # samples over which responses are compared, if the caller does not say how many
+MEMORIES = 8.0  # time constants of the slowest mode among them: what is left of it is a third of a thousandth
+GROWING = 1e-6  # beyond the circle, where more samples show nothing but growth
 
 Value = TypeVar("Value")
 
@@ -18,16 +21,25 @@ class Converted(tuple[Value, Tensor], Generic[Value]):
     Args:
         value: What was asked for.
         error: max_t |h_t - truth_t| / max_t |truth_t| of each channel over the samples compared, (D), float64.
+        length: Number of samples compared; None if the error is of something else than impulse responses.
+
+    Attributes:
+        length: The same.
 
     Example:
-        >>> Converted(1, torch.zeros(1)).value
-        1
+        >>> Converted(1, torch.zeros(1), 1024)
+        Converted(value=1, error=tensor([0.]), length=1024)
     """
 
-    __slots__ = ()
+    length: int | None
 
-    def __new__(cls, value: Value, error: Tensor) -> Converted[Value]:  # noqa: D102
-        return super().__new__(cls, (value, error))
+    def __new__(cls, value: Value, error: Tensor, length: int | None) -> Converted[Value]:  # noqa: D102
+        made = super().__new__(cls, (value, error))
+        made.length = length
+        return made
+
+    def __getnewargs__(self) -> tuple[Value, Tensor, int | None]:  # for copies and pickles
+        return self.value, self.error, self.length
 
     @property
     def value(self) -> Value:
@@ -40,7 +52,30 @@ class Converted(tuple[Value, Tensor], Generic[Value]):
         return self[1]
 
     def __repr__(self) -> str:
-        return f"Converted(value={self.value!r}, error={self.error!r})"
+        return f"Converted(value={self.value!r}, error={self.error!r}, length={self.length})"
+
+
+def samples_to_compare(poles: Tensor) -> int:
+    """Number of samples in which filters die out, if the caller does not say how many to compare.
+
+    Args:
+        poles: Poles of all filters, those that should be, complex, (..., n).
+
+    Returns:
+        Eight time constants of the slowest pole inside the unit circle, in 1024..65536. Of filters that grow, 1024, or
+        eight times the order if that is more.
+
+    Example:
+        >>> samples_to_compare(torch.tensor([0.5, 0.9995])), samples_to_compare(torch.tensor([1.1]))
+        (15996, 1024)
+    """
+    shortest = max(SHORTEST, 8 * poles.shape[-1])
+    radii = poles.detach().abs().flatten()
+    if not len(radii) or not bool(radii.isfinite().all()) or float(radii.max()) > 1 + GROWING:
+        return shortest
+    slowest = float(radii[radii < 1].max()) if bool((radii < 1).any()) else 0.0
+    wanted = math.ceil(MEMORIES / -math.log(slowest)) if slowest else 0
+    return max(shortest, min(wanted, LONGEST))
 
 
 def response_error(found: Tensor, truth: Tensor) -> Tensor:

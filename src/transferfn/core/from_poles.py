@@ -73,7 +73,7 @@ def from_poles(
             f"keep the modal form (realize() decodes it) or second-order sections, reduce the order, or take larger "
             f"steps."
         )
-    return Converted(system, error)
+    return Converted(system, error, length)
 
 
 def has_left_the_circle(poles: Tensor, a: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transferfn.core.algebra import numerator
 from transferfn.core.bank import select, stack
-from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.converted import Converted, samples_to_compare
 from transferfn.core.from_poles import from_poles
 from transferfn.core.kernel import impulse_response
 from transferfn.core.polynomial import finite_roots, roots
@@ -19,7 +19,9 @@ UNSEEN = 1e-8  # relative to the largest sample: a fifth of what rounding to flo
 
 
 @torch.no_grad()
-def minimal(h: TransferFunction, *, length: int = COMPARED, tolerance: float = UNSEEN) -> Converted[TransferFunction]:
+def minimal(
+    h: TransferFunction, *, length: int | None = None, tolerance: float = UNSEEN
+) -> Converted[TransferFunction]:
     """Cancel poles and zeros: the lowest order whose response is off by no more than a tolerance.
 
     How close a pole and a zero must be is not decided beforehand: pairs are cancelled in the order of their distance,
@@ -29,7 +31,8 @@ def minimal(h: TransferFunction, *, length: int = COMPARED, tolerance: float = U
 
     Args:
         h: The filters, numerator (D, n).
-        length: Number of samples over which the impulse responses are compared, more than n.
+        length: Number of samples over which the impulse responses are compared, more than n; None means until they
+            have died out.
         tolerance: Largest error, relative to the largest sample of each channel.
 
     Returns:
@@ -49,11 +52,12 @@ def minimal(h: TransferFunction, *, length: int = COMPARED, tolerance: float = U
     """
     if h.b.dim() != 2:
         raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: take one of them")
+    length = samples_to_compare(roots(h.a.to(torch.float64))[0]) if length is None else length
     if length <= h.order:
         raise ValueError(f"order {h.order} needs a response of at least {h.order + 1} samples, got {length}")
     done = [_channel(select(h.to(dtype=torch.float64), [d]), length, tolerance) for d in range(h.channels)]
     values, errors = zip(*done, strict=True)
-    return Converted(stack(values), torch.cat(errors))
+    return Converted(stack(values), torch.cat(errors), length)
 
 
 def _channel(h: TransferFunction, length: int, tolerance: float) -> Converted[TransferFunction]:
@@ -67,7 +71,7 @@ def _channel(h: TransferFunction, length: int, tolerance: float) -> Converted[Tr
         for candidate in (*candidates, _predicting(truth[0], order)):
             with contextlib.suppress(ArithmeticError):  # these poles are not enough
                 return from_poles(candidate[None], truth, tolerance=tolerance, dt=h.dt)
-    return Converted(h, truth.new_zeros(1))
+    return Converted(h, truth.new_zeros(1), length)
 
 
 def _predicting(response: Tensor, n: int) -> Tensor:

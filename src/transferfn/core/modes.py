@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from transferfn.core.converted import COMPARED, Converted, check_error, response_error
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.kernel import impulse_response, spread
 from transferfn.core.modal import ModalSystem
@@ -15,7 +15,7 @@ from transferfn.core.system import TransferFunction
 
 @torch.no_grad()
 def to_modal(
-    h: TransferFunction, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR
+    h: TransferFunction, *, length: int | None = None, tolerance: float = LARGEST_ERROR
 ) -> Converted[ModalSystem]:
     r"""Partial fractions: H(z) = h0 + sum_k r_k z^-1 / (1 - p_k z^-1), complex poles in pairs.
 
@@ -25,7 +25,7 @@ def to_modal(
 
     Args:
         h: The filters, numerator (D, n).
-        length: Number of samples over which the impulse responses are compared.
+        length: Number of samples over which the impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -65,6 +65,7 @@ def to_modal(
     weight = torch.where(p.imag == 0, 0.5, 1.0)
     c = torch.where(used, weight * b_at / (slope * p), 0)
     system = ModalSystem(p, torch.ones_like(p), c, h.h0 - 2 * c.real.sum(-1))  # x_0 = B u_0 is seen at once
+    length = samples_to_compare(poles) if length is None else length
     truth = impulse_response(h.b, h.a, h.h0, length=length)
     error = response_error(system.kernel(length, torch.float64), truth)
     check_error(
@@ -73,18 +74,19 @@ def to_modal(
         what=f"modes do not hold the filters, whose {h.order} poles lie too close together",
         instead="Keep the coefficients, or use state_space() or second-order sections.",
     )
-    return Converted(system, error)
+    return Converted(system, error, length)
 
 
 @torch.no_grad()
 def from_modal(
-    system: ModalSystem, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR, dt: float | None = None
+    system: ModalSystem, *, length: int | None = None, tolerance: float = LARGEST_ERROR, dt: float | None = None
 ) -> Converted[TransferFunction]:
     """Coefficients of a sum of modes: real modes count once, complex ones stand for a pair.
 
     Args:
         system: The modes, (D, N).
-        length: Number of samples over which the impulse responses are compared, more than the number of poles.
+        length: Number of samples over which the impulse responses are compared, more than the number of poles; None
+            means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
         dt: Sampling interval in seconds; None means per sample.
 
@@ -111,6 +113,7 @@ def from_modal(
     count = int(is_there.sum(-1).max()) if poles.numel() else 0
     first = torch.argsort((~is_there).to(torch.int8), dim=-1, stable=True)[:, :count]
     poles = torch.take_along_dim(poles, first, -1)
+    length = samples_to_compare(poles) if length is None else length
     return from_poles(poles, system.kernel(length, torch.float64), tolerance=tolerance, dt=dt)
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.core.converted import COMPARED, Converted, check_error, response_error
+from transferfn.core.bank import stack
+from transferfn.core.continuous import given_systems, in_steps
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.kernel import impulse_response
 from transferfn.core.polynomial import roots
-from transferfn.core.state_space import StateSpace, from_state_space, markov, state_space
+from transferfn.core.state_space import StateSpace, from_state_space, markov
 from transferfn.core.system import TransferFunction
 
 FREQUENCIES = 1024  # of the band over which two rates are compared
@@ -25,12 +25,12 @@ Hold = Literal["zoh", "bilinear"]
 
 @torch.no_grad()
 def c2d(
-    system: Sequence[ArrayLike | Tensor],
+    system: Any,
     dt: float,
     *,
     method: Literal["zoh", "bilinear", "impulse"] = "zoh",
     prewarp_hz: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """Sample a system in continuous time.
@@ -38,13 +38,15 @@ def c2d(
     Args:
         system: (num, den), coefficients of descending powers of s, of one filter (k) or of several, (D, k); or
             (A, B, C, D) with dx/dt = A x + B u, as :func:`~transferfn.core.state_space.from_state_space` takes them.
-            Time is in seconds.
+            Time is in seconds. Or an object that has either: a ``lti`` of ``scipy.signal``, or a system of
+            python-control, whose m inputs and p outputs become p m channels, the first output from each input first.
         dt: Sampling interval in seconds.
         method: ``"zoh"``: the input is held between samples; step responses agree. ``"bilinear"`` (Tustin): frequency
             responses agree, over a warped frequency axis. ``"impulse"``: impulse responses agree, times dt.
         prewarp_hz: For ``"bilinear"``, the frequency in Hz at which the frequency responses agree exactly; None
             means 0.
-        length: Number of samples over which impulse responses are compared, more than the order.
+        length: Number of samples over which impulse responses are compared, more than the order; None means until
+            they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
@@ -53,6 +55,7 @@ def c2d(
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
+        TypeError: if the system is another object, or in discrete time.
         ValueError: if dt is not positive, a system is not proper, shapes do not fit, the prewarping frequency is not
             below half the sampling rate, or a feedthrough has no sampled impulse.
 
@@ -67,8 +70,14 @@ def c2d(
         (tensor([[0.0952]], dtype=torch.float64), 0.1)
     """
     _check_interval(dt)
-    sampled = _sampled(_per_step(system, dt), method, _warp(dt, method, prewarp_hz))
-    return from_state_space(*sampled, length=length, tolerance=tolerance, dt=float(dt))
+    warp = _warp(dt, method, prewarp_hz)
+    sampled = [_sampled(in_steps(one, dt), method, warp) for one in given_systems(system)]
+    if length is None:
+        length = max(samples_to_compare(torch.linalg.eigvals(one.A)) for one in sampled)
+    found = [from_state_space(*one, length=length, tolerance=tolerance, dt=float(dt)) for one in sampled]
+    if len(found) == 1:
+        return found[0]
+    return Converted(stack([one.value for one in found]), torch.cat([one.error for one in found]), length)
 
 
 @torch.no_grad()
@@ -77,7 +86,7 @@ def d2c(
     *,
     method: Hold = "zoh",
     prewarp_hz: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[StateSpace]:
     """Find the system in continuous time whose samples a bank is: the inverse of :func:`c2d`.
@@ -86,7 +95,7 @@ def d2c(
         h: The filters, numerator (D, n), with ``dt``.
         method: How they were sampled, ``"zoh"`` or ``"bilinear"``.
         prewarp_hz: For ``"bilinear"``, the frequency in Hz at which the frequency responses agree; None means 0.
-        length: Number of samples over which impulse responses are compared.
+        length: Number of samples over which impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
@@ -124,6 +133,7 @@ def d2c(
             )
         Q = torch.linalg.inv(half)
         per_step = StateSpace(2 * (A @ Q - Q) / warp, 2 * Q @ B / warp, 2 * C @ Q, D - C @ Q @ B)
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
     again = markov(_sampled(per_step, method, warp), length)[:, 0, 0]
     error = response_error(again, impulse_response(h.b, h.a, h.h0, length=length))
     check_error(
@@ -133,7 +143,7 @@ def d2c(
         instead="Use the other method, a lower order, or convert the sections of the filter one by one.",
     )
     A, B, C, D = per_step
-    return Converted(StateSpace(A / dt, B / dt, C, D), error)
+    return Converted(StateSpace(A / dt, B / dt, C, D), error, length)
 
 
 @torch.no_grad()
@@ -144,7 +154,7 @@ def with_rate(
     method: Hold = "zoh",
     prewarp_hz: float | None = None,
     up_to_hz: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """The same filters at another sampling rate, and how much that changes their frequency response.
@@ -156,7 +166,8 @@ def with_rate(
             ``"bilinear"`` keeps the shape of the frequency response over a warped frequency axis.
         prewarp_hz: For ``"bilinear"``, the frequency in Hz at which the frequency responses agree; None means 0.
         up_to_hz: End of the band over which frequency responses are compared; None means half the lower sampling rate.
-        length: Number of samples over which each of the two steps is checked.
+        length: Number of samples over which each of the two steps is checked; None means until responses have died
+            out.
         tolerance: Largest rounding error of them that is not refused.
 
     Returns:
@@ -184,33 +195,7 @@ def with_rate(
     f = torch.linspace(0, nyquist if up_to_hz is None else up_to_hz, FREQUENCIES, dtype=torch.float64)
     one, other = (x.frequency_response(f, unit="Hz") for x in (h, new))
     error = ((other - one).abs().amax(-1) / one.abs().amax(-1)).nan_to_num(nan=torch.inf)
-    return Converted(new, error)
-
-
-def _per_step(system: Sequence[ArrayLike | Tensor], dt: float) -> StateSpace:
-    """Matrices in continuous time with the sampling interval as the unit of time."""
-    if len(system) == 4:
-        A, B, C, D = state_space(*system)
-        return _balanced(StateSpace(A * dt, B * dt, C, D))
-    if len(system) != 2:
-        raise ValueError(f"expected (num, den) or (A, B, C, D), got {len(system)} parts")
-    num, den = (torch.atleast_2d(torch.as_tensor(x).to(torch.float64)) for x in system)
-    if not num.shape[-1] or not den.shape[-1] or bool((den[:, 0] == 0).any()):
-        raise ValueError("num and den need a coefficient at least, and the first of den must not be zero")
-    n = den.shape[-1] - 1
-    if num.shape[-1] > n + 1 and bool((num[:, : -n - 1] != 0).any()):
-        raise ValueError(
-            f"the system is not proper: its numerator is of degree {num.shape[-1] - 1}, its denominator of degree {n}. "
-            f"Differentiators have no samples; add a pole far above the band."
-        )
-    num = pad(num, (n + 1 - num.shape[-1], 0))
-    scale = dt ** torch.arange(n + 1, dtype=torch.float64)
-    num, den = num * scale / den[:, :1], den * scale / den[:, :1]
-    channels = max(len(num), len(den))
-    num, den = num.expand(channels, -1), den.expand(channels, -1)
-    h0 = num[:, 0]
-    companion = TransferFunction((num - h0[:, None] * den)[:, 1:], den[:, 1:], h0)
-    return StateSpace(*companion.state_space())
+    return Converted(new, error, None)
 
 
 def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:
@@ -244,18 +229,6 @@ def _warp(dt: float, method: str, prewarp_hz: float | None) -> float:
         raise ValueError(f"prewarp_hz lies between 0 and half the sampling rate, {0.5 / dt:g} Hz, got {prewarp_hz}")
     angle = math.pi * prewarp_hz * dt
     return math.tan(angle) / angle
-
-
-def _balanced(system: StateSpace) -> StateSpace:
-    """The same systems in units of their states that make rows and columns of A alike: what expm is exact for."""
-    from scipy.linalg import matrix_balance
-
-    if not system.A.shape[-1]:
-        return system
-    balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
-    scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
-    A = system.A * scale[:, None] / scale[:, :, None]
-    return StateSpace(A, system.B / scale[:, :, None], system.C * scale[:, None], system.D)
 
 
 def _exponential(M: Tensor) -> Tensor:

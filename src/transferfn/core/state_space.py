@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.converted import Converted, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.system import TransferFunction
 
@@ -96,7 +96,7 @@ def from_state_space(
     C: ArrayLike | Tensor,
     D: ArrayLike | Tensor,
     *,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
     dt: float | None = None,
 ) -> Converted[TransferFunction]:
@@ -110,7 +110,8 @@ def from_state_space(
         B: Input matrix, (N, m) or (G, N, m).
         C: Output matrix, (p, N) or (G, p, N).
         D: Feedthrough, (p, m) or (G, p, m).
-        length: Number of samples over which the impulse responses are compared, more than N.
+        length: Number of samples over which the impulse responses are compared, more than N; None means until they
+            have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
         dt: Sampling interval in seconds; None means per sample.
 
@@ -131,8 +132,10 @@ def from_state_space(
         (tensor([[-0.7500, 0.1250]], dtype=torch.float64), True)
     """
     system = state_space(A, B, C, D)
+    poles = torch.linalg.eigvals(system.A)
+    length = samples_to_compare(poles) if length is None else length
     response = markov(system, length).flatten(0, 2)
     groups = len(system.A)
-    poles = torch.linalg.eigvals(system.A).repeat_interleave(len(response) // max(groups, 1), 0)
+    poles = poles.repeat_interleave(len(response) // max(groups, 1), 0)
     h, error = from_poles(poles, response, tolerance=tolerance, dt=dt)
-    return Converted(TransferFunction(h.b, h.a[:: len(response) // groups], h.h0, dt), error)
+    return Converted(TransferFunction(h.b, h.a[:: len(response) // groups], h.h0, dt), error, length)

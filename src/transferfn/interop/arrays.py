@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from transferfn.core.algebra import numerator
-from transferfn.core.converted import COMPARED, Converted, check_error, response_error
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
+from transferfn.core.doubt import warn_of_rounded
 from transferfn.core.from_poles import LARGEST_ERROR, has_left_the_circle
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import finite_roots, monic, roots
@@ -22,13 +23,27 @@ Array = NDArray[np.floating]
 _INSTEAD = "Keep the second-order sections (sosfilt filters with them) or the modal form, or reduce the order."
 
 
-def from_ba(b: ArrayLike | Tensor, a: ArrayLike | Tensor, *, dt: float | None = None) -> TransferFunction:
+def from_ba(
+    b: ArrayLike | Tensor,
+    a: ArrayLike | Tensor,
+    *,
+    dt: float | None = None,
+    length: int | None = None,
+    tolerance: float = LARGEST_ERROR,
+) -> TransferFunction:
     """Filters from the arrays of ``scipy.signal.lfilter``; exact but for the division by a[0].
+
+    Coefficients are the filter, whatever they were computed from, so that there is no error to return. Warns
+    (:class:`~transferfn.IllConditionedWarning`) where float64 is too narrow to run them: poles so close together that
+    rounding in the recurrence changes the response. Such coefficients hold no design, either.
 
     Args:
         b: Numerator, b[0] first, ascending powers of 1/z, (nb) or (D, nb).
         a: Denominator, a[0] first, (na) or (G, na), G a divisor of D.
         dt: Sampling interval in seconds; None means per sample.
+        length: Number of samples over which the recurrence in float64 is compared with one in ``longdouble``; None
+            means until responses have died out.
+        tolerance: Largest difference, relative to the largest sample of each channel, of which nothing is said.
 
     Returns:
         The filters, float64, of order max(na, nb) - 1.
@@ -41,6 +56,37 @@ def from_ba(b: ArrayLike | Tensor, a: ArrayLike | Tensor, *, dt: float | None = 
         >>> from_ba([1.0, 0.5], [2.0, -1.0])
         TransferFunction(b=tensor([[0.5000]], dtype=torch.float64), a=tensor([[-0.5000]], dtype=torch.float64),
         h0=tensor([0.5000], dtype=torch.float64), dt=None)
+    """
+    return as_given(bank_of(b, a, dt), length, tolerance).value
+
+
+def as_given(h: TransferFunction, length: int | None, tolerance: float) -> Converted[TransferFunction]:
+    """Coefficients as they were given, whose error is none, and a warning where float64 is too narrow to run them.
+
+    Args:
+        h: The filters, numerator (D, n).
+        length: Number of samples over which the recurrence is compared with one in ``longdouble``; None means until
+            responses have died out.
+        tolerance: Largest difference, relative to the largest sample of each channel, of which nothing is said.
+
+    Returns:
+        The filters and zeros, (D).
+    """
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    warn_of_rounded(h.b, h.a, h.h0, length=length, tolerance=tolerance)
+    return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
+
+
+def bank_of(b: ArrayLike | Tensor, a: ArrayLike | Tensor, dt: float | None) -> TransferFunction:
+    """The same as :func:`from_ba`, without a look at what float64 makes of it.
+
+    Args:
+        b: Numerator, (nb) or (D, nb).
+        a: Denominator, (na) or (G, na).
+        dt: Sampling interval in seconds; None means per sample.
+
+    Returns:
+        The filters.
     """
     b, a = (np.atleast_2d(as_real(name, value)) for name, value in (("b", b), ("a", a)))
     if b.ndim != 2 or a.ndim != 2 or not b.shape[1] or not a.shape[1]:
@@ -84,7 +130,7 @@ def from_zpk(
     k: float,
     *,
     dt: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """One filter from its zeros, poles and gain; :func:`~transferfn.core.bank.stack` makes banks.
@@ -94,7 +140,8 @@ def from_zpk(
         p: Poles, likewise.
         k: Gain: H(z) = k prod(z - z_i) / prod(z - p_i).
         dt: Sampling interval in seconds; None means per sample.
-        length: Number of samples over which the impulse response is compared with that of second-order sections.
+        length: Number of samples over which the impulse response is compared with that of second-order sections; None
+            means until it has died out.
         tolerance: Largest error that is not refused, relative to the largest sample.
 
     Returns:
@@ -119,12 +166,12 @@ def from_zpk(
     return _from_sections(_delayed(sos, delays)[None], len(p), dt, length, tolerance)
 
 
-def to_zpk(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR) -> Converted[list[ZPK]]:
+def to_zpk(h: TransferFunction, *, length: int | None = None, tolerance: float = LARGEST_ERROR) -> Converted[list[ZPK]]:
     """Zeros, poles and gain of each channel.
 
     Args:
         h: The filters, numerator (D, n).
-        length: Number of samples over which the impulse responses are compared.
+        length: Number of samples over which the impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -142,6 +189,7 @@ def to_zpk(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
     """
     h = one_bank(h)
     zpk = _factors(h)
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
     error = _error_of_sections(_sections(zpk, h.order), h, length)
     check_error(
         error,
@@ -149,14 +197,14 @@ def to_zpk(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
         what=f"the zeros and poles of order {h.order} do not hold the filters, for the coefficients hardly tell them",
         instead="Keep the coefficients, or design the filters as zeros and poles or second-order sections.",
     )
-    return Converted(zpk, error)
+    return Converted(zpk, error, length)
 
 
 def from_sos(
     sos: ArrayLike | Tensor,
     *,
     dt: float | None = None,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """Filters from second-order sections: their product.
@@ -164,7 +212,8 @@ def from_sos(
     Args:
         sos: Rows b0, b1, b2, a0, a1, a2, (S, 6), or those of each channel, (D, S, 6).
         dt: Sampling interval in seconds; None means per sample.
-        length: Number of samples over which the impulse responses are compared with those of the sections.
+        length: Number of samples over which the impulse responses are compared with those of the sections; None means
+            until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -190,12 +239,12 @@ def from_sos(
     return _from_sections(sections, int(ends), dt, length, tolerance)
 
 
-def to_sos(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR) -> Converted[Array]:
+def to_sos(h: TransferFunction, *, length: int | None = None, tolerance: float = LARGEST_ERROR) -> Converted[Array]:
     """Second-order sections of each channel, paired and ordered by ``scipy.signal.zpk2sos``.
 
     Args:
         h: The filters, numerator (D, n).
-        length: Number of samples over which the impulse responses are compared.
+        length: Number of samples over which the impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
 
     Returns:
@@ -212,6 +261,7 @@ def to_sos(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
     """
     h = one_bank(h)
     sections = _sections(_factors(h), h.order)
+    length = samples_to_compare(roots(h.a)[0]) if length is None else length
     error = _error_of_sections(sections, h, length)
     check_error(
         error,
@@ -219,7 +269,7 @@ def to_sos(h: TransferFunction, *, length: int = COMPARED, tolerance: float = LA
         what=f"second-order sections made of {h.order} uncertain poles do not hold the filters",
         instead="Keep the coefficients, or design the filters as second-order sections.",
     )
-    return Converted(sections, error)
+    return Converted(sections, error, length)
 
 
 def one_bank(h: TransferFunction) -> TransferFunction:
@@ -313,10 +363,12 @@ def _product(sections: Array) -> tuple[Array, Array]:
 
 
 def _from_sections(
-    sections: Array, order: int, dt: float | None, length: int, tolerance: float
+    sections: Array, order: int, dt: float | None, length: int | None, tolerance: float
 ) -> Converted[TransferFunction]:
     b, a = (x[:, : order + 1] for x in _product(sections))
-    h = from_ba(b, a, dt=dt)
+    h = bank_of(b, a, dt)
+    poles = torch.stack([roots(torch.from_numpy(rows[:, 4:] / rows[:, 3:4]))[0].flatten() for rows in sections])
+    length = samples_to_compare(poles) if length is None else length
     error = _error_of_sections(sections, h, length, truth_is_sections=True)
     check_error(
         error,
@@ -324,14 +376,13 @@ def _from_sections(
         what=f"coefficients in float64 of order {order} do not hold the filters, whose poles are too close together",
         instead=_INSTEAD,
     )
-    poles = np.concatenate([roots(torch.from_numpy(rows[:, 4:] / rows[:, 3:4]))[0].flatten() for rows in sections])
-    lost = has_left_the_circle(torch.from_numpy(poles).view(len(sections), -1), spread(h.a, h.channels))
+    lost = has_left_the_circle(poles, spread(h.a, h.channels))
     if bool(lost.any()):
         raise ArithmeticError(
             f"coefficients in float64 of order {order} do not hold {int(lost.sum())} of {len(lost)} filters: rounded, "
             f"they are unstable. {_INSTEAD}"
         )
-    return Converted(h, error)
+    return Converted(h, error, length)
 
 
 def _error_of_sections(sections: Array, h: TransferFunction, length: int, *, truth_is_sections: bool = False) -> Tensor:

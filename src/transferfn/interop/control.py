@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from transferfn.core.bank import stack
-from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.converted import Converted
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
-from transferfn.interop.arrays import one_bank, to_ba
+from transferfn.interop.arrays import as_given, one_bank, to_ba
 from transferfn.interop.scipy_signal import from_powers_of_z, interval, one_channel
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def to_ss(h: TransferFunction) -> control.StateSpace:
 def from_control(
     system: control.TransferFunction | control.StateSpace,
     *,
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Converted[TransferFunction]:
     """Filters from a discrete-time system of python-control, its ``dt`` included.
@@ -92,11 +91,12 @@ def from_control(
     Args:
         system: A transfer function or state space of m inputs and p outputs: p m channels, the first output from each
             input first.
-        length: Number of samples over which impulse responses are compared.
+        length: Number of samples over which impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
         The filters, float64, and the error of each channel, (p m); that of coefficients, taken as they are, is 0.
+        They are looked at as :func:`~transferfn.interop.arrays.from_ba` does, and warned of like there.
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
@@ -120,7 +120,7 @@ def from_control(
         return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
     pairs = [pair for rows in zip(given.num, given.den, strict=True) for pair in zip(*rows, strict=True)]
     h = stack([from_powers_of_z(num, den, dt=dt) for num, den in pairs])
-    return Converted(h, torch.zeros(h.channels, dtype=torch.float64))
+    return as_given(h, length, tolerance)
 
 
 def _control() -> Any:

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import ArrayLike
 
 from transferfn.core.bank import select
-from transferfn.core.converted import COMPARED, Converted
+from transferfn.core.converted import Converted
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
-from transferfn.interop.arrays import as_real, one_bank
+from transferfn.interop.arrays import as_given, as_real, bank_of, one_bank
 from transferfn.interop.arrays import from_ba as from_ba
 from transferfn.interop.arrays import from_sos as from_sos
 from transferfn.interop.arrays import from_zpk as from_zpk
@@ -30,17 +30,20 @@ if TYPE_CHECKING:
     from scipy.signal import dlti
 
 
-def from_dlti(system: dlti, *, length: int = COMPARED, tolerance: float = LARGEST_ERROR) -> Converted[TransferFunction]:
+def from_dlti(
+    system: dlti, *, length: int | None = None, tolerance: float = LARGEST_ERROR
+) -> Converted[TransferFunction]:
     """Filters from a ``scipy.signal`` object in discrete time, its ``dt`` included.
 
     Args:
         system: A discrete-time ``TransferFunction``, ``ZerosPolesGain`` or ``StateSpace``; those with m inputs and p
             outputs become p m channels, the first output from each input first.
-        length: Number of samples over which impulse responses are compared.
+        length: Number of samples over which impulse responses are compared; None means until they have died out.
         tolerance: Largest error that is not refused.
 
     Returns:
         The filters, float64, and the error of each channel, (D); that of coefficients, taken as they are, is 0.
+        They are looked at as :func:`from_ba` does, and warned of like there.
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
@@ -56,7 +59,7 @@ def from_dlti(system: dlti, *, length: int = COMPARED, tolerance: float = LARGES
     from scipy.signal import StateSpace, ZerosPolesGain, dlti, lti
 
     if isinstance(system, lti):
-        raise TypeError("the system is in continuous time: sample it with c2d((num, den), dt) or c2d((A, B, C, D), dt)")
+        raise TypeError("the system is in continuous time: sample it with transferfn.c2d(system, dt)")
     if not isinstance(system, dlti):
         raise TypeError(f"expected a discrete-time system of scipy.signal, got {type(system).__name__}")
     given: Any = system
@@ -67,7 +70,7 @@ def from_dlti(system: dlti, *, length: int = COMPARED, tolerance: float = LARGES
         matrices = (np.asarray(x, dtype=np.float64) for x in (given.A, given.B, given.C, given.D))
         return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
     h = from_powers_of_z(given.num, given.den, dt=dt)
-    return Converted(h, torch.zeros(h.channels, dtype=torch.float64))
+    return as_given(h, length, tolerance)
 
 
 def to_dlti(
@@ -75,7 +78,7 @@ def to_dlti(
     *,
     channel: int | None = None,
     form: Literal["tf", "zpk", "ss"] = "tf",
-    length: int = COMPARED,
+    length: int | None = None,
     tolerance: float = LARGEST_ERROR,
 ) -> Any:
     """One channel as a ``scipy.signal`` object in discrete time, with its ``dt``.
@@ -84,7 +87,8 @@ def to_dlti(
         h: The filters, numerator (D, n).
         channel: Which; None only if there is one.
         form: ``"tf"``, ``"zpk"`` or ``"ss"`` (companion matrices): TransferFunction, ZerosPolesGain or StateSpace.
-        length: Number of samples over which zeros and poles are checked; the other forms are exact.
+        length: Number of samples over which zeros and poles are checked, None means until responses have died out; the
+            other forms are exact.
         tolerance: Largest error of theirs that is not refused.
 
     Returns:
@@ -142,7 +146,7 @@ def from_powers_of_z(num: ArrayLike, den: ArrayLike, *, dt: float | None = None)
                 f"degree {a.shape[1] - 1}"
             )
         b = b[:, excess:]
-    return from_ba(np.pad(b, ((0, 0), (max(-excess, 0), 0))), a, dt=dt)
+    return bank_of(np.pad(b, ((0, 0), (max(-excess, 0), 0))), a, dt)
 
 
 def one_channel(h: TransferFunction, channel: int | None) -> TransferFunction:
@@ -168,7 +172,7 @@ def one_channel(h: TransferFunction, channel: int | None) -> TransferFunction:
     return select(h, [0 if channel is None else channel])
 
 
-def interval(dt: float | bool | None) -> float | None:
+def interval(dt: float | int | bool | None) -> float | None:
     """Our sampling interval from that of another library: a number, or True for a unit that is not known.
 
     Args:
@@ -187,5 +191,5 @@ def interval(dt: float | bool | None) -> float | None:
     if dt is None or dt is True:
         return None
     if dt is False or dt == 0:
-        raise TypeError("the system is in continuous time (dt = 0): sample it with c2d(system, dt) first")
+        raise TypeError("the system is in continuous time (dt = 0): sample it with transferfn.c2d(system, dt)")
     return float(dt)
