@@ -129,3 +129,16 @@ def test_sections_of_another_shape_are_refused() -> None:
         SectionRealization(torch.ones(3, 6))
     with pytest.raises(ValueError, match="an a0 that is not zero"):
         SectionRealization(torch.zeros(1, 1, 6))
+
+
+def test_sections_that_no_fraction_holds_are_not_multiplied_out() -> None:
+    """The design of docs/deploy.md: as one fraction it is unstable, and was handed on as such."""
+    sos = torch.from_numpy(signal.butter(16, [0.25, 0.35], "bandpass", output="sos"))[None]
+    layer = SectionRealization(sos)
+    with pytest.raises(ArithmeticError, match=r"order 32 do not hold the filters.*Keep the second-order sections"):
+        layer.transfer_function()
+    few = SectionRealization(sos[:, :3], dt=0.5)
+    h = few.transfer_function()
+    impulse = torch.eye(1, 300, dtype=F64)[..., None]
+    torch.testing.assert_close(h.impulse_response(300), few(impulse)[0].mT, rtol=1e-9, atol=1e-12)
+    assert (h.order, h.dt) == (6, 0.5)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.core.converted import Converted, response_error
-from transferfn.core.kernel import impulse_response
+from transferfn.core.converted import Converted, check_error, response_error
+from transferfn.core.kernel import impulse_response, spread
 from transferfn.core.polynomial import monic, multiply, roots
 from transferfn.core.stability import schur_cohn
 from transferfn.core.system import TransferFunction
@@ -91,6 +91,33 @@ def has_left_the_circle(poles: Tensor, a: Tensor) -> Tensor:
     inside, outside = schur_cohn(a)
     radius = roots(a)[0].abs().amax(-1)
     return (poles.abs().amax(-1) < 1) & (outside | (~inside & (radius > 1)))
+
+
+def check_holds_sections(h: TransferFunction, poles: Tensor, error: Tensor, tolerance: float) -> None:
+    """Refuse coefficients that second-order sections were multiplied out to, if they do not hold the filters.
+
+    Args:
+        h: The filters, numerator (D, n), float64.
+        poles: Poles of their sections, complex, (D, m).
+        error: Measured error of their responses, (D).
+        tolerance: Largest that is not refused.
+
+    Raises:
+        ArithmeticError: if an error is larger, or rounding made a stable filter unstable.
+    """
+    instead = "Keep the second-order sections (sosfilt filters with them) or the modal form, or reduce the order."
+    check_error(
+        error,
+        tolerance,
+        what=f"coefficients in float64 of order {h.order} do not hold the filters, whose poles are too close together",
+        instead=instead,
+    )
+    lost = has_left_the_circle(poles, spread(h.a, h.channels))
+    if bool(lost.any()):
+        raise ArithmeticError(
+            f"coefficients in float64 of order {h.order} do not hold {int(lost.sum())} of {len(lost)} filters: "
+            f"rounded, they are unstable. {instead}"
+        )
 
 
 def _polynomial(poles: Tensor) -> Tensor:

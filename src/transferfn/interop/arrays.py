@@ -12,15 +12,13 @@ from torch import Tensor
 from transferfn.core.algebra import numerator
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import warn_of_rounded
-from transferfn.core.from_poles import LARGEST_ERROR, has_left_the_circle
+from transferfn.core.from_poles import LARGEST_ERROR, check_holds_sections
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import finite_roots, monic, roots
 from transferfn.core.system import TransferFunction
 
 ZPK = tuple[NDArray[np.complexfloating], NDArray[np.complexfloating], float]
 Array = NDArray[np.floating]
-
-_INSTEAD = "Keep the second-order sections (sosfilt filters with them) or the modal form, or reduce the order."
 
 
 def from_ba(
@@ -370,18 +368,7 @@ def _from_sections(
     poles = torch.stack([roots(torch.from_numpy(rows[:, 4:] / rows[:, 3:4]))[0].flatten() for rows in sections])
     length = samples_to_compare(poles) if length is None else length
     error = _error_of_sections(sections, h, length, truth_is_sections=True)
-    check_error(
-        error,
-        tolerance,
-        what=f"coefficients in float64 of order {order} do not hold the filters, whose poles are too close together",
-        instead=_INSTEAD,
-    )
-    lost = has_left_the_circle(poles, spread(h.a, h.channels))
-    if bool(lost.any()):
-        raise ArithmeticError(
-            f"coefficients in float64 of order {order} do not hold {int(lost.sum())} of {len(lost)} filters: rounded, "
-            f"they are unstable. {_INSTEAD}"
-        )
+    check_holds_sections(h, poles, error, tolerance)
     return Converted(h, error, length)
 
 

@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transferfn.core.converted import response_error, samples_to_compare
+from transferfn.core.from_poles import LARGEST_ERROR, check_holds_sections
+from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.forms import sections_step
 from transferfn.kernels.tracing import is_plain
@@ -74,13 +77,27 @@ class SectionRealization(SequenceMixer):
         for name, given in (("b", proper), ("a", a[..., 1:]), ("h0", b[..., 0])):
             self.register_buffer(name, given.to(kind, copy=True))
 
+    @torch.no_grad()
     def transfer_function(self) -> TransferFunction:
-        """The filters as one fraction each, multiplied out in float64 where the device has it."""
-        banks = self._banks(widest)
+        """The filters as one fraction each, multiplied out in float64 and measured: many sections are none.
+
+        Raises:
+            ArithmeticError: if coefficients in float64 do not hold the filters: their impulse responses, until they
+                have died out, are off by more than a thousandth of the largest sample, or they are unstable.
+        """
+        banks = self._banks(lambda x: x.to("cpu", torch.float64))
         whole = banks[0]
         for bank in banks[1:]:
             whole = whole * bank
-        return whole
+        poles = roots(torch.stack([bank.a for bank in banks], 1))[0].flatten(1)
+        impulse = torch.zeros(1, samples_to_compare(poles), self.channels, dtype=torch.float64)
+        impulse[:, 0] = 1
+        truth = impulse
+        for bank in banks:
+            truth, _ = linear_filter(truth, bank, method="scan", return_state=False)
+        error = response_error(whole.impulse_response(impulse.shape[1]), truth[0].mT)
+        check_holds_sections(whole, poles, error, LARGEST_ERROR)
+        return whole.to(device=self.a.device, dtype=widest(self.a).dtype)
 
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
         check_signal(u, self.channels)
