@@ -21,19 +21,26 @@ def lm(variant: Variant = DEFAULT) -> TrainConfig:
     """
     mixer = variant.language_mixer
     if variant.size == "small":
-        return TrainConfig(
+        config = TrainConfig(
             data=TextCorpusConfig(length=256),
             model=tiny(257, mixer=mixer, horizon=256),
             optimizer=replace(_OPTIMIZER, lr=4e-3, filter_lr=4e-3),
             epochs=1,
             batch_size=16,
         )
-    return TrainConfig(
-        data=TextCorpusConfig(length=1024),
-        model=small(257, mixer=mixer, horizon=1024),
-        optimizer=replace(_OPTIMIZER, lr=2e-3, filter_lr=1e-3),
-        epochs=10,
-        batch_size=32,
+    else:
+        config = TrainConfig(
+            data=TextCorpusConfig(length=1024),
+            model=small(257, mixer=mixer, horizon=1024),
+            optimizer=replace(_OPTIMIZER, lr=2e-3, filter_lr=1e-3),
+            epochs=10,
+            batch_size=32,
+        )
+    if mixer not in ("hyena-rtf", "rtf"):
+        return config
+    # Text is local at first: filters begin without memory, and learn it fast where parameters keep them stable.
+    return replace(
+        config, model=replace(config.model, init="zeros"), optimizer=replace(config.optimizer, filter_lr=0.03)
     )
 
 
