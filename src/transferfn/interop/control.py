@@ -37,7 +37,7 @@ def to_tf(h: TransferFunction, *, channel: int | None = None) -> control.Transfe
         ValueError: if no channel is named and there are several.
 
     Example:
-        >>> import pytest; _ = pytest.importorskip("control")
+        >>> import pytest, torch; _ = pytest.importorskip("control")
         >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]), dt=0.1)
         >>> g = to_tf(decay)
         >>> g.poles().real, g.dt
@@ -62,7 +62,7 @@ def to_ss(h: TransferFunction) -> control.StateSpace:
         ValueError: if h is more than one bank.
 
     Example:
-        >>> import pytest; _ = pytest.importorskip("control")
+        >>> import pytest, torch; _ = pytest.importorskip("control")
         >>> decay = TransferFunction(torch.ones(2, 1) / 2, torch.tensor([[-0.5]]), torch.ones(2))
         >>> g = to_ss(decay)
         >>> g.ninputs, g.noutputs, g.nstates, g.dt
