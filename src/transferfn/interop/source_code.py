@@ -148,17 +148,17 @@ def _measured(system: TransferFunction | ArrayLike, name: str) -> tuple[Tensor, 
     """h0, b1, b2, a1, a2 of each section, (D, S, 5), and what is to be said of them."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"a name is made of letters, digits and underscores and begins with no digit, got {name!r}")
-    given = system if isinstance(system, TransferFunction) else _as_sections(system)
-    if isinstance(given, TransferFunction):
-        if given.a.dim() != 2:
-            raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(given.a.shape[:-2])}")
-        sections, order, dt = second_order_sections(given), given.order, given.dt
+    u = torch.randn(SAMPLES, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    if isinstance(system, TransferFunction):
+        if system.a.dim() != 2:
+            raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(system.a.shape[:-2])}")
+        sections, order, dt = second_order_sections(system), system.order, system.dt
+        truth = true_output(system, u.expand(-1, system.channels))
     else:
-        sections, order, dt = given, 2 * given.shape[1], None
+        sections = _as_sections(system)
+        order, dt, truth = 2 * sections.shape[1], None, _filtered(sections, u, np.longdouble)
     if not bool(sections.isfinite().all()):
         raise ArithmeticError("the sections of these filters are not finite: their coefficients say too little of them")
-    u = torch.randn(SAMPLES, len(sections), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    truth = true_output(given, u) if isinstance(given, TransferFunction) else _filtered(given, u, np.longdouble)
     error = float(error_of(_filtered(sections, u, np.float64), truth).max())
     if not error <= LARGEST_ERROR:
         raise ArithmeticError(
@@ -187,13 +187,12 @@ def _as_sections(sos: ArrayLike) -> Tensor:
 
 
 def _filtered(sections: Tensor, u: Tensor, kind: Any) -> Tensor:
-    """A signal (L, D) filtered by sections (D, S, 6) in a NumPy type."""
+    """A signal (L, 1) filtered by each of D cascades (D, S, 6) in a NumPy type, (L, D)."""
     from scipy import signal
 
-    rows = [
-        signal.sosfilt(sos.numpy().astype(kind), x.numpy().astype(kind)) for sos, x in zip(sections, u.T, strict=True)
-    ]
-    return torch.as_tensor(np.stack(rows, 1).astype(np.float64))
+    x = u[:, 0].numpy().astype(kind)
+    found = [signal.sosfilt(sos.numpy().astype(kind), x) for sos in sections]
+    return torch.as_tensor(np.stack(found, 1).astype(np.float64))
 
 
 def _number(x: float) -> str:

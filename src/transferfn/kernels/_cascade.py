@@ -94,20 +94,16 @@ def _move(x, layout, c0, width, time, size, signal, R, inwards):
     """Samples time, time + 1, ... of some channels to rows of the signal, or back."""
     lane_step, step = layout
     base = c0 * lane_step + time * step
-    if lane_step < step:
-        for t in range(size):
-            for lane in range(width):
-                if inwards:
-                    signal[t * R + lane] = x[base + t * step + lane * lane_step]
-                else:
-                    x[base + t * step + lane * lane_step] = signal[t * R + lane]
-    else:
-        for lane in range(width):
-            for t in range(size):
-                if inwards:
-                    signal[t * R + lane] = x[base + t * step + lane * lane_step]
-                else:
-                    x[base + t * step + lane * lane_step] = signal[t * R + lane]
+    outer, outer_step, outer_row, inner, inner_step, inner_row = width, lane_step, 1, size, step, R
+    if lane_step < step:  # neighbours in memory one after the other
+        outer, outer_step, outer_row, inner, inner_step, inner_row = size, step, R, width, lane_step, 1
+    for i in range(outer):
+        for j in range(inner):
+            at, row = base + i * outer_step + j * inner_step, i * outer_row + j * inner_row
+            if inwards:
+                signal[row] = x[at]
+            else:
+                x[at] = signal[row]
 
 
 def rows_of_work(sections: int, order: int) -> int:
