@@ -112,6 +112,18 @@ def test_8_state_dict(mixer: Mixer) -> None:
 
 
 @every
+def test_8_param_groups(mixer: Mixer) -> None:
+    """Each parameter is in exactly one group, and an optimizer takes them."""
+    module = mixer.make()
+    groups = module.param_groups(lr=1e-3, weight_decay=0.5)
+    listed = [id(p) for group in groups for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for p in module.parameters())
+    assert all(group["params"] for group in groups)
+    if groups:
+        torch.optim.AdamW(groups)
+
+
+@every
 @pytest.mark.parametrize("how", ["assign", "materialise"])
 def test_8_meta_device(mixer: Mixer, how: str) -> None:
     if mixer.name.endswith("realization") or mixer.name == "implicit-realized":

@@ -54,9 +54,8 @@ class LeakyIntegrator(SequenceMixer):
         device = self.leak.device if device is None else device
         return torch.zeros(batch_size, self.channels, device=device, dtype=wide(dtype or self.leak.dtype))
 
-    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        rates = {"lr": lr, "weight_decay": weight_decay}
-        return [{"params": [self.leak], **{name: rate for name, rate in rates.items() if rate is not None}}]
+    def filter_parameters(self) -> list[nn.Parameter]:
+        return [self.leak]
 
     def realize(self) -> RealizedIntegrator:
         return RealizedIntegrator(self)
@@ -69,6 +68,9 @@ class RealizedIntegrator(LeakyIntegrator):
         super().__init__(source.channels)
         del self.leak
         self.register_buffer("leak", source.leak.detach().clone())
+
+    def filter_parameters(self) -> list[nn.Parameter]:
+        return []
 
 
 class LookingAhead(SequenceMixer):

@@ -101,7 +101,7 @@ class Strict(LeakyIntegrator):
 
 
 class Plain(SequenceMixer):
-    """A mixer without `param_groups`."""
+    """A mixer that names no filters."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,8 @@ from laws.runs import outcome, reset_mask, signal
 from laws.tolerance import C, assert_same, relative_error
 from nn.layers import F64, untyped
 from nn.test_hyena import GOLDEN, golden, official_filter
-from transferfn.nn import FixedConvolution, ImplicitFilter
+from transferfn.models import Backbone
+from transferfn.nn import FixedConvolution, Hyena, ImplicitFilter
 from transferfn.nn.implicit import positional_features
 from transferfn.nn.long_conv import FilterBank
 
@@ -259,6 +260,18 @@ def test_param_groups() -> None:
     layer = make()
     (group,) = layer.param_groups(lr=0.0)
     assert (len(group["params"]), group["lr"], "weight_decay" in group) == (len(list(layer.parameters())), 0.0, False)
+
+
+def test_learned_features_learn_at_their_own_rate() -> None:
+    """That of the official code, alone and as a filter of Hyena in a model."""
+    own, features = make(learned_features=True).param_groups(lr=1e-3, weight_decay=0.1)
+    assert (len(own["params"]), own["lr"], own["weight_decay"]) == (9, 1e-3, 0.1)
+    assert (len(features["params"]), features["lr"], features["weight_decay"]) == (1, 1e-5, 0.0)
+    model = Backbone(4, 2, lambda: Hyena(4, filter=lambda: make(learned_features=True)), inputs=1)
+    groups = model.param_groups(lr=0.1, weight_decay=0.5, filter_lr=0.01)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    found = {name for name, p in model.named_parameters() if rates[id(p)] == (1e-5, 0.0)}
+    assert found == {f"blocks.{i}.mixer.filters.0.positions" for i in range(2)}
 
 
 def test_print() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from transferfn.nn import NotCausalError, SequenceMixer
+from transferfn.nn import Attention, Block, NotCausalError, SequenceMixer, ShortConvolution
 
 
 class Mean(SequenceMixer):
@@ -43,3 +43,33 @@ def test_works_in_sequential() -> None:
 def test_mixers_are_causal_unless_they_say_otherwise() -> None:
     assert SequenceMixer.is_causal
     assert not Mean().is_causal
+
+
+class Gain(SequenceMixer):
+    """A filter of one tap, and a bias that is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.bias = nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(3))
+
+    def filter_parameters(self) -> tuple[nn.Parameter]:
+        return (self.gain,)
+
+    def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+        return self.gain * u + self.bias
+
+
+def test_what_a_mixer_calls_its_filters_has_the_rates_in_all_that_is_built_of_it() -> None:
+    mixer = Gain()
+    block = Block(3, mixer, norm=None)
+    for module in (mixer, block):
+        filters, rest = module.param_groups(lr=0.1, weight_decay=0.0)
+        assert (filters["params"], filters["lr"], filters["weight_decay"]) == ([mixer.gain], 0.1, 0.0)
+        assert rest.keys() == {"params"}
+        assert [len(module.param_groups()), len(list(module.parameters()))] == [1, 1 + len(rest["params"])]
+
+
+@pytest.mark.parametrize("mixer", [Attention(4, 2), ShortConvolution(4, 3)], ids=lambda mixer: type(mixer).__name__)
+def test_what_is_no_filter_has_the_rates_of_the_rest(mixer: SequenceMixer) -> None:
+    (rest,) = mixer.param_groups(lr=0.1)
+    assert rest == {"params": list(mixer.parameters())}

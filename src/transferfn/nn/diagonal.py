@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,6 @@ class DiagonalMixer(SequenceMixer):
         bidirectional: Whether a second recurrence runs from the end to the beginning.
         shared_sample: Whether that one contains the current sample, too, or begins with the next one.
     """
-
-    slow: Sequence[str]  # names of the parameters that want rates of their own
 
     def __init__(self, channels: int, states: int, *, bidirectional: bool = False, shared_sample: bool = True) -> None:
         super().__init__()
@@ -148,20 +146,6 @@ class DiagonalMixer(SequenceMixer):
         check_dtype(dtype)
         with torch.no_grad():
             return DiagonalRealization(self.state_space(), signal_dtype(dtype))
-
-    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        """Optimizer groups: the parameters of the recurrence with rates of their own, and the rest without.
-
-        Args:
-            lr: Learning rate of the recurrence; None leaves the optimizer's.
-            weight_decay: Weight decay of the recurrence; None leaves the optimizer's.
-        """
-        rates = {"lr": lr, "weight_decay": weight_decay}
-        groups: list[dict[str, Any]] = [{"params": []}, {"params": []}]
-        for name, parameter in self.named_parameters():
-            groups[name not in self.slow]["params"].append(parameter)
-        groups[0] |= {name: rate for name, rate in rates.items() if rate is not None}
-        return groups
 
     @torch.no_grad()
     def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> tuple[TransferFunction, Tensor]:
@@ -311,7 +295,6 @@ class DiagonalRealization(DiagonalMixer):
         True
     """
 
-    slow = ()
     multipliers: Tensor
     input_matrix: Tensor
     output_matrix: Tensor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,30 +155,6 @@ class Hyena(SequenceMixer):
             for mixer in layer._mixers()[1:]
         )
         return layer.eval()
-
-    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        """Optimizer groups: those of the filters with the given rates, then the other parameters without rates.
-
-        Args:
-            lr: Learning rate of the filters; None leaves the optimizer's.
-            weight_decay: Weight decay of the filters; None leaves the optimizer's.
-
-        Example:
-            >>> from transferfn.nn import RTF
-            >>> layer = Hyena(4, filter=lambda: RTF(4, 2, horizon=8))
-            >>> [(len(group["params"]), group.get("lr")) for group in layer.param_groups(lr=1e-3)]
-            [(3, 0.001), (6, None)]
-        """
-        rates = {k: rate for k, rate in {"lr": lr, "weight_decay": weight_decay}.items() if rate is not None}
-        groups, taken = [], set()
-        for mixer in self._mixers()[1:]:
-            own = getattr(mixer, "param_groups", None)
-            for group in own(**rates) if own else [{"params": list(mixer.parameters()), **rates}]:
-                fresh = [p for p in group["params"] if id(p) not in taken]
-                taken.update(map(id, fresh))
-                groups.append(group | {"params": fresh})
-        groups.append({"params": [p for p in self.parameters() if id(p) not in taken]})
-        return [group for group in groups if group["params"]]
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""

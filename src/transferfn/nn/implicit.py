@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -15,9 +15,13 @@ from transferfn.core.checks import check_whole
 from transferfn.nn.guard import widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.long_conv import FilterBank, LongConvolution
+from transferfn.nn.mixer import merged
 from transferfn.nn.options import parameter_dtype
 from transferfn.ops.filter import without_autocast
 from transferfn.typing import Kernel
+
+FEATURES_LR = 1e-5
+"""Learning rate of learned positional features, as in the official code."""
 
 
 class ImplicitFilter(RelativeToHorizon, LongConvolution):
@@ -43,6 +47,7 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
         shift: What the modulation ends at.
         normalized: Whether each sample of the kernel is divided by the sum of its absolute values over the channels.
         learned_features: Whether the positional features are parameters, (M, E), that only begin as they are above.
+            :meth:`param_groups` lets them learn at 1e-5, as the official code does.
         skip: Whether there is a learned skip term.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
@@ -52,8 +57,8 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
         ValueError: if the sizes or options make no sense.
 
     Source:
-        Poli et al. 2023, arXiv:2302.10866; the details are those of its official implementation, which also learns the
-        features, at a small rate of their own.
+        Poli et al. 2023, arXiv:2302.10866; the details are those of its official implementation, which always learns
+        the features.
 
     Example:
         >>> layer = ImplicitFilter(4, horizon=16, width=8)
@@ -190,15 +195,25 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
         """
         return [FilterBank(self, index, banks=banks, owner=index == 0) for index in range(banks)]
 
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """All but the positional features, whose rates are fixed."""
+        return (p for p in self.parameters() if p is not self.positions)
+
     def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        """Optimizer groups of the filter's parameters, so that any optimizer honours rates of their own.
+        """Optimizer groups: the filter's parameters, and learned positional features at 1e-5 without decay.
 
         Args:
-            lr: Learning rate; None leaves the optimizer's.
-            weight_decay: Weight decay; None leaves the optimizer's.
+            lr: Learning rate, of all but the features; None leaves the optimizer's.
+            weight_decay: Weight decay, of all but the features; None leaves the optimizer's.
+
+        Example:
+            >>> layer = ImplicitFilter(4, horizon=16, learned_features=True)
+            >>> [(len(group["params"]), group["lr"]) for group in layer.param_groups(lr=1e-3)]
+            [(9, 0.001), (1, 1e-05)]
         """
-        rates = {"lr": lr, "weight_decay": weight_decay}
-        return [{"params": list(self.parameters()), **{k: rate for k, rate in rates.items() if rate is not None}}]
+        features = [] if self.positions is None else [self.positions]
+        own = {"params": features, "lr": FEATURES_LR, "weight_decay": 0.0}
+        return merged([own, *super().param_groups(lr=lr, weight_decay=weight_decay)])[::-1]
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

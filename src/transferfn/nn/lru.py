@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +49,6 @@ class LRU(DiagonalMixer):
         >>> torch.allclose(last, layer(u)[:, 49], atol=1e-5)
         True
     """
-
-    slow = ("nu_log", "theta_log", "gamma_log", "input_matrix")
 
     def __init__(
         self,
@@ -111,6 +110,10 @@ class LRU(DiagonalMixer):
         self.input_matrix.copy_(normal(self.states, self.channels, 2, std=(2 * self.channels) ** -0.5))
         self.output_matrix.copy_(normal(*self.output_matrix.shape, std=self.states**-0.5))
         self.feedthrough.copy_(normal(self.channels, std=1.0))
+
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """What the multipliers and the inputs of the states are made of, but not C and D."""
+        return self.nu_log, self.theta_log, self.gamma_log, self.input_matrix
 
     def state_space(self) -> DiagonalSystem:
         """The recurrence that the layer runs, gamma in B, in complex128 where the device has it; differentiable."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +118,37 @@ class SequenceMixer(nn.Module, ABC):
         """
         return self.init_state(batch_size, device=device, dtype=dtype)
 
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """Which of the layer's own parameters are those of filters, and usually want rates of their own."""
+        return ()
+
+    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
+        """Optimizer groups: the filters' parameters with rates of their own, then the others without, each once.
+
+        The filters' are what :meth:`filter_parameters` names, here and in the mixers that this one is built of. They
+        are usually trained slowly and without decay.
+
+        Args:
+            lr: Learning rate of the filters; None leaves the optimizer's.
+            weight_decay: Weight decay of the filters; None leaves the optimizer's.
+
+        Returns:
+            Groups as every torch optimizer takes them, none of them empty; the optimizer's rates hold where a group
+            has none.
+
+        Example:
+            >>> from transferfn.nn import RTF, Hyena
+            >>> layer = Hyena(4, filter=lambda: RTF(4, 2, horizon=8))
+            >>> [(len(group["params"]), group.get("lr")) for group in layer.param_groups(lr=1e-3)]
+            [(3, 0.001), (6, None)]
+            >>> optimizer = torch.optim.AdamW(layer.param_groups(lr=1e-3, weight_decay=0.0), lr=1e-2)
+        """
+        rates = {name: rate for name, rate in (("lr", lr), ("weight_decay", weight_decay)) if rate is not None}
+        own = {"params": list(self.filter_parameters()), **rates}
+        inner = [group for mixer in _inside(self) for group in mixer.param_groups(**rates)]
+        groups = merged([own, *inner, {"params": list(self.parameters())}])
+        return sorted(groups, key=lambda group: len(group) == 1)  # what has no rates comes last
+
 
 class NotCausalError(RuntimeError):
     """Raised when a recurrent verb is asked of a layer that looks ahead."""
@@ -125,6 +158,34 @@ class NotCausalError(RuntimeError):
             f"{layer}.{verb}() needs a causal layer, but this one is bidirectional: its output depends on future "
             f"samples, so it has no state. Call forward() on the whole sequence, or build it with bidirectional=False."
         )
+
+
+def merged(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join optimizer groups of equal options, and leave each parameter to the first group that has it.
+
+    Args:
+        groups: Groups with ``params`` and, if they have any, options.
+
+    Returns:
+        Those that are not empty, in the order of their first parameters.
+    """
+    found: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+    taken: set[int] = set()
+    for group in groups:
+        options = {name: value for name, value in group.items() if name != "params"}
+        if fresh := [p for p in group["params"] if id(p) not in taken]:
+            found.setdefault(tuple(sorted(options.items())), {"params": [], **options})["params"].extend(fresh)
+            taken.update(map(id, fresh))
+    return list(found.values())
+
+
+def _inside(module: nn.Module) -> Iterator[SequenceMixer]:
+    """The mixers that a module is built of, but not those that they are built of themselves."""
+    for child in module.children():
+        if isinstance(child, SequenceMixer):
+            yield child
+        else:
+            yield from _inside(child)
 
 
 def check_signal(u: Tensor, channels: int) -> None:

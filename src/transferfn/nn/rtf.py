@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -309,23 +308,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
                 layer._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
         return layer, error
 
-    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        """Optimizer groups of the layer's parameters, so that any optimizer honours rates of their own.
-
-        Args:
-            lr: Learning rate; None leaves the optimizer's.
-            weight_decay: Weight decay; None leaves the optimizer's.
-
-        Example:
-            >>> layer = RTF(4, 2, horizon=8)
-            >>> optimizer = torch.optim.AdamW(layer.param_groups(lr=1e-3, weight_decay=0.0), lr=1e-2)
-        """
-        group: dict[str, Any] = {"params": list(self.parameters())}
-        if lr is not None:
-            group["lr"] = lr
-        if weight_decay is not None:
-            group["weight_decay"] = weight_decay
-        return [group]
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """All: numerators, denominators and what constrains them."""
+        return self.parameters()
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ from transferfn.nn.state_space_options import (
     check_sizes,
     check_steps,
     log_uniform,
-    two_groups,
 )
 from transferfn.nn.state_space_realization import DPLRRealization
 from transferfn.ops.filter import without_autocast
@@ -256,19 +255,9 @@ class S4(RelativeToHorizon, StateSpaceLayer[DPLRRealization]):
             layer.assign_output_vector(self.output_vector())
         return layer
 
-    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        """Optimizer groups: A, B and the step sizes, which are usually trained slowly and without decay; C and D.
-
-        Args:
-            lr: Learning rate of the first group; None leaves the optimizer's.
-            weight_decay: Weight decay of the first group; None leaves the optimizer's.
-
-        Example:
-            >>> layer = S4(4, 2, horizon=8)
-            >>> optimizer = torch.optim.AdamW(layer.param_groups(lr=1e-3, weight_decay=0.0), lr=1e-2)
-        """
-        filters = (self.log_dt, self.log_A_real, self.A_imag, self.P, self.B)
-        return two_groups(filters, (self.truncated_C, self.D), lr, weight_decay)
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """A, B and the step sizes, but not C and D."""
+        return self.log_dt, self.log_A_real, self.A_imag, self.P, self.B
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

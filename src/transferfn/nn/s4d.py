@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from transferfn.nn.state_space_options import (
     check_sizes,
     check_steps,
     log_uniform,
-    two_groups,
 )
 from transferfn.nn.state_space_realization import ModalRealization
 
@@ -156,19 +155,10 @@ class S4D(StateSpaceLayer[ModalRealization]):
         D = widest(self.D)
         return ModalSystem(A_bar, B_bar, C, torch.stack((D, torch.zeros_like(D))) if self.bidirectional else D)
 
-    def param_groups(self, *, lr: float | None = None, weight_decay: float | None = None) -> list[dict[str, Any]]:
-        """Optimizer groups: Lambda, B and the step sizes, which are usually trained slowly and without decay; C and D.
-
-        Args:
-            lr: Learning rate of the first group; None leaves the optimizer's.
-            weight_decay: Weight decay of the first group; None leaves the optimizer's.
-
-        Example:
-            >>> layer = S4D(4, 2)
-            >>> optimizer = torch.optim.AdamW(layer.param_groups(lr=1e-3, weight_decay=0.0), lr=1e-2)
-        """
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """Lambda, B and the step sizes, but not C and D."""
         frequencies = () if self.init == "real" else (self.A_imag,)
-        return two_groups((self.log_dt, self.log_A_real, *frequencies, self.B), (self.C, self.D), lr, weight_decay)
+        return self.log_dt, self.log_A_real, *frequencies, self.B
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -80,8 +81,6 @@ class S5(DiagonalMixer):
         >>> torch.allclose(torch.cat((y, more), 1), layer(u), atol=1e-5)
         True
     """
-
-    slow = ("eigenvalue_real", "eigenvalue_imag", "log_step", "input_matrix")
 
     def __init__(
         self,
@@ -164,6 +163,10 @@ class S5(DiagonalMixer):
         std = size**-0.5 if self.output_init == "truncated_normal" else (size * channels) ** -0.5
         pairs = draw_normal(channels, size, 2, std=std, truncated=True, generator=generator)
         return torch.view_as_complex(pairs) @ V
+
+    def filter_parameters(self) -> Iterable[nn.Parameter]:
+        """Lambda, B and the step sizes, but not C and D."""
+        return self.eigenvalue_real, self.eigenvalue_imag, self.log_step, self.input_matrix
 
     def eigenvalues(self) -> Tensor:
         """Eigenvalues Lambda in continuous time, complex, (P), clipped if the layer does that; differentiable."""

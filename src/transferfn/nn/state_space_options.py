@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, get_args
 
 import torch
@@ -71,22 +70,3 @@ def log_uniform(count: int, low: float, high: float, generator: torch.Generator 
     """
     draw = torch.rand(count, dtype=torch.float64, generator=generator, device="cpu")
     return math.log(low) + draw * (math.log(high) - math.log(low))
-
-
-def two_groups(
-    filters: Iterable[Tensor], rest: Iterable[Tensor], lr: float | None, weight_decay: float | None
-) -> list[dict[str, Any]]:
-    """Optimizer groups: filter parameters with rates of their own, and the rest without.
-
-    Args:
-        filters: Parameters that the rates are for.
-        rest: All others.
-        lr: Learning rate; None leaves the optimizer's.
-        weight_decay: Weight decay; None leaves the optimizer's.
-    """
-    group: dict[str, Any] = {"params": list(filters)}
-    if lr is not None:
-        group["lr"] = lr
-    if weight_decay is not None:
-        group["weight_decay"] = weight_decay
-    return [group, {"params": list(rest)}]
