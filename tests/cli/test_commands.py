@@ -146,6 +146,14 @@ def test_a_mixer_need_not_come_in_every_recipe(recipe: str, mixer: str) -> None:
     assert commands.parse(["train", recipe, "--mixer", mixer]).run.config.model.mixer == mixer
 
 
+def test_options_of_a_layer_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Over what is published with it; those of another layer are refused."""
+    arguments = ["train", "lra-path-x", "--mixer", "s4d", "--model.s4d.init", "inv", "--model.s4d.dt-max", "0.01"]
+    options = commands.parse(arguments).run.config.model.s4d
+    assert (options.init, options.dt_min, options.dt_max) == ("inv", 1e-4, 0.01)
+    assert "would do nothing with --mixer rtf" in error(capsys, "train", "smnist", "--model.s4d.init", "inv")
+
+
 def test_a_recipe_says_which_mixers_it_comes_with(capsys: pytest.CaptureFixture[str]) -> None:
     assert "language models come with hyena-rtf" in error(capsys, "train", "lm", "--mixer", "s4")
 

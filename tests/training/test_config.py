@@ -9,6 +9,7 @@ import pytest
 from transferfn.tasks import SmnistConfig
 from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunOptions, TrainConfig
 from transferfn.training.config import differences, from_dict, to_dict
+from transferfn.training.layer_options import S4Options, S5Options
 from transferfn.training.recipes import recipe_line, recipe_name
 
 
@@ -42,6 +43,31 @@ def test_every_kind_of_value_goes_through_json_and_back() -> None:
 def test_json_of_something_else_is_refused(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_dict(TrainConfig, to_dict(TrainConfig()) | change)
+
+
+def test_files_of_before_the_options_of_layers_are_read() -> None:
+    """As what they meant: the defaults of the layers."""
+    config = TrainConfig(model=ModelConfig(mixer="s5"))
+    values = to_dict(config)
+    for name in ("s4", "s4d", "s5"):
+        del values["model"][name]
+    assert from_dict(TrainConfig, values) == config
+
+
+def test_options_of_layers_go_through_json_and_back() -> None:
+    model = ModelConfig(mixer="s4", s4=S4Options(measure=("legt", "fourier"), groups=2))
+    config = TrainConfig(model=model)
+    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
+    assert differences(config, replace(config, model=ModelConfig(mixer="s4"))) == [
+        'model.s4.measure ["legt", "fourier"] (there ["legs"])',
+        "model.s4.groups 2 (there null)",
+    ]
+
+
+@pytest.mark.parametrize("mixer", ["rtf", "s4", "s4d"])
+def test_options_of_a_mixer_that_is_not_chosen_are_refused(mixer) -> None:
+    with pytest.raises(ValueError, match=rf"model\.s5 .* do nothing with --mixer {mixer}, got S5Options\(blocks=2"):
+        ModelConfig(mixer=mixer, s5=S5Options(blocks=2))
 
 
 def test_a_missing_field_is_named_with_its_place() -> None:

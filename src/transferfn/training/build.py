@@ -68,11 +68,39 @@ def build_mixer(model: ModelConfig, length: int) -> SequenceMixer:
         case "rtf":
             return _rtf(model, length)
         case "s4":
-            return S4(width, order, horizon=length, bidirectional=both)
+            return S4(
+                width,
+                order,
+                horizon=length,
+                measure=model.s4.measure,
+                dt_min=model.s4.dt_min,
+                dt_max=model.s4.dt_max,
+                groups=model.s4.groups,
+                bidirectional=both,
+            )
         case "s4d":
-            return S4D(width, order, bidirectional=both)
+            return S4D(
+                width,
+                order,
+                init=model.s4d.init,
+                discretization=model.s4d.discretization,
+                dt_min=model.s4d.dt_min,
+                dt_max=model.s4d.dt_max,
+                groups=model.s4d.groups,
+                bidirectional=both,
+            )
         case "s5":
-            return S5(width, order, bidirectional=both)
+            return S5(
+                width,
+                order,
+                blocks=model.s5.blocks,
+                discretization=model.s5.discretization,
+                output_init=model.s5.output_init,
+                dt_min=model.s5.dt_min,
+                dt_max=model.s5.dt_max,
+                clip_eigenvalues=model.s5.clip_eigenvalues,
+                bidirectional=both,
+            )
         case "lru":
             return LRU(width, order // 2, bidirectional=both)
         case "hyena":

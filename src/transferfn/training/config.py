@@ -29,9 +29,12 @@ from transferfn.tasks import (
     TextConfig,
     TextCorpusConfig,
 )
+from transferfn.training.layer_options import S4DOptions, S4Options, S5Options
 
 ConfigT = TypeVar("ConfigT")
 
+LATER = {"later": True}
+"""Metadata of a field that files of earlier versions do not have; its default is what they meant."""
 
 TaskConfig = (
     SmnistConfig
@@ -110,6 +113,23 @@ class ModelConfig:
 
     head: Literal["mean", "last"] = "mean"
     """Which features are classified, where a sequence has one class: their mean over time or the last ones."""
+
+    s4: S4Options = field(default_factory=S4Options, metadata=LATER)
+    """Options of S4."""
+
+    s4d: S4DOptions = field(default_factory=S4DOptions, metadata=LATER)
+    """Options of S4D."""
+
+    s5: S5Options = field(default_factory=S5Options, metadata=LATER)
+    """Options of S5."""
+
+    def __post_init__(self) -> None:
+        for name, untouched in {"s4": S4Options(), "s4d": S4DOptions(), "s5": S5Options()}.items():
+            if self.mixer != name and getattr(self, name) != untouched:
+                raise ValueError(
+                    f"model.{name} holds options of --mixer {name} and would do nothing with --mixer {self.mixer}, got "
+                    f"{getattr(self, name)}: leave them out, or choose that mixer"
+                )
 
 
 AnyModelConfig = ModelConfig | LanguageModelConfig
@@ -316,7 +336,7 @@ def _build(kind: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{where or kind.__name__}: expected an object, got {values!r}")
     hints = get_type_hints(kind)
-    names = [item.name for item in fields(kind)]
+    names = [item.name for item in fields(kind) if item.name in values or item.metadata != LATER]
     if wrong := sorted(set(names) ^ set(values)):
         what = "unknown field" if wrong[0] in values else "missing field"
         raise ValueError(f"{what} {where}{wrong[0]}")
@@ -340,6 +360,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _build(kind, value, f"{where}.")
     if origin is Literal and value in parts:
         return value
+    if origin is tuple and isinstance(value, list) and parts[1:] == (...,):
+        return tuple(_read(parts[0], item, where) for item in value)
     if origin is tuple and isinstance(value, list) and len(value) == len(parts):
         return tuple(_read(part, item, where) for part, item in zip(parts, value, strict=True))
     if kind is Path and isinstance(value, str):
