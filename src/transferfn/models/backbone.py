@@ -112,26 +112,39 @@ class Backbone(WithParamGroups, SequenceMixer):
         self.norm = make_norm(norm, channels) if prenorm else None
         self.is_causal = all(block.is_causal for block in self._blocks())
 
-    def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None, dt: Tensor | None = None
+    ) -> Tensor:
         """Map a whole sequence, starting from rest.
 
         Args:
             u: Tokens, (B, L), or samples, (B, L, inputs).
             lengths: Number of valid samples of each row, (B,), integers; None means all.
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+            dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
+                S5 takes them; None means 1.
 
         Returns:
             Features, (B, L, D); zero past `lengths`.
+
+        Raises:
+            TypeError: if a mixer takes no `dt`.
         """
         y, valid = self._encode(u, lengths, resets)
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block in self._blocks():
             run = partial(checkpoint, block, use_reentrant=False) if recompute else block
-            y = run(y, lengths=lengths, resets=resets)
+            y = run(y, lengths=lengths, resets=resets, dt=dt)
         return self._finish(y, valid)
 
     def extend(
-        self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
+        self,
+        u: Tensor,
+        state: State = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Map the next chunk of a sequence and return the state after it.
 
@@ -140,41 +153,46 @@ class Backbone(WithParamGroups, SequenceMixer):
             state: State before the chunk, a tuple with an entry a block; None means rest.
             lengths: Number of valid samples of each row, (B,), integers; None means all.
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+            dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
+                S5 takes them; None means 1.
 
         Returns:
             Features, (B, L, D), and the state after each row's last valid sample.
 
         Raises:
             NotCausalError: if a mixer looks ahead.
+            TypeError: if one takes no `dt`.
         """
         self._require_causal("extend")
         before = (None,) * len(self.blocks) if state is None else self._check_state(state)
         y, valid = self._encode(u, lengths, resets)
         after = []
         for block, block_state in zip(self._blocks(), before, strict=True):
-            y, block_state = block.extend(y, block_state, lengths=lengths, resets=resets)
+            y, block_state = block.extend(y, block_state, lengths=lengths, resets=resets, dt=dt)
             after.append(block_state)
         return self._finish(y, valid), tuple(after)
 
-    def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, u_t: Tensor, state: State, *, dt: Tensor | None = None) -> tuple[Tensor, State]:
         """Map one sample.
 
         Args:
             u_t: Token, (B,), or sample, (B, inputs).
             state: State before the sample.
+            dt: Factors on the step size, (B,), as for `forward`.
 
         Returns:
             Features, (B, D), and the state after the sample.
 
         Raises:
             NotCausalError: if a mixer looks ahead.
+            TypeError: if one takes no `dt`.
         """
         self._require_causal("step")
         self.encoder.check(u_t, sample=True)
         y_t = self.encoder(u_t)
         after = []
         for block, block_state in zip(self._blocks(), self._check_state(state), strict=True):
-            y_t, block_state = block.step(y_t, block_state)
+            y_t, block_state = block.step(y_t, block_state, dt=dt)
             after.append(block_state)
         return self._finish(y_t, None), tuple(after)
 

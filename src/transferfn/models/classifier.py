@@ -57,22 +57,36 @@ class Classifier(WithParamGroups):
         self.backbone = backbone
         self.readout = nn.Linear(backbone.channels, classes)
 
-    def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None, dt: Tensor | None = None
+    ) -> Tensor:
         """Score whole sequences.
 
         Args:
             u: Tokens, (B, L), or samples, (B, L, inputs).
             lengths: Number of valid samples of each row, (B,), integers; None means all.
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+            dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
+                S5 takes them; None means 1.
 
         Returns:
-            Logits, (B, classes); with head "per_step" (B, L, classes), zero past `lengths`.
+            Logits, (B, classes); with head "per_step" (B, L, classes), zero past `lengths`. A mean is over samples,
+            whatever their step sizes.
+
+        Raises:
+            TypeError: if a mixer takes no `dt`.
         """
-        features = self.backbone(u, lengths=lengths, resets=resets)
+        features = self.backbone(u, lengths=lengths, resets=resets, dt=dt)
         return self._read(features, self._rest(features), lengths, resets)[0]
 
     def extend(
-        self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
+        self,
+        u: Tensor,
+        state: State = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Take in the next chunk of sequences.
 
@@ -81,6 +95,8 @@ class Classifier(WithParamGroups):
             state: State before the chunk; None means rest.
             lengths: Number of valid samples of each row, (B,), integers; None means all.
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+            dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
+                S5 takes them; None means 1.
 
         Returns:
             Logits for everything seen so far, (B, classes), or with head "per_step" for the chunk, (B, L, classes);
@@ -88,29 +104,32 @@ class Classifier(WithParamGroups):
 
         Raises:
             NotCausalError: if the backbone looks ahead.
+            TypeError: if a mixer takes no `dt`.
         """
         self._require_causal("extend")
         before, pooled = (None, None) if state is None else state
-        features, after = self.backbone.extend(u, before, lengths=lengths, resets=resets)
+        features, after = self.backbone.extend(u, before, lengths=lengths, resets=resets, dt=dt)
         logits, pooled = self._read(features, self._rest(features) if pooled is None else pooled, lengths, resets)
         return logits, (after, pooled)
 
-    def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, u_t: Tensor, state: State, *, dt: Tensor | None = None) -> tuple[Tensor, State]:
         """Take in one sample.
 
         Args:
             u_t: Token, (B,), or sample, (B, inputs).
             state: State before the sample.
+            dt: Factors on the step size, (B,), as for `forward`.
 
         Returns:
             Logits, (B, classes), and the state after the sample.
 
         Raises:
             NotCausalError: if the backbone looks ahead.
+            TypeError: if a mixer takes no `dt`.
         """
         self._require_causal("step")
         before, pooled = state
-        features, after = self.backbone.step(u_t, before)
+        features, after = self.backbone.step(u_t, before, dt=dt)
         if self.pool is not None:
             features, pooled = self.pool.step(features, pooled)
         return self.readout(features), (after, pooled)

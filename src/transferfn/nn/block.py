@@ -15,6 +15,7 @@ from transferfn.nn.mixer import (
     check_boundaries,
     check_sample,
     check_signal,
+    step_factors,
     valid_samples,
 )
 from transferfn.nn.norm import NormKind, make_norm
@@ -98,23 +99,36 @@ class Block(SequenceMixer):
         self.mlp = None if mlp is None else nn.Sequential(nn.Linear(channels, mlp), nn.GELU(), nn.Linear(mlp, channels))
         self.mlp_norm = None if mlp is None else make_norm(norm, channels)
 
-    def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None, dt: Tensor | None = None
+    ) -> Tensor:
         """Map a whole sequence, starting from rest.
 
         Args:
             u: Input, (B, L, D).
             lengths: Number of valid samples of each row, (B,), integers; None means all.
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+            dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
+                S5 takes them; None means 1.
 
         Returns:
             Output, (B, L, D), in the dtype of `u`; zero past `lengths`.
+
+        Raises:
+            TypeError: if the mixer takes no `dt`.
         """
         u, valid = self._enter(u, lengths, resets)
-        y = self.mixer(self._before(u, valid), lengths=lengths, resets=resets)
+        y = self.mixer(self._before(u, valid), lengths=lengths, resets=resets, **step_factors(self.mixer, dt))
         return self._after(u, y, valid)
 
     def extend(
-        self, u: Tensor, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
+        self,
+        u: Tensor,
+        state: State = None,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        dt: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """Map the next chunk of a sequence and return the mixer's state after it.
 
@@ -123,34 +137,40 @@ class Block(SequenceMixer):
             state: State before the chunk; None means rest.
             lengths: Number of valid samples of each row, (B,), integers; None means all.
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+            dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
+                S5 takes them; None means 1.
 
         Returns:
             Output, (B, L, D), and the state after each row's last valid sample.
 
         Raises:
             NotCausalError: if the mixer looks ahead.
+            TypeError: if it takes no `dt`.
         """
         self._require_causal("extend")
         u, valid = self._enter(u, lengths, resets)
-        y, state = self.mixer.extend(self._before(u, valid), state, lengths=lengths, resets=resets)
+        factors = step_factors(self.mixer, dt)
+        y, state = self.mixer.extend(self._before(u, valid), state, lengths=lengths, resets=resets, **factors)
         return self._after(u, y, valid), state
 
-    def step(self, u_t: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, u_t: Tensor, state: State, *, dt: Tensor | None = None) -> tuple[Tensor, State]:
         """Map one sample.
 
         Args:
             u_t: Sample, (B, D).
             state: State before the sample.
+            dt: Factors on the step size, (B,), as for `forward`.
 
         Returns:
             Output sample, (B, D), and the state after it.
 
         Raises:
             NotCausalError: if the mixer looks ahead.
+            TypeError: if it takes no `dt`.
         """
         self._require_causal("step")
         check_sample(u_t, self.channels)
-        y_t, state = self.mixer.step(self._before(u_t, None), state)
+        y_t, state = self.mixer.step(self._before(u_t, None), state, **step_factors(self.mixer, dt))
         return self._after(u_t, y_t, None), state
 
     def init_state(

@@ -41,6 +41,9 @@ class SequenceMixer(nn.Module, ABC):
 
     is_causal: bool = True
 
+    takes_dt: bool = False
+    """Whether ``forward``, ``extend`` and ``step`` take ``dt``, factors on the step sizes of single samples."""
+
     @abstractmethod
     def forward(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:
         """Map a whole sequence, starting from rest.
@@ -158,6 +161,30 @@ class NotCausalError(RuntimeError):
             f"{layer}.{verb}() needs a causal layer, but this one is bidirectional: its output depends on future "
             f"samples, so it has no state. Call forward() on the whole sequence, or build it with bidirectional=False."
         )
+
+
+def step_factors(mixer: SequenceMixer, dt: Tensor | None) -> dict[str, Tensor]:
+    """The keyword by which a mixer is told the step sizes of single samples.
+
+    Args:
+        mixer: The mixer.
+        dt: Factors on its step sizes; None means 1.
+
+    Returns:
+        Nothing if they are 1, otherwise them.
+
+    Raises:
+        TypeError: if the mixer has no step sizes that could vary.
+    """
+    if dt is None:
+        return {}
+    if not mixer.takes_dt:
+        raise TypeError(
+            f"dt is a factor on the step size of each sample, but {type(mixer).__name__} has no step sizes that vary: "
+            f"build the model of S5, which has, or leave dt out and resample the signal. What decoder() and realize() "
+            f"return has steps of one size, too; with dt, the model itself decodes."
+        )
+    return {"dt": dt}
 
 
 def merged(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -82,6 +82,8 @@ class S5(DiagonalMixer):
         True
     """
 
+    takes_dt = True
+
     def __init__(
         self,
         channels: int,
