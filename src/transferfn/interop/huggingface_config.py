@@ -28,8 +28,8 @@ class TransferFnConfig(PreTrainedConfig):
         num_hidden_layers: Number of blocks.
         intermediate_size: Width of the map that ends each block.
         num_attention_heads: Heads of attention.
-        mixer: "hyena-rtf", "hyena", "hyena-s4d", "rtf", "s4d" or "attention".
-        order: Order of RTF filters, or number of states of S4D.
+        mixer: "hyena-rtf", "hyena", "hyena-s4d", "rtf", "s4", "s4d", "s5", "lru" or "attention".
+        order: Order of RTF filters, or number of real states of state-space layers.
         horizon: Samples the filters refer to.
         denominator_groups: Distinct denominators of a layer of RTF; None gives every channel its own.
         init: Where the filters of RTF start.

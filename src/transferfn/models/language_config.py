@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-LanguageMixer = Literal["hyena-rtf", "hyena", "hyena-s4d", "rtf", "s4d", "attention"]
+LanguageMixer = Literal["hyena-rtf", "hyena", "hyena-s4d", "rtf", "s4", "s4d", "s5", "lru", "attention"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class LanguageModelConfig:
     """Number of distinct tokens; GPT-2's 50,257, filled up to a multiple of 8."""
 
     mixer: Annotated[LanguageMixer, tyro.conf.arg(aliases=("--mixer",))] = "hyena-rtf"
-    """What mixes tokens along time: Hyena with RTF, implicit or S4D filters; these filters alone; or attention."""
+    """What mixes tokens along time: Hyena with RTF, implicit or S4D filters; a layer of filters alone; or attention."""
 
     width: Annotated[int, tyro.conf.arg(aliases=("--width",))] = 768
     """Channels of every block."""
@@ -34,10 +34,10 @@ class LanguageModelConfig:
     """Width of the map that ends each block."""
 
     order: Annotated[int, tyro.conf.arg(aliases=("--order",))] = 64
-    """Order n of RTF filters, or number of real states of S4D."""
+    """Order n of RTF filters, or number of real states of state-space layers."""
 
     horizon: int = 1024
-    """Samples the filters of RTF refer to. Implicit filters know no longer sequences."""
+    """Samples the filters of RTF and S4 refer to. Implicit filters know no longer sequences."""
 
     denominator_groups: int | None = None
     """Distinct denominators of a layer of RTF; None gives every channel its own."""

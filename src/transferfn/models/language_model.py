@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from transferfn.models.language_config import LanguageModelConfig as LanguageMod
 from transferfn.models.language_config import small as small
 from transferfn.models.language_config import tiny as tiny
 from transferfn.models.parameters import WithParamGroups
-from transferfn.nn import RTF, S4D, Attention, Hyena, ImplicitFilter
+from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Hyena, ImplicitFilter
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, valid_samples
 from transferfn.typing import State
 
@@ -75,14 +77,15 @@ class LanguageModel(WithParamGroups):
         Raises:
             ValueError: if the values do not fit together.
         """
+        gated = not config.mixer.startswith("hyena") and config.mixer != "attention"
         backbone = Backbone(
             config.width,
             config.layers,
             lambda: build_mixer(config),
             vocabulary=config.vocabulary,
             norm="layer",
-            gelu=config.mixer in ("rtf", "s4d"),
-            glu=config.mixer in ("rtf", "s4d"),
+            gelu=gated,
+            glu=gated,
             mlp=config.mlp,
             dropout=config.dropout,
             input_dropout=config.dropout,
@@ -245,10 +248,13 @@ def build_mixer(config: LanguageModelConfig) -> SequenceMixer:
             constraint=None if config.constraint == "none" else config.constraint,
         )
 
-    filters = {
+    filters: dict[str, Callable[[], SequenceMixer]] = {
         "rtf": rtf,
         "hyena-rtf": rtf,
+        "s4": lambda: S4(width, config.order, horizon=config.horizon),
         "s4d": lambda: S4D(width, config.order),
+        "s5": lambda: S5(width, config.order),
+        "lru": lambda: LRU(width, config.order // 2),
         "hyena-s4d": lambda: S4D(width, config.order),
         "hyena": lambda: ImplicitFilter(width, horizon=config.horizon),
     }

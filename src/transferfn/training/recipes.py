@@ -143,14 +143,14 @@ RECIPES: tuple[Recipe, ...] = (
 
 
 def recipes_in(variant: Variant) -> list[Recipe]:
-    """Return the recipes that come in a variant: language models have other mixers than the rest.
+    """Return the recipes that come in a variant: only language models have all mixers.
 
     Args:
         variant: The variant.
 
     Example:
-        >>> lm in recipes_in(Variant(mixer="s4")), smnist in recipes_in(Variant(mixer="s4"))
-        (False, True)
+        >>> lm in recipes_in(Variant(mixer="hyena-s4d")), smnist in recipes_in(Variant(mixer="hyena-s4d"))
+        (True, False)
     """
     found = []
     for recipe in RECIPES:

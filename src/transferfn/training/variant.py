@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from transferfn.models.language_config import LanguageMixer
 from transferfn.training.config import MixerName, OptimizerConfig
@@ -32,8 +32,6 @@ class Variant:
     @property
     def language_mixer(self) -> LanguageMixer:
         """The mixer of a language model, Hyena with RTF filters if nothing is said."""
-        if self.mixer in ("s4", "s5", "lru"):
-            raise ValueError(f"language models come with {', '.join(get_args(LanguageMixer))}, not with {self.mixer}")
         return "hyena-rtf" if self.mixer is None else self.mixer
 
 
