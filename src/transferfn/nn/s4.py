@@ -12,7 +12,7 @@ from transferfn.core import hippo
 from transferfn.core.checks import check_length, check_whole
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
-from transferfn.core.dplr_blocks import reached
+from transferfn.core.dplr_blocks import ParallelDPLR
 from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import check_tensor
@@ -293,32 +293,21 @@ class S4(RelativeToHorizon, StateSpaceLayer[DPLRRealization]):
 
 
 class _Parallel:
-    """A layer's systems as chunks are filtered by: full matrices are dear, and only made if a state wants them."""
+    """What filters the chunks of a layer: true output vectors are dear, and made only where they are wanted."""
 
     def __init__(self, layer: S4) -> None:
         self.layer = layer
         self.channels, self.state_shape = layer.channels, layer._state_shape()
         self.kernel = layer.kernel
-        self._dense: DenseSystem | None = None
-
-    @property
-    def dense(self) -> DenseSystem:
-        if self._dense is None:  # torch.compile cannot trace functools.cached_property
-            self._dense = self.layer.state_space()
-        return self._dense
-
-    def reached(self, u: Signal, ends: Lengths | None) -> Tensor:
-        system = self.layer.continuous_system()
-        return reached(system.bilinear(system.B, system.dt), u, ends)  # no output is asked for
+        system = layer.continuous_system()
+        self.states = ParallelDPLR(system.bilinear(system.B, system.dt))  # of which no output is asked for
+        self.reached, self.advanced = self.states.reached, self.states.advanced
 
     def response(self, state: Tensor, length: int) -> Signal:
-        return self.dense.response(state, length)
-
-    def advanced(self, state: Tensor, length: int, ends: Lengths | None) -> Tensor:
-        return self.dense.advanced(state, length, ends)
+        return ParallelDPLR(self.layer.recurrence()).response(state, length)
 
     def scan(self, u: Signal, state: Tensor, ends: Lengths | None, resets: Resets) -> tuple[Signal, Tensor]:
-        return self.dense.scan(u, state, ends, resets)
+        return self.layer.state_space().scan(u, state, ends, resets)
 
     def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         return self.layer.recurrence().step(u, state)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from transferfn.core.checks import check_length
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DiscreteDPLR
+from transferfn.core.dplr_blocks import ParallelDPLR
 from transferfn.core.modal import ModalSystem
 from transferfn.nn.guard import warn_of_growth, widest
 from transferfn.nn.mixer import check_signal, values_are_hidden
 from transferfn.nn.state_space import ADVICE, StateSpaceMixer
-from transferfn.ops.filter import signal_dtype
+from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.state_space import Recurrence
-from transferfn.typing import Signal
+from transferfn.typing import Kernel, Signal
 
 
 class _Fixed(StateSpaceMixer):
@@ -83,8 +85,8 @@ class ModalRealization(_Fixed):
 class DPLRRealization(_Fixed):
     """The recurrence of given diagonal plus low rank systems, as a module without parameters.
 
-    The coefficients are exact and computed once; nothing is cached later. A step costs O(N); ``forward`` takes powers
-    of the full state matrices, and so does ``extend`` for chunks of more than N samples.
+    The coefficients are exact and computed once; nothing is cached later. A step costs O(N); so does a sample of long
+    chunks in ``forward`` and ``extend``, which run by blocks.
 
     Args:
         system: D systems.
@@ -126,8 +128,16 @@ class DPLRRealization(_Fixed):
             samples.append(y_t)
         return torch.stack(samples, 1), state
 
+    def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Kernel:  # noqa: D102
+        check_length(length)
+        with without_autocast(self._coefficients()):
+            return self._parallel().kernel(length, dtype)
+
     def _recurrence(self) -> Recurrence:
         return DiscreteDPLR(**self._held(wide=False))
+
+    def _parallel(self) -> ParallelDPLR:
+        return ParallelDPLR(DiscreteDPLR(**self._held(wide=True)))
 
     def _state_shape(self) -> tuple[int, ...]:
         found = self._buffers["a"]
