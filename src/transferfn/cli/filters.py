@@ -37,6 +37,9 @@ class Reduce:
     """Balanced truncation from the poles, or from the Hankel matrix of the impulse response, which needs no poles: for
     filters whose coefficients no longer determine them, and slower for long memories."""
 
+    streams: int = 1
+    """Streams side by side in the decoding steps that are timed: of a few, filters are a small part of the time."""
+
     out: Path | None = None
     """Folder for the new run and the errors, reduced.json; None takes reduced in the run's folder."""
 
@@ -94,13 +97,16 @@ def reduce_run(command: Reduce) -> None:
     from transferfn.analysis import reduce_model
     from transferfn.training.derived import check_target, write_derived
 
+    if command.streams < 1:
+        raise RunError(f"--streams is a number of streams, at least 1; got {command.streams}")
     out = command.run / "reduced" if command.out is None else command.out
     model, config = load_model(command.run)
     check_target(out, source=command.run)
     test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
     tolerance = 1e-3 if command.tolerance is None and command.order is None else command.tolerance
     causal = getattr(model, "is_causal", False)
-    sample = torch.zeros(1, dtype=torch.long) if signature.channels is None else torch.zeros(1, signature.channels)
+    rows = (command.streams,) if signature.channels is None else (command.streams, signature.channels)
+    sample = torch.zeros(rows, dtype=torch.long if signature.channels is None else None)
     try:
         found = reduce_model(
             model,
