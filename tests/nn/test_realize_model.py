@@ -119,7 +119,7 @@ def test_language_models_generate_and_export_in_a_form(form: str) -> None:
     assert list(found.filters) == [f"backbone.blocks.{i}.mixer.filters.0" for i in range(len(model.backbone.blocks))]
     tokens = torch.randint(256, (2, 20), generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(found.decoder(tokens), model(tokens), rtol=0, atol=ATOL)
-    texts = [list(generate(one, tokens[0], 8, temperature=0)) for one in (model, found.decoder)]
+    texts = [list(generate(one, tokens[0], 8, temperature=0.0)) for one in (model, found.decoder)]
     assert texts[0] == texts[1]
     narrow = Int8Decoder(found.decoder)
     kinds = [type(narrow.get_submodule(name)) for name in found.filters]
