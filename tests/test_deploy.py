@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
 def test_every_block_runs() -> None:
     pytest.importorskip("onnxruntime", reason="the page shows ONNX files")
     pytest.importorskip("onnxscript", reason="the page shows ONNX files")
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     names: dict[str, object] = {}
     torch.manual_seed(0)
     for code in BLOCKS:

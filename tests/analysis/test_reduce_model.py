@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import pytest
 import torch
 
 from transferfn.analysis.reduce_model import reduce_model, step_milliseconds
+from transferfn.core.stability import spectral_radius
 from transferfn.models import Backbone
 from transferfn.nn import RTF, S4D, Hyena
 
@@ -66,6 +69,64 @@ def test_bidirectional_layers_are_reduced_in_both_directions() -> None:
 
 
 @torch.no_grad()
+def with_unstable(channels: Mapping[str, Iterable[int]], **options) -> Backbone:
+    """The model with the poles of some channels moved out, until the outermost has a radius of 1.05."""
+    whole = model(constraint=None, **options)
+    for name, those in channels.items():
+        a = whole.get_submodule(name).get_parameter("denominator")
+        for channel in those:
+            rows = a[..., channel, :]
+            rows *= (1.05 / spectral_radius(rows[..., None, :]).float()) ** torch.arange(1, 17)
+    return whole
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::transferfn.UnstableFilterWarning")
+@pytest.mark.parametrize("options", [{}, {"numerator": "exact"}, {"bidirectional": True}], ids=str)
+def test_unstable_channels_are_left_and_named_and_the_others_reduced(options) -> None:
+    name = "blocks.1.mixer"
+    whole = with_unstable({name: [2]}, **options)
+    found = reduce_model(whole, tolerance=0.05)
+    keys = [f"{name}[0]", f"{name}[1]"] if options.get("bidirectional") else [name]
+    assert {key: list(channels) for key, channels in found.unstable.items()} == {key: [2] for key in keys}
+    assert found.unstable[keys[0]][2] == pytest.approx(1.05, abs=1e-4)
+    before, after = (one.get_submodule(name) for one in (whole, found.model))
+    assert isinstance(before, RTF)
+    assert isinstance(after, RTF)
+    assert (after.order, after.numerator_kind) == (16, before.numerator_kind)
+    numerator = "numerator" if after.numerator_kind == "exact" else "truncated_numerator"
+    for parameter in ("denominator", numerator):
+        old, new = before.get_parameter(parameter), after.get_parameter(parameter)
+        assert torch.equal(old[..., 2, :], new[..., 2, :])
+        others = [0, 1, 3]
+        assert not new[..., others, found.filters[keys[0]].system.order :].any() or options.get("bidirectional")
+    rows = [row for row in found.table() if row["layer"] == keys[0]]
+    assert [(row["channel"], row["unstable"]) for row in rows] == [(0, False), (1, False), (2, True), (3, False)]
+    assert rows[2]["reduced to"] == 16 > max(rows[i]["reduced to"] for i in (0, 1, 3))
+    u = torch.randn(2, 64, 4)
+    assert float((after(u) - before(u)).norm() / before(u).norm()) < 0.05
+    assert torch.equal(after(u)[..., 2], before(u)[..., 2])
+    line = next(line for line in found.lines() if line.startswith(keys[0] + ":"))
+    assert "; of order 16 because of channel 2, left as unstable (pole radius up to 1.05" in line
+    again = reduce_model(found.model, tolerance=0.05)
+    assert again.unstable.keys() == found.unstable.keys() or name in again.kept
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::transferfn.UnstableFilterWarning")
+def test_unstable_channels_of_a_realization_are_left_too() -> None:
+    layer = with_unstable({"blocks.0.mixer": [0, 3]}, numerator="exact").get_submodule("blocks.0.mixer")
+    assert isinstance(layer, RTF)
+    before = layer.realize()
+    found = reduce_model(before, tolerance=0.05)
+    assert list(found.unstable[""]) == [0, 3]
+    assert torch.equal(found.model.get_buffer("a")[[0, 3]], before.a[[0, 3]])
+    u = torch.randn(1, 20, 4)
+    assert float((found.model(u) - before(u)).norm() / before(u).norm()) < 0.05
+    assert "because of channels 0, 3, left as unstable" in found.lines()[0]
+
+
+@torch.no_grad()
 def test_decoders_and_filters_of_a_hyena() -> None:
     torch.manual_seed(0)
     layer = Hyena(4, filter=lambda: RTF(4, 16, horizon=64, init="montel")).eval()
@@ -80,8 +141,10 @@ def test_what_is_kept_is_said() -> None:
     assert not found.filters
     assert found.kept["blocks.0.mixer"] == "its filters need their order of 16"
     assert "blocks.0.mixer: kept, its filters need" in found.lines()[0]
-    unstable = reduce_model(model(init="xavier", constraint=None), tolerance=0.1)
-    assert any("stabilize()" in why for why in unstable.kept.values())
+    exploding = {"blocks.0.mixer": range(4), "blocks.1.mixer": range(4)}
+    unstable = reduce_model(with_unstable(exploding), tolerance=0.1)
+    assert all("stabilize()" in why for why in unstable.kept.values())
+    assert set(unstable.kept) == set(exploding)
     assert reduce_model(model(), order=16).kept["blocks.1.mixer"] == "of order 16 already"
 
 

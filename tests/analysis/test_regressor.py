@@ -22,10 +22,34 @@ def test_it_fits_predicts_and_scores() -> None:
     assert model.intercept_ == pytest.approx(3, abs=0.1)
     assert model.n_features_in_ == 2
     assert model.system_.dt == 0.1
-    assert model.score(X, y + 3) == pytest.approx(1 - (1 - model.fit_percent_ / 100) ** 2, abs=1e-9)
+    expected = 1 - (1 - model.fit_percent_ / 100) ** 2
+    assert model.score(X, y + 3, initial=y + 3) == pytest.approx(expected, abs=1e-9)
     fresh, clean = data(noise=0.0, inputs=2, seed=1)
     error = model.predict(fresh) - (clean + 3)
     assert error.std() < 0.05 * clean.std()
+
+
+def test_the_score_is_that_of_what_is_predicted() -> None:
+    """A record that begins in the midst: from rest both are wrong, with the state found both are right."""
+    X, y = data(400, noise=0.0)
+    model = TransferFunctionRegressor().fit(X, y)
+    X, y = X[100:140], y[100:140]
+    gone = y.copy()
+    gone[20:] = np.nan  # the state is found from the first half alone
+    scores = []
+    for initial in (None, y, gone):
+        found = model.predict(X, initial=initial)
+        expected = 1 - np.square(found - y).sum() / np.square(y - y.mean()).sum()
+        scores.append(model.score(X, y, initial=initial))
+        assert scores[-1] == pytest.approx(expected, abs=1e-12)
+    assert scores[0] < 0.9
+    assert min(scores[1:]) > 1 - 1e-9
+    twice, both = np.concatenate((X, X)), np.concatenate((y, y))
+    again = model.predict(twice, [40, 40], initial=both)
+    np.testing.assert_allclose(again, both, atol=1e-6)
+    assert model.score(twice, both, [40, 40]) == pytest.approx(scores[0], abs=1e-9)
+    with pytest.raises(ValueError, match="X has 40 samples and y 39"):
+        model.score(X, y[1:])
 
 
 def test_records_below_each_other() -> None:
@@ -98,6 +122,9 @@ def test_it_is_an_estimator_of_scikit_learn() -> None:
     search = GridSearchCV(model, {"order": [1, 2]}, cv=TimeSeriesSplit(2), error_score="raise").fit(X, y)
     assert search.best_params_ == {"order": 2}
     assert search.best_score_ > 0.98
+    from sklearn.metrics import r2_score
+
+    assert search.score(X, y) == pytest.approx(r2_score(y, search.predict(X)), abs=1e-12)
     check_is_fitted(search.best_estimator_)
     assert make_pipeline(StandardScaler(), clone(model)).fit(X, y).score(X, y) > 0.98
 

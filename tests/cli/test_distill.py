@@ -192,3 +192,22 @@ def test_a_reduced_run_is_one_of_its_own(tmp_path: Path, capsys: pytest.CaptureF
     rows = json.loads((run / "reduced" / "reduced.json").read_text())
     assert len(rows) == 4
     assert max(row["error of frequency response"] for row in rows) <= 0.5
+
+
+def test_reduction_to_an_order_and_by_the_other_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "hyena-rtf").path
+    assert main(["reduce", str(run), "--order", "4", "--method", "hankel", "--streams", "3"]) == 0
+    assert ": order 8 to 4, in the mean 4.0" in capsys.readouterr().out
+    reduced = RunFolder(path=run / "reduced")
+    assert reduced.read_derivation() == "reduced to order 4 by its Hankel matrix"
+    assert {row["reduced to"] for row in json.loads((reduced.path / "reduced.json").read_text())} == {4}
+    assert main(["reduce", str(run), "--order", "4", "--tolerance", "0.1"]) == 2
+    assert "give the order or the tolerance, one of them" in capsys.readouterr().err
+    assert main(["reduce", str(run), "--streams", "0"]) == 2
+    assert "--streams is a number of streams" in capsys.readouterr().err
+    assert main(["reduce", str(run), "--order", "0"]) == 2
+    assert "the order must be at least 1, got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["reduce", "--help"])
+    told = capsys.readouterr().out
+    assert all(option in told for option in ("--tolerance", "--order", "--method"))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
+from cli.runs import write_run
 from tasks.digit_files import write_idx
 from transferfn.cli import main
 from transferfn.cli.samples import Expected, blocks_of, read_sound
@@ -129,6 +130,46 @@ def test_the_benchmark_shows_each_number_of_streams(signals: Path, monkeypatch, 
         assert streams == count
         assert 0 < p50 <= p95 <= p99 <= most
         assert factor == pytest.approx(100 * count / speed, rel=0.05)
+
+
+@pytest.mark.parametrize("form", ["auto", "lattice"])
+def test_a_form_gives_the_same_results_and_tells_what_was_measured(
+    signals: Path, form: str, monkeypatch, capsys
+) -> None:
+    u = noise(40)
+    feed(monkeypatch, as_text(u))
+    expected = [float(line) for line in output(capsys, signals)]
+    feed(monkeypatch, as_text(u))
+    assert main(["stream", str(signals), "--form", form]) == 0
+    found = capsys.readouterr()
+    np.testing.assert_allclose([float(line) for line in found.out.splitlines()], expected, atol=1e-4)
+    assert ".mixer: '" in found.err
+    assert " of errors over " in found.err
+    assert ("direct" in found.err) == (form == "auto")
+    feed(monkeypatch, as_text(u))
+    assert main(["stream", str(signals), "--form", form, "--narrow"]) == 0
+    narrow = [float(line) for line in capsys.readouterr().out.splitlines()]
+    largest = max(map(abs, expected))
+    assert narrow != expected
+    assert max(abs(x - y) for x, y in zip(narrow, expected, strict=True)) / largest < 0.1
+
+
+def test_forms_that_cannot_be_are_refused(signals: Path, tmp_path: Path, capsys) -> None:
+    assert "--narrow goes with --form" in refused(capsys, signals, "--narrow")
+    run = write_run(tmp_path, "s4d").path
+    assert "no filters given by transfer functions" in refused(capsys, run, "--form", "auto")
+
+
+def test_a_state_belongs_to_its_form(signals: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    state, u = tmp_path / "state.pt", noise(20)
+    feed(monkeypatch, as_text(u[:10]))
+    output(capsys, signals, "--state", state, "--form", "lattice")
+    feed(monkeypatch, as_text(u[10:]))
+    assert "or of another --form" in refused(capsys, signals, "--state", state)
+    feed(monkeypatch, as_text(u[10:]))
+    rest = output(capsys, signals, "--state", state, "--form", "lattice")
+    feed(monkeypatch, as_text(u))
+    assert output(capsys, signals, "--form", "lattice")[10:] == rest
 
 
 # ---------------------------------------------------------------------------------------------------- what is kept

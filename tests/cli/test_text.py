@@ -53,6 +53,17 @@ def test_text_is_a_pure_function_of_the_seed(run: Path, capsys: pytest.CaptureFi
     assert texts[0] == texts[1] != texts[2]
 
 
+def test_text_in_another_form_of_the_filters(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for words in ([], ["--form", "auto"], ["--form", "lattice", "--int8"]):
+        capsys.readouterr()
+        assert main(["generate", str(run), "--count", "20", "--temperature", "0", *words]) == 0
+        found = capsys.readouterr()
+        texts.append(found.out)
+        assert ("of errors over 4096 samples" in found.err) == bool(words)
+    assert texts[0] == texts[1]
+
+
 def test_a_wrong_number_or_another_run_is_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from scipy import signal
 
 from transferfn.core import TransferFunction, UnstableFilterWarning, naive
 from transferfn.nn import LatticeRealization, Realization, SectionRealization, StateOverflowError, Stream, realize
+from transferfn.nn.narrow_state import NarrowState
 from transferfn.nn.realize import build, decode, error_of, true_output
 
 F32, F64 = torch.float32, torch.float64
@@ -40,7 +41,7 @@ def test_what_is_clustered_is_not_left_to_one_long_recurrence() -> None:
     found = realize(h, length=512)
     errors = {form: float(error.max()) for form, error in found.errors.items()}
     assert set(errors) | set(found.refused) == set(FORMS)
-    assert found.form == min(errors, key=errors.__getitem__)
+    assert errors[found.form] <= 2 * min(errors.values())
     assert errors[found.form] < 1e-5 < 1e-3 < errors["direct"]
     assert f"{found.form!r} of errors over 512 samples" in repr(found)
 
@@ -50,13 +51,43 @@ def test_narrow_states_cost_what_is_measured() -> None:
     wide, narrow = (realize(h, form="lattice", length=512, state_dtype=kind) for kind in (None, torch.bfloat16))
     assert float(wide.errors["lattice"]) < 1e-5
     assert 1e-4 < float(narrow.errors["lattice"]) < 0.1
-    decoder, u = narrow.decoder, torch.randn(512, 1, generator=torch.Generator().manual_seed(0))
-    state, ys = decoder.init_state(1), []
+    u = torch.randn(512, 1, generator=torch.Generator().manual_seed(0))
+    decoder, state, ys = wide.decoder, wide.decoder.init_state(1), []
     for u_t in u[:, None]:
         y, state = decoder.step(u_t, state)
         state = state.to(torch.bfloat16)
         ys.append(y[0])
     assert torch.equal(error_of(torch.stack(ys), true_output(h, u)), narrow.errors["lattice"])
+    stream = Stream(narrow.decoder, 1)
+    assert torch.equal(torch.stack([stream(u_t)[0] for u_t in u[:, None]]), torch.stack(ys))
+    assert stream.state.dtype == torch.bfloat16
+
+
+def test_of_forms_that_lose_the_same_the_cheapest_is_taken() -> None:
+    found = realize(low_pass(2, 0.4), length=512)
+    assert found.form == "direct"
+    assert float(found.errors["direct"].max()) < 1e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_narrow_states_keep_the_contract(form) -> None:
+    """Chunks, lengths and resets act on the state as rounded, which is what the wide mixer is given here."""
+    h = low_pass(4, 0.3)
+    wide = build(form, h, F32)
+    narrow = NarrowState(wide, torch.bfloat16)
+    u = torch.randn(3, 40, 1, generator=torch.Generator().manual_seed(6))
+    assert torch.equal(narrow(u), wide(u))
+    lengths, resets = torch.tensor([20, 7, 0]), torch.zeros(3, 20, dtype=torch.bool)
+    resets[0, 5] = True
+    y, state = narrow.extend(u[:, :20], lengths=lengths, resets=resets)
+    expected, rounded = wide.extend(u[:, :20], lengths=lengths, resets=resets)
+    assert torch.equal(y, expected)
+    assert torch.equal(state, rounded.bfloat16())
+    y, after = narrow.extend(u[:, 20:], state)
+    expected, rounded = wide.extend(u[:, 20:], state.float())
+    assert torch.equal(y, expected)
+    assert torch.equal(after, rounded.bfloat16())
+    assert narrow.init_state(2).dtype == torch.bfloat16
 
 
 def test_a_form_by_name_is_measured_alone_and_says_why_it_cannot_be() -> None:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from transferfn.analysis.distill import given, like_of, replaced
-from transferfn.analysis.reduce import Method, Reduction, check_target, reduce
-from transferfn.core import TransferFunction
+from transferfn.analysis.reduce import SHOWN, Method, Reduction, check_target, reduce
+from transferfn.core import TransferFunction, TruncatedTransferFunction, select, stack
 from transferfn.nn import RTF, Realization
+from transferfn.nn.options import Constraint, NumeratorKind
 
 FEWEST_STEPS = 30  # timed, of each model in turn
 
@@ -29,6 +30,8 @@ class ModelReduction:
         model: The model; that given is left as it is.
         filters: What the reduction of each layer cost, by its name; of a bidirectional layer two, ``name[0]``, the
             causal one, and ``name[1]``.
+        unstable: Pole radii of the filters that were left as they are in these layers, by channel: only what is
+            certainly stable can be reduced. They hold their layer at their order.
         kept: Why other layers with filters were left as they are, by their names.
         step_milliseconds: Time of a decoding step before and after, None if it was not measured.
         metric: The task's metric before and after, None if it was not measured.
@@ -36,34 +39,50 @@ class ModelReduction:
 
     model: nn.Module
     filters: dict[str, Reduction]
+    unstable: dict[str, dict[int, float]] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     step_milliseconds: tuple[float, float] | None = None
     metric: tuple[float, float] | None = None
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each filter: layer, channel, orders, bound and measured errors."""
-        return [
-            {
-                "layer": name,
-                "channel": channel,
-                "order": found.hankel.shape[-1],
-                "reduced to": int(found.orders[channel]),
-                "bound": float(found.bound[channel]),
-                "error of frequency response": float(found.peak_error[channel]),
-                "error of impulse response": float(found.error[channel]),
-            }
-            for name, found in self.filters.items()
-            for channel in range(len(found.orders))
-        ]
+        """A row for each filter: layer, channel, orders, bound and measured errors; unstable ones are as they were."""
+        rows = []
+        for name, found in self.filters.items():
+            left, order = self.unstable.get(name, {}), found.hankel.shape[-1]
+            reduced = iter(range(len(found.orders)))
+            for channel in range(len(found.orders) + len(left)):
+                row = None if channel in left else next(reduced)
+                rows.append(
+                    {
+                        "layer": name,
+                        "channel": channel,
+                        "unstable": row is None,
+                        "order": order,
+                        "reduced to": order if row is None else int(found.orders[row]),
+                        "bound": 0.0 if row is None else float(found.bound[row]),
+                        "error of frequency response": 0.0 if row is None else float(found.peak_error[row]),
+                        "error of impulse response": 0.0 if row is None else float(found.error[row]),
+                    }
+                )
+        return rows
 
     def lines(self) -> list[str]:
         """What happened, for people: one line a layer, then speed and metric."""
-        rows = [
-            f"{name}: order {found.hankel.shape[-1]} to {found.system.order}, in the mean "
-            f"{found.orders.double().mean():.1f}; largest error of a frequency response "
-            f"{float(found.peak_error.max()):.1e}, bound {float(found.bound.max()):.1e}"
-            for name, found in self.filters.items()
-        ]
+        rows = []
+        for name, found in self.filters.items():
+            left, order = self.unstable.get(name, {}), found.system.order
+            told = ""
+            if left:
+                order = self.model.get_submodule(name.partition("[")[0]).order
+                told = (
+                    f"; of order {order} because of {_named(left)}, left as unstable (pole radius up to "
+                    f"{max(left.values()):.6g}): stabilize() the layer first to reduce all of it"
+                )
+            rows.append(
+                f"{name}: order {found.hankel.shape[-1]} to {found.system.order}, in the mean "
+                f"{found.orders.double().mean():.1f}; largest error of a frequency response "
+                f"{float(found.peak_error.max()):.1e}, bound {float(found.bound.max()):.1e}{told}"
+            )
         rows += [f"{name}: kept, {why}" for name, why in self.kept.items()]
         if self.step_milliseconds is not None:
             before, after = self.step_milliseconds
@@ -86,10 +105,11 @@ def reduce_model(
     sample: Tensor | None = None,
     metric: Callable[[nn.Module], float] | None = None,
 ) -> ModelReduction:
-    """Shrink every RTF filter of a model.
+    """Shrink every RTF filter of a model that is certainly stable.
 
     Each layer gets the largest order that one of its filters needs, filters of lower order ending in zeros, and one
-    denominator a channel. A layer whose filters would not become smaller is kept.
+    denominator a channel. A layer whose filters would not become smaller is kept. Unstable filters are left as they are
+    among the others, to the last bit of their parameters, and hold the layer at their order.
 
     Args:
         model: Any module with RTF layers, or with Realizations of them.
@@ -121,26 +141,35 @@ def reduce_model(
             f"S4 or S4D"
         )
     filters: dict[str, Reduction] = {}
+    unstable: dict[str, dict[int, float]] = {}
     kept: dict[str, str] = {}
     fresh: dict[str, nn.Module] = {}
     for name, layer in layers.items():
         if order is not None and order >= layer.order:
             kept[name] = f"of order {layer.order} already"
             continue
+        banks = _banks(layer)
+        left = [_unstable(bank) for bank in banks]
         try:
-            found = [reduce(bank, order=order, tolerance=tolerance, method=method) for bank in _banks(layer)]
+            found = [
+                reduce(_without(bank, those), order=order, tolerance=tolerance, method=method)
+                for bank, those in zip(banks, left, strict=True)
+            ]
         except (ValueError, ArithmeticError) as error:
             kept[name] = str(error)
             continue
         if max(one.system.order for one in found) >= layer.order:
             kept[name] = f"its filters need their order of {layer.order}"
             continue
-        fresh[name] = _smaller(layer, [one.system for one in found])
-        filters |= {name: found[0]} if len(found) == 1 else {f"{name}[{i}]": one for i, one in enumerate(found)}
+        fresh[name] = _smaller(layer, [one.system for one in found], left)
+        names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
+        filters |= dict(zip(names, found, strict=True))
+        unstable |= {key: those for key, those in zip(names, left, strict=True) if those}
     small = replaced(model, fresh)
     return ModelReduction(
         model=small,
         filters=filters,
+        unstable=unstable,
         kept=kept,
         step_milliseconds=None if sample is None else step_milliseconds(model, small, sample),
         metric=None if metric is None else (metric(model), metric(small)),
@@ -175,28 +204,87 @@ def _decoder(model: Any) -> Any:
 
 
 def _banks(layer: RTF | Realization) -> list[TransferFunction]:
-    system = layer.transfer_function()
-    if system.b.dim() == 2:
-        return [system]
-    return [TransferFunction(b, a, h0) for b, a, h0 in zip(system.b, system.a, system.h0, strict=True)]
+    """The filters, one bank a direction."""
+    return _split(*_parts(layer.transfer_function()))
 
 
-def _smaller(layer: RTF | Realization, systems: list[TransferFunction]) -> RTF | Realization:
-    """A layer of the same kind with given filters, one bank a direction."""
+def _as_read(layer: RTF | Realization) -> list[TransferFunction]:
+    """The same with the numerators that the layer's parameters hold, which may be relative to its horizon."""
+    return _split(*_parts(layer.system() if isinstance(layer, RTF) else layer.transfer_function()))
+
+
+def _parts(system: TransferFunction | TruncatedTransferFunction) -> tuple[Tensor, Tensor, Tensor]:
+    if isinstance(system, TransferFunction):
+        return system.b, system.a, system.h0
+    return system.b_tilde, system.a, system.h0_tilde
+
+
+def _split(b: Tensor, a: Tensor, h0: Tensor) -> list[TransferFunction]:
+    if b.dim() == 2:
+        return [TransferFunction(b, a, h0)]
+    return [TransferFunction(*parts) for parts in zip(b, a, h0, strict=True)]
+
+
+def _unstable(bank: TransferFunction) -> dict[int, float]:
+    """Pole radii of the channels that are not certainly stable."""
+    verdict = bank.stability()
+    stable, radius = (x.repeat_interleave(bank.channels // len(x)).tolist() for x in (verdict.stable, verdict.radius))
+    return {channel: radius[channel] for channel in range(bank.channels) if not stable[channel]}
+
+
+def _without(bank: TransferFunction, left: dict[int, float]) -> TransferFunction:
+    """The bank without some of its channels; all of it if nothing would be left, which is then refused as such."""
+    others = [channel for channel in range(bank.channels) if channel not in left]
+    return select(bank, others) if left and others else bank
+
+
+def _among(left: dict[int, float], bank: TransferFunction, small: TransferFunction) -> TransferFunction:
+    """Reduced filters with those that were left between them, as they were."""
+    there = list(left)
+    others = [channel for channel in range(bank.channels) if channel not in left]
+    mixed = stack([select(bank, there).to(device="cpu", dtype=torch.float64), small])
+    order = max(small.order, _degree(mixed))
+    back = torch.tensor([*there, *others]).argsort()
+    return TransferFunction(mixed.b[back, :order], mixed.a[back, :order], mixed.h0[back])
+
+
+def _degree(bank: TransferFunction) -> int:
+    """The order without zeros at the end of all coefficients, which other reductions left."""
+    return int(((bank.a != 0) | (bank.b != 0)).any(0).nonzero().max()) + 1
+
+
+def _named(channels: dict[int, float]) -> str:
+    names = ", ".join(map(str, list(channels)[:SHOWN])) + (", ..." if len(channels) > SHOWN else "")
+    return f"channel {names}" if len(channels) == 1 else f"channels {names}"
+
+
+def _smaller(
+    layer: RTF | Realization, systems: list[TransferFunction], left: list[dict[int, float]]
+) -> RTF | Realization:
+    """A layer of the same kind with given filters, one bank a direction, and among them those of it that are left."""
     like = like_of(layer)
+    numerator: NumeratorKind = "exact"
+    if any(left):
+        # Unstable responses outgrow what true numerators hold: what the layer has, horizon and all, stays.
+        numerator = layer.numerator_kind if isinstance(layer, RTF) else "exact"
+        if isinstance(layer, RTF) and numerator == "truncated":
+            systems = [TransferFunction(*_parts(system.truncate(layer.horizon))) for system in systems]
+        systems = [
+            _among(*parts) if parts[0] else parts[2] for parts in zip(left, _as_read(layer), systems, strict=True)
+        ]
     if isinstance(layer, Realization):
         return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method)
     order = max(system.order for system in systems)
 
-    def build(constraint: str | None) -> RTF:
+    def build(constraint: Constraint | None) -> RTF:
         return RTF(
             layer.channels,
             order,
             horizon=max(layer.horizon, order + 1),
             bidirectional=layer.bidirectional,
-            numerator="exact",
+            numerator=numerator,
             init=given(systems),
-            constraint=constraint,  # pyright: ignore[reportArgumentType]
+            constraint=constraint,
             method=layer.method,
             kernel_dropout=layer.kernel_dropout,
             device=like.device,

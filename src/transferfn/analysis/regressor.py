@@ -32,6 +32,13 @@ class TransferFunctionRegressor:
 
     Rows of X are samples in time. Several records stand one below the other, and ``lengths`` says where each ends.
 
+    Simulations begin at rest unless outputs are given to find their initial states from, ``initial``; ``score`` is R^2
+    of what ``predict`` returns. To fit, initial states are always found.
+
+    In scikit-learn, split in time: ``cross_val_score(model, X, y, cv=TimeSeriesSplit(5))``. Folds that are shuffled
+    would cut records into single samples. A test fold begins in the midst of the record, and what came before it counts
+    as error unless the scoring finds its state, see below.
+
     Args:
         order: Order n of the denominators.
         delay: Samples by which the inputs act late.
@@ -58,6 +65,15 @@ class TransferFunctionRegressor:
         >>> model = TransferFunctionRegressor(order=1).fit(X, y)
         >>> round(model.score(X, y), 6), model.system_.a.round(decimals=6).item()
         (1.0, -0.8)
+
+        Tests of later parts on models of earlier ones, each with its own initial state:
+
+        >>> from sklearn.model_selection import TimeSeriesSplit, cross_val_score
+        >>> def in_the_midst(model, X, y):
+        ...     return model.score(X, y, initial=y)
+        >>> scores = cross_val_score(model, X, y, cv=TimeSeriesSplit(3), scoring=in_the_midst)
+        >>> len(scores), bool(min(scores) > 0.999)
+        (3, True)
     """
 
     _estimator_type = "regressor"
@@ -162,38 +178,43 @@ class TransferFunctionRegressor:
         self._keep(described(records, model, form, start, cost, self.delay, self.dt))
         return self
 
-    def predict(self, X: Data, lengths: Any = None) -> np.ndarray:
-        """Simulate the output from rest.
+    def predict(self, X: Data, lengths: Any = None, *, initial: Data | None = None) -> np.ndarray:
+        """Simulate the output: from rest, unless outputs are given to find the initial states from.
 
         Args:
             X: Inputs, (samples) or (samples, inputs).
             lengths: Number of samples of each record; None means one record.
+            initial: Outputs, (samples), NaN where missing or not to be looked at, from whose known samples the initial
+                state of each record is found; None means rest.
 
         Returns:
             yhat, (samples).
         """
         self._require_fitted("predict")
-        found = self.result_.simulate(_cut(X, lengths))
+        found = self.result_.simulate(_cut(X, lengths), None if initial is None else _cut(initial, lengths))
         return np.concatenate([row.numpy() for row in found])
 
-    def score(self, X: Data, y: Data, lengths: Any = None) -> float:
-        """Coefficient of determination R^2 of the simulation, its initial state found from y.
+    def score(self, X: Data, y: Data, lengths: Any = None, *, initial: Data | None = None) -> float:
+        """Coefficient of determination R^2 of what :meth:`predict` returns for the same arguments.
 
-        Missing samples do not count. The fit in percent is 100 (1 - sqrt(1 - R^2)).
+        Missing samples do not count. The fit in percent is 100 (1 - sqrt(1 - R^2)); :attr:`fit_percent_` is that of
+        ``initial=y``.
 
         Args:
             X: Inputs, (samples) or (samples, inputs).
             y: Outputs, (samples), NaN where missing.
             lengths: Number of samples of each record; None means one record.
+            initial: Outputs, (samples), to find initial states from; None means rest.
         """
         self._require_fitted("score")
-        u, outputs = _cut(X, lengths), _cut(y, lengths)
-        found = self.result_.simulate(u, outputs)
-        wanted = torch.cat([torch.as_tensor(np.asarray(part), dtype=torch.float64).flatten() for part in outputs])
-        known = ~wanted.isnan()
-        wanted, error = wanted[known], (torch.cat(list(found)) - wanted)[known]
-        spread = float((wanted - wanted.mean()).square().sum())
-        return 1 - float(error.square().sum()) / spread if spread else -math.inf
+        found = self.predict(X, lengths, initial=initial)
+        wanted = np.concatenate([np.asarray(part, dtype=np.float64).ravel() for part in _cut(y, lengths)])
+        if len(wanted) != len(found):
+            raise ValueError(f"X has {len(found)} samples and y {len(wanted)}: give one output a sample")
+        known = ~np.isnan(wanted)
+        wanted, found = wanted[known], found[known]
+        spread = float(np.square(wanted - wanted.mean()).sum())
+        return 1 - float(np.square(found - wanted).sum()) / spread if spread else -math.inf
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters of the estimator by their names.

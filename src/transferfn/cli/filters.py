@@ -16,13 +16,29 @@ from transferfn.training.run import write_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reduce:
-    """Shrink every filter of a run's best model by balanced truncation; say what it costs and gains."""
+    """Shrink every filter of a run's best model; say what it costs (errors, the task's metric) and gains (speed).
+
+    A filter's frequency response then differs from what it was by at most --tolerance of its peak, or each has --order
+    poles. Filters that are not certainly stable are named and left as they are. Start with --tolerance 1e-2, look at
+    the metric, and go on from there: the run itself is not changed.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
 
-    tolerance: float = 1e-3
-    """Largest error of a frequency response, relative to its peak, by which each filter's order is chosen."""
+    tolerance: float | None = None
+    """Largest error of a frequency response, relative to its peak: each filter gets the lowest order whose bound is
+    within it, its layer the largest of these. None means 1e-3, unless --order is given."""
+
+    order: int | None = None
+    """Instead, one order for all filters; layers of no more are kept."""
+
+    method: Literal["balanced", "hankel"] = "balanced"
+    """Balanced truncation from the poles, or from the Hankel matrix of the impulse response, which needs no poles: for
+    filters whose coefficients no longer determine them, and slower for long memories."""
+
+    streams: int = 1
+    """Streams side by side in the decoding steps that are timed: of a few, filters are a small part of the time."""
 
     out: Path | None = None
     """Folder for the new run and the errors, reduced.json; None takes reduced in the run's folder."""
@@ -81,26 +97,33 @@ def reduce_run(command: Reduce) -> None:
     from transferfn.analysis import reduce_model
     from transferfn.training.derived import check_target, write_derived
 
+    if command.streams < 1:
+        raise RunError(f"--streams is a number of streams, at least 1; got {command.streams}")
     out = command.run / "reduced" if command.out is None else command.out
     model, config = load_model(command.run)
     check_target(out, source=command.run)
     test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
+    tolerance = 1e-3 if command.tolerance is None and command.order is None else command.tolerance
     causal = getattr(model, "is_causal", False)
-    sample = torch.zeros(1, dtype=torch.long) if signature.channels is None else torch.zeros(1, signature.channels)
+    rows = (command.streams,) if signature.channels is None else (command.streams, signature.channels)
+    sample = torch.zeros(rows, dtype=torch.long if signature.channels is None else None)
     try:
         found = reduce_model(
             model,
-            tolerance=command.tolerance,
+            order=command.order,
+            tolerance=tolerance,
+            method=command.method,
             sample=sample if causal else None,
             metric=lambda reduced: evaluate(reduced, test, goal)[0],
         )
     except ValueError as error:
         raise RunError(f"{command.run} cannot be reduced: {error}") from error
     score, loss = evaluate(found.model, test, goal)
+    wanted = f"order {command.order}" if tolerance is None else f"tolerance {tolerance:g}"
     write_derived(
         out,
         found.model,
-        how=f"reduced to tolerance {command.tolerance:g}",
+        how=f"reduced to {wanted}{' by its Hankel matrix' * (command.method == 'hankel')}",
         source=command.run,
         original=model,
         config=config,

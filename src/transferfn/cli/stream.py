@@ -15,6 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from transferfn.cli.forms import FormOption, in_form
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
 from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
@@ -56,6 +57,13 @@ class Streaming:
     threads: int = 1
     """Threads that compute: one is steadiest, more are faster for long blocks or many streams."""
 
+    form: FormOption | None = None
+    """Form that filters decode in, for all layers; auto takes for each the one whose measured error is least. The
+    errors of what was measured are told on standard error. None takes the direct form, unmeasured."""
+
+    narrow: bool = False
+    """Whether filters keep their states in bfloat16 between blocks, half the memory; with --form, which counts it."""
+
     benchmark: bool = False
     """Whether to measure latency and real-time factor of 1, 64 and 1,024 streams side by side instead."""
 
@@ -65,7 +73,7 @@ class Kept:
     """What a state file holds."""
 
     run: str
-    """Which model the state is of: a sum over its weights."""
+    """Which model the state is of: a sum over its weights, and the forms of its filters."""
 
     rate: float | None
     """Samples a second, if they were told."""
@@ -92,6 +100,8 @@ def stream_run(command: Streaming) -> None:
         raise RunError(f"--rate is in samples a second, a positive number; got {command.rate:g}")
     if command.threads < 1:
         raise RunError(f"--threads is a number of threads, at least 1; got {command.threads}")
+    if command.narrow and command.form is None:
+        raise RunError("--narrow goes with --form, which measures what it costs: add --form auto")
     _check_together(command)
     threads = torch.get_num_threads()
     torch.set_num_threads(command.threads)
@@ -103,7 +113,7 @@ def stream_run(command: Streaming) -> None:
 
 def _stream(command: Streaming) -> None:
     model, config = load_model(command.run)
-    decoder = _decoder(model, command.run)
+    decoder, identity = _decoder(model, command)
     signature = config.data.signature
     if command.benchmark:
         from transferfn.cli.latency import measure_streams
@@ -121,7 +131,6 @@ def _stream(command: Streaming) -> None:
     trained_at = _rate_of(config)
     if rate is not None and trained_at is not None and rate != trained_at:
         raise RunError(f"this run was trained on {trained_at:g} samples a second, the input has {rate:g}: resample it")
-    identity = _identity(model)
     seen = 0
     if command.state is not None and command.state.exists():
         kept = read_state(command.state, run=identity, rate=rate)
@@ -164,7 +173,9 @@ def read_state(path: Path, *, run: str, rate: float | None) -> Kept:
     if kept is None:
         raise RunError(f"{path} is no state of a stream: name another file with --state, or delete it")
     if kept.run != run:
-        raise RunError(f"{path} is the state of another run, or of other weights: name another file with --state")
+        raise RunError(
+            f"{path} is the state of another run, of other weights or of another --form: name another file with --state"
+        )
     if rate is not None and kept.rate is not None and rate != kept.rate:
         raise RunError(f"{path} is the state of a stream of {kept.rate:g} samples a second, the input has {rate:g}")
     return kept
@@ -270,13 +281,18 @@ def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | Non
         yield values[start : start + command.block].copy()
 
 
-def _decoder(model: Any, run: Path) -> Any:
+def _decoder(model: Any, command: Streaming) -> tuple[Any, str]:
+    """What decodes, and which model and forms its states are of."""
     if not hasattr(model, "decoder"):
-        raise RunError(f"{run} compares whole sequences and cannot be streamed")
+        raise RunError(f"{command.run} compares whole sequences and cannot be streamed")
     try:
-        return model.decoder()
+        if command.form is None:
+            return model.decoder(), _identity(model)
+        found = in_form(model, command.form, command.run, narrow=command.narrow)
     except NotCausalError:
-        raise RunError(f"{run} looks ahead (model.bidirectional) and cannot be streamed") from None
+        raise RunError(f"{command.run} looks ahead (model.bidirectional) and cannot be streamed") from None
+    forms = [choice.form for choice in found.filters.values()]
+    return found.decoder, f"{_identity(model)} {' '.join(forms)}{' narrow' * command.narrow}"
 
 
 def _identity(model: torch.nn.Module) -> str:

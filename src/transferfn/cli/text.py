@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from transferfn.cli.forms import FormOption, in_form
 from transferfn.models import LanguageModel
 from transferfn.models.int8 import Int8Decoder
 from transferfn.nn.long_conv import HorizonError
@@ -46,6 +47,9 @@ class Generate:
     int8: bool = False
     """Whether linear maps have weights of one byte, which is faster where reading them takes the time."""
 
+    form: FormOption | None = None
+    """Form that filters decode in, see transferfn stream --help; what was measured is told on standard error."""
+
     benchmark: bool = False
     """Whether to measure speed and memory over the length of the context instead."""
 
@@ -62,6 +66,8 @@ def generate_text(command: Generate) -> None:
     model, config = load_model(command.run)
     if not isinstance(model, LanguageModel) or not isinstance(config.data, TextCorpusConfig):
         raise RunError(f"{command.run} is no language model: train one with transferfn train lm")
+    if command.form is not None:
+        model = in_form(model, command.form, command.run).decoder
     if command.benchmark:
         from transferfn.bench.generation_speed import benchmark
 

@@ -14,6 +14,7 @@ from transferfn.nn.mixer import NotCausalError as NotCausalError
 from transferfn.nn.mixer import SequenceMixer as SequenceMixer
 from transferfn.nn.realization import Realization as Realization
 from transferfn.nn.realize import realize as realize
+from transferfn.nn.realize_model import realize_model as realize_model
 from transferfn.nn.rtf import RTF as RTF
 from transferfn.nn.s4 import S4 as S4
 from transferfn.nn.s4d import S4D as S4D

@@ -17,14 +17,17 @@ from transferfn.core.system import TransferFunction
 from transferfn.nn.guard import StateOverflowError
 from transferfn.nn.lattice_realization import LatticeRealization
 from transferfn.nn.mixer import SequenceMixer
+from transferfn.nn.narrow_state import NarrowState
 from transferfn.nn.options import check_dtype
 from transferfn.nn.realization import Realization
 from transferfn.nn.section_realization import SectionRealization
 from transferfn.nn.state_space_realization import ModalRealization
 
 Form = Literal["direct", "sections", "modal", "lattice"]
+"""The cheapest step first."""
 
 LENGTH = 4096  # samples over which forms are compared unless told otherwise
+COMPARABLE = 2.0  # errors that differ by no more than this factor are taken for the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Choice:
     """A form of a filter that decodes, and what was measured of it and of the others.
 
     Attributes:
-        decoder: The filter in that form: a mixer without parameters.
+        decoder: The filter in that form: a mixer without parameters. It keeps its state in the type that was asked for.
         form: Which form it is.
         errors: For each form that was measured, the error of each channel, (D): the largest difference of its output,
             decoded sample by sample, from the truth, relative to the largest output; infinite where a state overflowed.
@@ -46,10 +49,14 @@ class Choice:
     refused: dict[Form, str]
     length: int
 
-    def __repr__(self) -> str:
+    def line(self) -> str:
+        """What was chosen and measured, for people."""
         measured = ", ".join(f"{form} {float(error.max()):.2g}" for form, error in self.errors.items())
         refused = "".join(f"; {form} refused: {cause}" for form, cause in self.refused.items())
-        return f"Choice({self.form!r} of errors over {self.length} samples: {measured}{refused})"
+        return f"{self.form!r} of errors over {self.length} samples: {measured}{refused}"
+
+    def __repr__(self) -> str:
+        return f"Choice({self.line()})"
 
 
 def realize(
@@ -62,15 +69,16 @@ def realize(
 ) -> Choice:
     """Realise filters for decoding in the form whose measured error is least.
 
-    Each form decodes the same white noise sample by sample in the working type; the truth is the recurrence of the
-    given coefficients in NumPy's ``longdouble``, wider than float64 where the machine has it.
+    Of forms whose errors are within a factor of 2, which another noise could turn round, it is the one that costs
+    least. Each form decodes the same white noise sample by sample in the working type; the truth is the recurrence of
+    the given coefficients in NumPy's ``longdouble``, wider than float64 where the machine has it.
 
     Args:
         system: True coefficients of D channels, one bank. They should be in float64: what was rounded before is not
             seen here.
         dtype: Type of the coefficients and signals, float32 or float64.
-        state_dtype: Type that the state is kept in between samples, e.g. ``torch.bfloat16`` to store many of them: the
-            caller casts it after each step. None means ``dtype``.
+        state_dtype: Type that the decoder keeps its state in between samples, e.g. ``torch.bfloat16`` to store many of
+            them; it computes in ``dtype``. None means ``dtype``.
         form: ``"auto"`` compares all forms: the companion recurrence (``"direct"``), second-order sections, modes, and
             the normalised lattice. A form by name is measured alone, and an error that it raises is passed on.
         length: Number of samples to compare, at least 1. Filters that remember longer need more.
@@ -108,14 +116,16 @@ def realize(
     refused: dict[Form, str] = {}
     for one in candidates:
         try:
-            decoders[one] = build(one, system, dtype)
+            decoder = build(one, system, dtype)
         except ArithmeticError as error:
             if form != "auto":
                 raise
             refused[one] = str(error)
             continue
-        errors[one] = error_of(decode(decoders[one], u, state_dtype), truth)
-    best = min(errors, key=lambda one: float(errors[one].max()))
+        decoders[one] = decoder if state_dtype is None else NarrowState(decoder, state_dtype)
+        errors[one] = error_of(decode(decoders[one], u), truth)
+    least = min(float(error.max()) for error in errors.values())
+    best: Form = next(one for one, error in errors.items() if float(error.max()) <= COMPARABLE * least)
     return Choice(decoders[best], best, errors, refused, length)
 
 
@@ -142,13 +152,12 @@ def build(form: Form, system: TransferFunction, dtype: torch.dtype) -> SequenceM
 
 
 @torch.no_grad()
-def decode(decoder: SequenceMixer, u: Tensor, state_dtype: torch.dtype | None = None) -> Tensor:
-    """Run a decoder sample by sample, its state kept in a type of its own.
+def decode(decoder: SequenceMixer, u: Tensor) -> Tensor:
+    """Run a decoder sample by sample.
 
     Args:
         decoder: What decodes.
         u: Signal of one row, (L, D).
-        state_dtype: Type of the state between samples; None leaves it as it is.
 
     Returns:
         Output, (L, D); from where a state is no longer finite on, infinite.
@@ -163,8 +172,6 @@ def decode(decoder: SequenceMixer, u: Tensor, state_dtype: torch.dtype | None = 
         except StateOverflowError:
             break
         y[t] = y_t[0]
-        if state_dtype is not None:
-            state = state.to(state_dtype)
     return y
 
 

@@ -9,7 +9,7 @@ from transferfn.kernels.step import ring_step
 from transferfn.kernels.tracing import is_plain
 from transferfn.typing import FilterState, Sample
 
-ROOM = 64  # samples a short state moves before it is put back
+ROOM = 16  # samples a state moves before it is put back: more of them, and many streams no longer fit a cache
 
 
 class Ring:
@@ -31,8 +31,8 @@ class Ring:
 
     def __init__(self, state: FilterState) -> None:
         self.order = state.shape[-1]
-        self._head = self._room = max(self.order, ROOM)
-        self._rows = torch.empty(*state.shape[:-1], self._room + self.order, dtype=state.dtype, device=state.device)
+        self._head = ROOM
+        self._rows = torch.empty(*state.shape[:-1], ROOM + self.order, dtype=state.dtype, device=state.device)
         self._window().copy_(state.detach())
 
     @property
@@ -42,7 +42,7 @@ class Ring:
 
     @state.setter
     def state(self, state: FilterState) -> None:
-        self._head = self._room
+        self._head = ROOM
         self._rows = self._rows.to(state)
         self._window().copy_(state.detach())
 
@@ -68,8 +68,8 @@ class Ring:
         if not (self._rows.device.type == "cpu" and u.numel() and is_plain(u, b, a, h0)):
             return None
         if self._head == 0:
-            self._head = self._room
-            self._window().copy_(self._rows[..., : self.order])
+            self._head = ROOM
+            self._window().copy_(self._rows[..., : self.order].clone())  # they may overlap
         found = ring_step(u, self._rows, self._head, b, a, h0)
         self._head -= 1
         return found
