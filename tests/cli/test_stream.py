@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from tasks.digit_files import write_idx
 from transferfn.cli import main
 from transferfn.cli.samples import Expected, blocks_of, read_sound
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Hyena, ImplicitFilter, SequenceMixer
+from transferfn.nn import RTF, Hyena, ImplicitFilter, SequenceMixer, Stream
+from transferfn.nn.stream_file import read_state
 from transferfn.training import RunError, load_model
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -159,16 +161,14 @@ def test_killed_and_continued_the_outputs_are_the_same_to_the_last_bit(classes: 
     running.stdin.flush()
     before = "".join(running.stdout.readline() for _ in range(3))
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and (
-        not state.exists() or torch.load(state, weights_only=True)["samples"] < 3 * block
-    ):
+    while time.monotonic() < deadline and (not state.exists() or read_state(state).note["samples"] < 3 * block):
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     running.wait(timeout=50)
     running.stdin.close()
     running.stdout.close()
     assert before + whole(state, "--from-start") == uninterrupted
-    final = [torch.load(path, weights_only=True)["state"] for path in (tmp_path / "whole", state)]
+    final = [read_state(path).leaves for path in (tmp_path / "whole", state)]
     torch.testing.assert_close(final[0], final[1], rtol=0, atol=0)
 
 
@@ -239,14 +239,17 @@ def test_a_state_of_something_else_is_refused(
     state = tmp_path / "state"
     feed(monkeypatch, "0.5\n")
     output(capsys, signals, "--state", state, "--rate", 8000)
-    assert "is the state of another run" in refused(capsys, classes, "--state", state)
+    assert "is the state of another decoder or of other coefficients" in refused(capsys, classes, "--state", state)
     told = refused(capsys, signals, "--state", state, "--rate", 16000)
     assert "of a stream of 8000 samples a second, the input has 16000" in told
     feed(monkeypatch, "")
     told = refused(capsys, signals, "--state", state, "--from-start")
     assert "the state has seen 1 samples, the input has 0" in told
+    model: Any = load_model(signals)[0]
+    Stream(model.decoder(), batch_size=1).save(state)
+    assert "does not tell how many samples it has seen" in refused(capsys, signals, "--state", state)
     state.write_bytes(b"broken")
-    assert "is no state of a stream" in refused(capsys, signals, "--state", state)
+    assert "is damaged, or no state of a stream" in refused(capsys, signals, "--state", state)
 
 
 def test_a_sound_of_the_wrong_kind_is_refused(signals: Path, tmp_path: Path, capsys) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -20,9 +19,6 @@ from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
 from transferfn.tasks import Signature, SpeechCommandsConfig
 from transferfn.training import RunError, TrainConfig, load_model
-
-_FORMAT = 1
-"""Of state files; raised when what is written changes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,23 +54,6 @@ class Streaming:
 
     benchmark: bool = False
     """Whether to measure latency and real-time factor of 1, 64 and 1,024 streams side by side instead."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """What a state file holds."""
-
-    run: str
-    """Which model the state is of: a sum over its weights."""
-
-    rate: float | None
-    """Samples a second, if they were told."""
-
-    samples: int
-    """How many samples the state has seen."""
-
-    state: Any
-    """The state, a pytree of tensors."""
 
 
 def stream_run(command: Streaming) -> None:
@@ -121,11 +100,9 @@ def _stream(command: Streaming) -> None:
     trained_at = _rate_of(config)
     if rate is not None and trained_at is not None and rate != trained_at:
         raise RunError(f"this run was trained on {trained_at:g} samples a second, the input has {rate:g}: resample it")
-    identity = _identity(model)
     seen = 0
     if command.state is not None and command.state.exists():
-        kept = read_state(command.state, run=identity, rate=rate)
-        stream.state, seen, rate = kept.state, kept.samples, rate or kept.rate
+        seen, rate = _continued(stream, command.state, rate)
         begin = command.input is not None or command.from_start
         told = "" if begin else f": the first that is read now must be sample {seen + 1:,}"
         print(f"continuing after {seen:,} samples{told}", file=sys.stderr)
@@ -139,54 +116,9 @@ def _stream(command: Streaming) -> None:
             if command.state is not None:
                 # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
                 # What was read ahead from a pipe is gone with the process: we say where its sender must begin again.
-                write_state(command.state, Kept(run=identity, rate=rate, samples=seen, state=stream.state))
+                _keep(stream, command.state, seen, rate)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def read_state(path: Path, *, run: str, rate: float | None) -> Kept:
-    """Read a state file.
-
-    Args:
-        path: The file.
-        run: Which model it must be of.
-        rate: Samples a second that it must be of; None takes any.
-
-    Raises:
-        RunError: if it is no state, or of another model or rate.
-    """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        whole = isinstance(found, dict) and found.get("format") == _FORMAT
-        kept = Kept(**{name: found[name] for name in ("run", "rate", "samples", "state")}) if whole else None
-    except Exception:  # noqa: BLE001 (reading a damaged file can raise anything)
-        kept = None
-    if kept is None:
-        raise RunError(f"{path} is no state of a stream: name another file with --state, or delete it")
-    if kept.run != run:
-        raise RunError(f"{path} is the state of another run, or of other weights: name another file with --state")
-    if rate is not None and kept.rate is not None and rate != kept.rate:
-        raise RunError(f"{path} is the state of a stream of {kept.rate:g} samples a second, the input has {rate:g}")
-    return kept
-
-
-def write_state(path: Path, kept: Kept) -> None:
-    """Write a state file so that a reader sees all of it or the one before.
-
-    Args:
-        path: The file.
-        kept: What to write.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        torch.save({"format": _FORMAT, **{name: getattr(kept, name) for name in kept.__slots__}}, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter, of many lines
-        why = str(error).splitlines()[0]
-        raise RunError(f"the state cannot be written to {path} ({why}): name another file with --state") from None
 
 
 def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
@@ -214,6 +146,26 @@ def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
     first = seen - len(rows) + 1
     for place, (share, chosen) in enumerate(zip(likely.tolist(), classes.tolist(), strict=True)):
         yield f"{first + place},{chosen},{share:.6f}"
+
+
+def _continued(stream: Stream, file: Path, rate: float | None) -> tuple[int, float | None]:
+    """Put a stream where a file says that it was; return how many samples it has seen, and how many come a second."""
+    try:
+        note = stream.load(file)
+    except (OSError, ValueError) as error:
+        raise RunError(f"--state {file} cannot be continued: {error}") from None
+    if not {"samples", "rate"} <= set(note):
+        raise RunError(f"--state {file} does not tell how many samples it has seen: it is not of transferfn stream")
+    if None not in (rate, note["rate"]) and rate != note["rate"]:
+        raise RunError(f"{file} is the state of a stream of {note['rate']:g} samples a second, the input has {rate:g}")
+    return note["samples"], rate or note["rate"]
+
+
+def _keep(stream: Stream, file: Path, seen: int, rate: float | None) -> None:
+    try:
+        stream.save(file, note={"samples": seen, "rate": rate})
+    except OSError as error:
+        raise RunError(f"the state cannot be written to {file} ({error}): name another file with --state") from None
 
 
 def _check_together(command: Streaming) -> None:
@@ -277,15 +229,6 @@ def _decoder(model: Any, run: Path) -> Any:
         return model.decoder()
     except NotCausalError:
         raise RunError(f"{run} looks ahead (model.bidirectional) and cannot be streamed") from None
-
-
-def _identity(model: torch.nn.Module) -> str:
-    """A sum over the weights: the same for the same run, and for no other."""
-    found = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _rate_of(config: TrainConfig) -> float | None:
