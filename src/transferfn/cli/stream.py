@@ -15,6 +15,7 @@ import tyro
 from torch import Tensor
 
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
+from transferfn.cli.sound import Encoder, Writer, part_of, sound_file
 from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
 from transferfn.tasks import Signature, SpeechCommandsConfig
@@ -23,7 +24,10 @@ from transferfn.training import RunError, TrainConfig, load_model
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streaming:
-    """Feed a run's best model with samples as they come and write what it makes of them, block by block."""
+    """Feed a run's best model with samples as they come and write what it makes of them, block by block.
+
+    Lines of text, or, of a model that makes a sample of each sample, sound: a WAV file or raw numbers.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
@@ -34,6 +38,13 @@ class Streaming:
     format: Kind | None = None
     """What standard input holds: a sample a line, channels parted by commas or blanks; or raw little-endian numbers;
     None means text."""
+
+    output: Path | None = None
+    """A WAV file for the samples that the model makes, put there when it is whole; None writes to standard output."""
+
+    output_format: Kind | None = None
+    """What is written: lines of text, or raw little-endian numbers, of samples alone, where int16 holds -1..1; None
+    means text, and int16 for a WAV file."""
 
     block: int = 1
     """Samples that are taken in together: more are faster, and their results come together."""
@@ -92,6 +103,7 @@ def _stream(command: Streaming) -> None:
             print("\n".join(measure_streams(decoder, signature, block=command.block, rate=rate)))
         return
     stream = Stream(decoder, batch_size=1)
+    _check_sound_out(command, signature)
     expected = Expected(signature.channels, signature.vocabulary)
     sound = None if command.input is None else read_sound(command.input, expected)
     rate = command.rate if sound is None else float(sound[0])
@@ -107,16 +119,20 @@ def _stream(command: Streaming) -> None:
         told = "" if begin else f": the first that is read now must be sample {seen + 1:,}"
         print(f"continuing after {seen:,} samples{told}", file=sys.stderr)
     try:
-        for block in _blocks(command, expected, sound, skip=seen):
-            with _told(model, command.run, seen):
-                lines = _take_in(stream, block, signature, seen, block_size=command.block)
-            seen += len(block)
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.flush()
-            if command.state is not None:
-                # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
-                # What was read ahead from a pipe is gone with the process: we say where its sender must begin again.
-                _keep(stream, command.state, seen, rate)
+        with _sound_out(command, rate, signature, continued=seen > 0) as write:
+            for block in _blocks(command, expected, sound, skip=seen):
+                with _told(model, command.run, seen):
+                    y = _take_in(stream, block, block_size=command.block)
+                seen += len(block)
+                if write is None:
+                    sys.stdout.write("".join(f"{line}\n" for line in results(y, signature.target, seen)))
+                    sys.stdout.flush()
+                else:
+                    write(y.reshape(len(block), signature.outputs).numpy())
+                if command.state is not None:
+                    # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
+                    # What was read ahead from a pipe is gone with the process: we say where its sender begins again.
+                    _keep(stream, command.state, seen, rate)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -175,6 +191,8 @@ def _check_together(command: Streaming) -> None:
         "--format": command.format is not None,
         "--from-start": command.from_start,
         "--state": command.state is not None,
+        "--output": command.output is not None,
+        "--output-format": command.output_format is not None,
     }
     given = [name for name, there in reading.items() if there]
     if command.benchmark and given:
@@ -182,8 +200,9 @@ def _check_together(command: Streaming) -> None:
     of_pipes = [name for name in ("--format", "--from-start") if reading[name]]
     if command.input is not None and of_pipes:
         raise RunError(f"--input is a WAV file, {' and '.join(of_pipes)} about standard input: leave out either")
-    if command.state is not None and not command.state.parent.is_dir():
-        raise RunError(f"--state {command.state}: there is no folder {command.state.parent}, make it first")
+    for name, file in (("--state", command.state), ("--output", command.output)):
+        if file is not None and not file.parent.is_dir():
+            raise RunError(f"{name} {file}: there is no folder {file.parent}, make it first")
 
 
 @contextmanager
@@ -202,11 +221,53 @@ def _told(model: torch.nn.Module, run: Path, seen: int | None = None) -> Iterato
         raise RunError(f"{where}{error} Or distil its filters, which then go on: transferfn distill {run}") from error
 
 
-def _take_in(stream: Stream, block: Block, signature: Signature, seen: int, *, block_size: int) -> list[str]:
+def _check_sound_out(command: Streaming, signature: Signature) -> None:
+    """Refuse what cannot be a sound before anything is read."""
+    if command.output is None and command.output_format in (None, "text"):
+        return
+    if command.output is not None and command.output_format == "text":
+        raise RunError(f"--output {command.output} is a WAV file, of int16 or float32: leave --output-format text out")
+    if signature.target != "signal":
+        raise RunError(
+            f"{command.run} tells one of {signature.outputs} classes, which is no sound: leave --output and "
+            "--output-format out, and each line of text tells a class and its probability"
+        )
+
+
+@contextmanager
+def _sound_out(
+    command: Streaming, rate: float | None, signature: Signature, *, continued: bool
+) -> Iterator[Writer | None]:
+    """What takes the samples that come out as numbers; None where lines of text are asked for."""
+    kind = "float32" if command.output_format == "float32" else "int16"
+    if command.output is not None:
+        if rate is None or not rate.is_integer():
+            found = "is not known" if rate is None else f"is {rate:g}"
+            raise RunError(f"a WAV file has a whole number of samples a second, which {found}: tell it with --rate")
+        if continued and (part := part_of(command.output)).exists():
+            raise RunError(f"{part} holds what came out before: move it away, or choose another --output")
+        with sound_file(command.output, rate=int(rate), channels=signature.outputs, kind=kind) as write:
+            yield write
+    elif command.output_format in (None, "text"):
+        yield None
+    else:
+        encoder = Encoder(kind)
+
+        def write_raw(values: Any) -> None:
+            sys.stdout.buffer.write(encoder(values))
+            sys.stdout.buffer.flush()
+
+        try:
+            yield write_raw
+        finally:
+            encoder.tell()
+
+
+def _take_in(stream: Stream, block: Block, *, block_size: int) -> Tensor:
     u = torch.from_numpy(block)
     # A block of one sample goes the way of single samples, which is faster, but not the last one of longer blocks.
     y = stream(u[:1].reshape(1, *u.shape[1:])) if block_size == 1 else stream(u[None])
-    return list(results(y[0], signature.target, seen + len(block)))
+    return y[0]
 
 
 def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | None, *, skip: int) -> Iterator[Block]:
