@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from transferfn.cli import export
+from transferfn.cli import export, main
 from transferfn.cli.filters import Export
 from transferfn.core import select
 from transferfn.models import Backbone, Classifier
@@ -38,6 +38,13 @@ def test_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, both: bool) -
     u = torch.randn(3, LENGTH - 1, 1, generator=torch.Generator().manual_seed(0))
     found = torch.export.load(written[0]).module()(u)
     torch.testing.assert_close(found, model(u), rtol=0, atol=1e-6)
+
+
+def test_where_help_is_is_told_once(tmp_path: Path, capsys) -> None:
+    assert main(["export", str(tmp_path / "nowhere"), "--layer", "2"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("see transferfn export --help") == 1
+    assert "--format pt2 has no option --layer" in told
 
 
 @pytest.mark.parametrize("format", ["c", "numpy"])

@@ -63,7 +63,7 @@ class Export:
         of_models = ["length"] * (self.length is not None) + ["dynamic"] * self.dynamic
         of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
         if left := of_models if self.format in ("c", "numpy") else of_filters:
-            raise ValueError(f"--format {self.format} has no option --{left[0]}, see transferfn export --help")
+            raise ValueError(f"--format {self.format} has no option --{left[0]}")  # the parser adds where help is
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Export)}
