@@ -7,7 +7,6 @@ figures to results/constraints.json.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ from transferfn.bench.machine import machine
 from transferfn.bench.maps import MAPS, Map
 from transferfn.core import stability
 from transferfn.core.polynomial import monic, on_circle
+from transferfn.files import write_json
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF
 from transferfn.tasks import Dataset, SmnistConfig, load_smnist
@@ -303,7 +303,7 @@ def report(*, quick: bool = False, out: Path = Path("results/constraints.json"))
         train_seeds(kind, order, rate, plan) for order in plan.orders for rate in plan.filter_rates for kind in MAPS
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(out, found)
 
 
 def _filters(model: nn.Module) -> list[Any]:

@@ -39,11 +39,11 @@ from transferfn.bench.generation_sides import (
 )
 from transferfn.bench.layer import table
 from transferfn.bench.machine import machine
+from transferfn.files import write_json, write_text
 from transferfn.models import LanguageModel, LanguageModelConfig
 from transferfn.models.int8 import Int8Decoder
 from transferfn.models.language_model import tiny
 from transferfn.nn import Stream
-from transferfn.training.run import write_json
 
 CONTEXTS = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 BATCHES = (1, 16)
@@ -225,7 +225,7 @@ def measure(
             write_json(file, found)
     lines = told(found)
     print("\n".join(lines))
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     pictures.draw_generation(found, out)
 
 

@@ -5,7 +5,6 @@ Calls of all sides alternate in one run: read the ratios. No ratio is printed un
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from transferfn.bench.machine import machine
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.targets import verdicts
 from transferfn.bench.timing import alternate, spread
+from transferfn.files import write_json, write_text
 from transferfn.nn.options import NumeratorKind
 
 SHAPES: tuple[Shape, ...] = (
@@ -142,8 +142,8 @@ def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool
     found["targets"] = verdicts(found["cells"], found["decoding"], found["memory"])
     lines += ["", "## Targets", "", *table(found["targets"])]
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     pictures.draw(found, out)
 
 

@@ -6,7 +6,6 @@ the same arrays, and no ratio is told unless their outputs agree.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from transferfn.bench.layer import table
 from transferfn.bench.machine import machine
 from transferfn.bench.timing import alternate
+from transferfn.files import write_json, write_text
 from transferfn.ops import lfilter, sosfilt
 
 COMMAND = "transferfn bench lfilter"
@@ -115,5 +115,5 @@ def report(*, out: Path, seconds: float = 0.5) -> None:
         *table(found["cells"]),
     ]
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transferfn.bench.layer import table
 from transferfn.bench.pictures import COLORS
+from transferfn.files import replacing
 from transferfn.training.published import DISTILLED
 
 if TYPE_CHECKING:
@@ -122,10 +122,9 @@ def draw(found: Row, file: Path) -> bool:
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8)
     figure.tight_layout()
-    part = file.with_name(f"{file.name}.part")
-    figure.savefig(part, dpi=150, format="png")
+    with replacing(file) as part:
+        figure.savefig(part, dpi=150, format="png")
     plt.close(figure)
-    os.replace(part, file)
     return True
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
+from transferfn.files import write_text
 from transferfn.training import RunError, load_model
-from transferfn.training.run import write_text
 
 Format = Literal["pt2", "onnx"]
 Text = Literal["c", "numpy"]

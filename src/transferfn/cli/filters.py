@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from transferfn.files import write_json
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.objective import objective
-from transferfn.training.run import write_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
