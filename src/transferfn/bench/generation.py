@@ -38,7 +38,7 @@ from transferfn.bench.generation_sides import (
     sides,
 )
 from transferfn.bench.layer import table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.files import write_json, write_text
 from transferfn.models import LanguageModel, LanguageModelConfig
 from transferfn.models.int8 import Int8Decoder
@@ -235,7 +235,7 @@ def told(found: Row) -> list[str]:
     Args:
         found: What was measured.
     """
-    of = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    of = machine_line(found["machine"])
     counts = ", ".join(f"{name} {size / 1e6:.1f}M" for name, size in found["parameters"].items())
     lines = [
         f"`{found['command']}` on {of}, {found['threads']} threads; float32, for int8 all but the linear maps, random "

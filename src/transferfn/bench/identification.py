@@ -22,7 +22,7 @@ from transferfn.analysis import output_error
 from transferfn.analysis.identify import fit
 from transferfn.analysis.output_error import Form, Model
 from transferfn.analysis.records import as_records
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.files import replacing, write_json, write_text
 
 COMMAND = "transferfn bench identification"
@@ -297,7 +297,7 @@ def report(*, quick: bool = False, out: Path = Path("results/identification")) -
     found: Row = {"command": command, "machine": machine("torch", "scipy", *packages), "plan": asdict(plan)}
     names = list(sides(plan))
     lines = [
-        f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}, 1 thread",
+        f"`{command}` on {machine_line(found['machine'])}, 1 thread",
         f"Fit in percent to the noise-free output of a fresh record, median of {len(plan.seeds)} seeds of "
         f"{plan.samples} samples (in brackets the least), all sides given the true order; then milliseconds:",
     ]

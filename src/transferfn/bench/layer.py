@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from transferfn.bench import decoding, memory, pictures, sides
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.targets import verdicts
 from transferfn.bench.timing import alternate, spread
@@ -125,7 +125,7 @@ def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool
     shapes, orders = (SHAPES[:1], ORDERS[:3]) if quick else (SHAPES, ORDERS)
     command = f"transferfn bench layer{' --quick' * quick}{' --retain' * retain}"
     found: Row = {"command": command, "machine": machine("torch", "numba"), "threads": torch.get_num_threads()}
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     allocator = "freed memory retained" if retain else "the default allocator"
     lines = [f"`{command}` on {told}, {found['threads']} threads; float32, medians, {allocator}."]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from transferfn.bench.layer import table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.timing import alternate
 from transferfn.files import write_json, write_text
 from transferfn.ops import lfilter, sosfilt
@@ -108,7 +108,7 @@ def report(*, out: Path, seconds: float = 0.5) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     found: Row = {"command": COMMAND, "machine": machine("torch", "numba", "scipy"), "threads": torch.get_num_threads()}
     found["cells"] = list(tqdm(cells(seconds), "cells", total=8 * len(SHAPES), unit="cell"))
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     lines = [
         f"`{COMMAND}` on {told}, {found['threads']} threads; medians of calls that take turns, time is the last axis.",
         "",

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transferfn.bench import memory, pictures
 from transferfn.bench.contenders import Contender, build, has_order
 from transferfn.bench.layer import MIB, table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.timing import alternate
 from transferfn.files import write_json, write_text
@@ -98,7 +98,7 @@ def report(*, out: Path, seconds: float = 2.0) -> None:
         "machine": machine("torch", "numba"),
         "threads": torch.get_num_threads(),
     }
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     lines = [
         f"`{found['command']}` on {told}, {found['threads']} threads; float32, medians, the default allocator. Prefill "
         f"leaves a state; steps are the last {STEPS} of the length, one row; decoders are realized. Memory is the peak "

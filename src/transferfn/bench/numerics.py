@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from transferfn.bench import filters, shortcuts, truth
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.core import TransferFunction, UnstableFilterWarning, convert, impulse_response
 from transferfn.core.kernel import aliased_kernel, recursive_response
 from transferfn.files import write_json
@@ -119,7 +119,7 @@ def report(*, out: Path = Path("results/numerics.json")) -> None:
     """
     grid = {**filters.STABLE, **filters.UNSTABLE}
     found: Row = {"command": COMMAND, "machine": machine("torch", "mpmath")}
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     print(f"`{COMMAND}` on {told}\n")
 
     found["conversions"] = [row for name, build in grid.items() for row in conversions(name, build())]

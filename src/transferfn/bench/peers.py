@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from transferfn.bench import memory, pictures, sides
 from transferfn.bench.layer import MIB, check_same, table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.timing import alternate
 from transferfn.files import write_json, write_text
@@ -232,7 +232,7 @@ def report(*, out: Path, seconds: float = 1.0) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     command = "transferfn bench peers"
     found: Row = {"command": command, "machine": machine("torch", "numba"), "threads": torch.get_num_threads()}
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     shape = ", ".join(map(str, OVER_ORDER))
     lines = [f"`{command}` on {told}, {found['threads']} threads; float32, medians, the default allocator."]
     found["order"] = list(tqdm(over_order(seconds), "over the order", unit="row"))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.pictures import COLORS
 from transferfn.core import TransferFunction
 from transferfn.files import replacing, write_json, write_text
@@ -118,7 +118,7 @@ def report(*, quick: bool = False, out: Path = Path("results/realizations")) -> 
     told = machine("torch", "scipy")
     rows, curves = measure(filters(), length)
     lines = [
-        f"`{command}` on {', '.join(f'{key} {value}' for key, value in told.items())}, 1 thread",
+        f"`{command}` on {machine_line(told)}, 1 thread",
         "",
         f"Filters of order {ORDER}, {length:,} samples of white noise, coefficients and signals in float32, the state "
         f"kept in the type that is told: the largest error so far, relative to the largest output, against the "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferfn.bench.layer import table
+from transferfn.bench.machine import machine_line
 from transferfn.bench.pictures import COLORS
 from transferfn.files import replacing
 from transferfn.training.published import DISTILLED
@@ -74,7 +75,7 @@ def lines(found: Row) -> list[str]:
     Args:
         found: What was found.
     """
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     names = list(dict.fromkeys(name for row in found["models"] for name in row))
     names.sort(key=lambda name: list(found["models"][-1]).index(name))  # the row before lacks most of them
     rows = [{name: _told(row.get(name)) for name in names} for row in found["models"]]
