@@ -14,12 +14,13 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
 
 @pytest.mark.compile  # without the type-checking hook, as a reader runs it
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript.*")
-def test_every_block_runs() -> None:
+def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="the page shows ONNX files")
     pytest.importorskip("onnxscript", reason="the page shows ONNX files")
     assert len(BLOCKS) == 6
     names: dict[str, object] = {}
     torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
     for code in BLOCKS:
         exec(code, names)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
+from transferfn.files import write_json
 from transferfn.models import LanguageModel, LanguageModelConfig
 from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import TrainConfig
 from transferfn.training.checkpoint import write_weights
 from transferfn.training.config import to_dict
-from transferfn.training.run import RunFolder, write_json
+from transferfn.training.run import RunFolder
 
 LENGTH = 32
 

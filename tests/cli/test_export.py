@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from transferfn.cli import export
+from transferfn.cli import export, main
 from transferfn.cli.filters import Export
 from transferfn.core import select
 from transferfn.models import Backbone, Classifier
@@ -32,12 +32,49 @@ def use(monkeypatch: pytest.MonkeyPatch, mixer) -> Classifier:
 @torch.no_grad()
 def test_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, both: bool) -> None:
     model = use(monkeypatch, lambda: RTF(4, 2, horizon=16, bidirectional=both))
-    written = export.export_run(tmp_path, out=tmp_path / "programs", dynamic=True)
+    errors = export.export_run(tmp_path, out=tmp_path / "programs", dynamic=True)
+    written = list(errors)
     assert written == sorted((tmp_path / "programs").iterdir())
     assert [path.name for path in written] == ["forward.pt2"] + ["step.pt2"] * (not both)
+    assert all(error <= 1e-5 for error in errors.values())
     u = torch.randn(3, LENGTH - 1, 1, generator=torch.Generator().manual_seed(0))
     found = torch.export.load(written[0]).module()(u)
     torch.testing.assert_close(found, model(u), rtol=0, atol=1e-6)
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:onnxscript.*")
+@torch.no_grad()
+def test_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX files are run by onnxruntime")
+    pytest.importorskip("onnxscript", reason="ONNX files are written by onnxscript")
+    model = use(monkeypatch, lambda: RTF(4, 2, horizon=16))
+    assert main(["export", str(tmp_path), "--format", "onnx"]) == 0
+    for line, name in zip(capsys.readouterr().out.splitlines(), ("forward", "step"), strict=True):
+        path, told = line.split(": differs from the model by at most ")
+        assert path == str(tmp_path / f"{name}.onnx")
+        assert float(told.split()[0]) <= 1e-5
+    u = torch.randn(3, LENGTH, 1, generator=torch.Generator().manual_seed(0))
+    found = runtime.InferenceSession(tmp_path / "forward.onnx").run(None, {"u": u.numpy()})[0]
+    torch.testing.assert_close(torch.as_tensor(found), model(u), rtol=0, atol=1e-6)
+
+
+@pytest.mark.compile
+def test_a_program_that_computes_something_else_leaves_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> None:
+    use(monkeypatch, lambda: RTF(4, 2, horizon=16))
+    monkeypatch.setattr("transferfn.interop.export.step_error", lambda run, step: 0.02)
+    assert main(["export", str(tmp_path)]) == 2
+    assert "step.pt2 would compute something else than the model: the two differ by 0.02" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_help_is_is_told_once(tmp_path: Path, capsys) -> None:
+    assert main(["export", str(tmp_path / "nowhere"), "--layer", "2"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("see transferfn export --help") == 1
+    assert "--format pt2 has no option --layer" in told
 
 
 @pytest.mark.parametrize("format", ["c", "numpy"])

@@ -9,18 +9,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.io import wavfile
+from scipy.signal import butter
+from torch import nn
 
 from cli.runs import write_run
 from tasks.digit_files import write_idx
+from transferfn import sosfilt
 from transferfn.cli import main
 from transferfn.cli.samples import Expected, blocks_of, read_sound
+from transferfn.core import TransferFunction, stack
+from transferfn.interop.scipy_signal import from_sos
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Hyena, ImplicitFilter, SequenceMixer
+from transferfn.nn import RTF, Hyena, ImplicitFilter, Realization, SequenceMixer, Stream
+from transferfn.nn.stream_file import read_state
+from transferfn.tasks import Signature
 from transferfn.training import RunError, load_model
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -64,7 +73,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     capsys.readouterr()
     assert main(["stream", *map(str, arguments)]) == 2
     *before, told = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("continuing after ") for line in before)
+    assert all(line.startswith(("continuing after ", "what has come so far is in ")) for line in before)
     assert told.startswith("transferfn: ")
     return told
 
@@ -165,11 +174,122 @@ def test_a_state_belongs_to_its_form(signals: Path, tmp_path: Path, monkeypatch,
     feed(monkeypatch, as_text(u[:10]))
     output(capsys, signals, "--state", state, "--form", "lattice")
     feed(monkeypatch, as_text(u[10:]))
-    assert "or of another --form" in refused(capsys, signals, "--state", state)
+    assert "is the state of another decoder" in refused(capsys, signals, "--state", state)
     feed(monkeypatch, as_text(u[10:]))
     rest = output(capsys, signals, "--state", state, "--form", "lattice")
     feed(monkeypatch, as_text(u))
     assert output(capsys, signals, "--form", "lattice")[10:] == rest
+
+
+# ---------------------------------------------------------------------------------------------------- sound
+
+
+BAND = butter(2, [300, 3400], "bandpass", fs=8000, output="sos")
+
+
+class Equaliser(nn.Module):
+    """Known filters as a model: a band-pass of the first channel and of the second one, and a delay of a sample."""
+
+    def decoder(self) -> Realization:
+        system, _ = from_sos(BAND)
+        delay = torch.zeros(1, system.order, dtype=torch.float64)
+        delay[0, 0] = 1
+        of_delay = TransferFunction(delay, torch.zeros_like(delay), torch.zeros(1, dtype=torch.float64))
+        return Realization(stack([system, of_delay]).to(dtype=torch.float32))
+
+
+@pytest.fixture
+def equaliser(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    config = SimpleNamespace(
+        data=SimpleNamespace(signature=Signature(length=9, outputs=2, target="signal", channels=2))
+    )
+    monkeypatch.setattr("transferfn.cli.stream.load_model", lambda folder: (Equaliser(), config))
+    return tmp_path
+
+
+def stereo(folder: Path, length: int) -> tuple[Path, np.ndarray]:
+    u = np.stack([noise(length), noise(length, 1)], 1)
+    wavfile.write(folder / "in.wav", 8000, u)
+    return folder / "in.wav", u
+
+
+@pytest.mark.parametrize("block", [1, 7])
+def test_a_sound_comes_out_filtered_as_the_library_filters_it(equaliser: Path, block: int, capsysbinary) -> None:
+    sound, u = stereo(equaliser, 50)
+    by_library = sosfilt(torch.from_numpy(BAND), torch.from_numpy(u[:, 0].astype(float))).numpy()
+    delayed = np.concatenate([[0], u[:-1, 1]])
+    out, common = equaliser / "out.wav", ["stream", str(equaliser), "--input", str(sound), "--block", str(block)]
+    for kind, eps in (("float32", 0.0), ("int16", 2.0**-16)):
+        out.write_bytes(b"the one before")
+        assert main([*common, "--output", str(out), "--output-format", kind]) == 0
+        rate, found = wavfile.read(out)  # warns, which is an error, of a header that is not right
+        assert (rate, found.dtype, found.shape) == (8000, kind, (50, 2))
+        found = found.astype(float) / (1 if kind == "float32" else 2**15)
+        np.testing.assert_allclose(found[:, 0], by_library, rtol=0, atol=1e-6 + eps)
+        np.testing.assert_allclose(found[:, 1], delayed, rtol=0, atol=eps)
+        assert capsysbinary.readouterr() == (b"", b"")
+        assert main([*common, "--output-format", kind]) == 0
+        raw = capsysbinary.readouterr().out
+        assert out.read_bytes().endswith(raw)
+        assert len(raw) == 100 * found_size(kind)
+    assert main([*common, "--output", str(out)]) == 0
+    assert out.read_bytes().endswith(raw)  # int16 unless it is told
+    np.testing.assert_array_equal(wavfile.read(out)[1].tobytes(), raw)
+    assert sorted(path.name for path in equaliser.iterdir()) == ["in.wav", "out.wav"]
+
+
+def found_size(kind: str) -> int:
+    return np.dtype(kind).itemsize
+
+
+def test_what_is_too_loud_is_clipped_and_told(equaliser: Path, monkeypatch, capsys) -> None:
+    feed(monkeypatch, "0 1.5\n0 -1.5\n0 -1\n0 0.25\n0 0\n")
+    assert main(["stream", str(equaliser), "--rate", "8000", "--output", str(equaliser / "out.wav")]) == 0
+    assert capsys.readouterr().err.startswith("2 numbers were beyond -1..1 and are clipped: --output-format float32 ")
+    assert wavfile.read(equaliser / "out.wav")[1][:, 1].tolist() == [0, 2**15 - 1, -(2**15), -(2**15), 2**13]
+
+
+def test_a_sound_that_ends_early_is_kept_beside_the_good_one(equaliser: Path, monkeypatch, capsys) -> None:
+    out, part = equaliser / "out.wav", equaliser / "out.wav.part"
+    out.write_bytes(b"a good one")
+    common = [equaliser, "--output", out, "--state", equaliser / "state"]
+    feed(monkeypatch, "0 0.5\n0 0.25\nhigh\n")
+    assert main(["stream", *map(str, common), "--rate", "8000"]) == 2
+    assert capsys.readouterr().err.startswith(f"what has come so far is in {part}\n")
+    assert out.read_bytes() == b"a good one"
+    rate, found = wavfile.read(part)
+    assert (rate, found[:, 1].tolist()) == (8000, [0, 2**14])
+    feed(monkeypatch, "0 0\n0 0\n")
+    assert f"{part} holds what came out before: move it away" in refused(capsys, *common)
+    part.unlink()
+    feed(monkeypatch, "0 0\n0 0\n")
+    assert output(capsys, *common) == []
+    assert wavfile.read(out)[1][:, 1].tolist() == [2**13, 0]  # from the sample where the state is
+
+
+def test_what_is_no_sound_is_refused(classes: Path, equaliser: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    out = ("--output", tmp_path / "out.wav")
+    feed(monkeypatch, "0 0.5\n")
+    assert "samples a second, which is not known: tell it with --rate" in refused(capsys, equaliser, *out)
+    assert "which is 0.5: tell it" in refused(capsys, equaliser, *out, "--rate", 0.5)
+    assert "leave --output-format text out" in refused(capsys, equaliser, *out, "--output-format", "text")
+    assert "there is no folder" in refused(capsys, equaliser, "--output", tmp_path / "missing" / "out.wav")
+    assert "leave out --output and --output-format" in refused(
+        capsys, equaliser, "--benchmark", *out, "--output-format", "int16"
+    )
+    (tmp_path / "out.wav.part").mkdir()
+    assert "out.wav cannot be written" in refused(capsys, equaliser, *out, "--rate", 8000)
+    monkeypatch.setattr("transferfn.cli.sound._ROOM", 4)
+    (tmp_path / "out.wav.part").rmdir()
+    feed(monkeypatch, "0 0.5\n0 0.5\n")
+    assert "a WAV file holds 4 bytes and no more" in refused(capsys, equaliser, *out, "--rate", 8000)
+    assert sys.stdin.read() == ""
+    monkeypatch.undo()
+    feed(monkeypatch, "0.5\n")
+    for options in (out, ("--output-format", "float32")):
+        told = refused(capsys, classes, *options)
+        assert "tells one of 10 classes, which is no sound: leave --output and --output-format out" in told
+    assert sys.stdin.readline() == "0.5\n"  # nothing was read
 
 
 # ---------------------------------------------------------------------------------------------------- what is kept
@@ -200,16 +320,14 @@ def test_killed_and_continued_the_outputs_are_the_same_to_the_last_bit(classes: 
     running.stdin.flush()
     before = "".join(running.stdout.readline() for _ in range(3))
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and (
-        not state.exists() or torch.load(state, weights_only=True)["samples"] < 3 * block
-    ):
+    while time.monotonic() < deadline and (not state.exists() or read_state(state).note["samples"] < 3 * block):
         time.sleep(0.02)
     running.send_signal(signal.SIGKILL)
     running.wait(timeout=50)
     running.stdin.close()
     running.stdout.close()
     assert before + whole(state, "--from-start") == uninterrupted
-    final = [torch.load(path, weights_only=True)["state"] for path in (tmp_path / "whole", state)]
+    final = [read_state(path).leaves for path in (tmp_path / "whole", state)]
     torch.testing.assert_close(final[0], final[1], rtol=0, atol=0)
 
 
@@ -280,14 +398,17 @@ def test_a_state_of_something_else_is_refused(
     state = tmp_path / "state"
     feed(monkeypatch, "0.5\n")
     output(capsys, signals, "--state", state, "--rate", 8000)
-    assert "is the state of another run" in refused(capsys, classes, "--state", state)
+    assert "is the state of another decoder or of other coefficients" in refused(capsys, classes, "--state", state)
     told = refused(capsys, signals, "--state", state, "--rate", 16000)
     assert "of a stream of 8000 samples a second, the input has 16000" in told
     feed(monkeypatch, "")
     told = refused(capsys, signals, "--state", state, "--from-start")
     assert "the state has seen 1 samples, the input has 0" in told
+    model: Any = load_model(signals)[0]
+    Stream(model.decoder(), batch_size=1).save(state)
+    assert "does not tell how many samples it has seen" in refused(capsys, signals, "--state", state)
     state.write_bytes(b"broken")
-    assert "is no state of a stream" in refused(capsys, signals, "--state", state)
+    assert "is damaged, or no state of a stream" in refused(capsys, signals, "--state", state)
 
 
 def test_a_sound_of_the_wrong_kind_is_refused(signals: Path, tmp_path: Path, capsys) -> None:

@@ -159,6 +159,27 @@ def test_exported_tokens() -> None:
     close(y, original(tokens))
 
 
+@pytest.mark.compile
+@pytest.mark.parametrize("name", ["rtf", "hyena", "attention", "s5"])
+def test_what_was_written_is_tried(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the model itself, so that a program with other numbers in it is found, and leaves the file before."""
+    original, forward, step = model(name), tmp_path / "forward.pt2", tmp_path / "step.pt2"
+    assert export.write_forward(original, LENGTH, forward, dynamic_length=True) <= export.TOLERANCE
+    assert export.write_step(original, step) <= export.TOLERANCE
+    before = forward.read_bytes(), step.read_bytes()
+    another, of_forward, of_step = model(name), export.export_forward, export.export_step
+    with torch.no_grad():
+        another.readout.weight.mul_(1.001)
+    monkeypatch.setattr(export, "export_forward", lambda _, length, **options: of_forward(another, length, **options))
+    monkeypatch.setattr(export, "export_step", lambda _: of_step(another))
+    with pytest.raises(export.ExportError, match=r"forward.pt2 would compute something else than the model.*1e-05 is"):
+        export.write_forward(original, LENGTH, forward)
+    with pytest.raises(export.ExportError, match=r"step.pt2 would compute something else than the model"):
+        export.write_step(original, step)
+    assert (forward.read_bytes(), step.read_bytes()) == before
+    assert sorted(tmp_path.iterdir()) == [forward, step]
+
+
 ELSEWHERE = """
 import sys
 

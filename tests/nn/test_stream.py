@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,9 @@ from torch import Tensor, nn
 
 from laws.runs import signal
 from laws.tolerance import relative_error, tolerance
-from nn.layers import F64, D, make, untyped
-from transferfn.nn import NotCausalError, Stream
+from nn.layers import F64, D, N, P, make, untyped
+from transferfn.models import Backbone, Classifier
+from transferfn.nn import RTF, S5, Attention, Hyena, NotCausalError, Stream
 
 
 class Counter(nn.Module):
@@ -165,3 +168,117 @@ def test_print() -> None:
         repr(Stream(make().realize(), 2))
         == "Stream(Realization(channels=4, order=3, dtype=torch.float64), batch_size=2)"
     )
+
+
+# ---------------------------------------------------------------------------------------------------- kept in a file
+
+
+def nested() -> Classifier:
+    """States of every kind: of filters, of convolutions, complex ones, memories that grow, a running mean."""
+    torch.manual_seed(0)
+    mixers = iter([make(dtype=torch.float32), Hyena(D, filter=lambda: make(dtype=torch.float32)), S5(D, 4),
+                   Attention(D, heads=2)])  # fmt: skip
+    return Classifier(Backbone(D, 4, lambda: next(mixers), inputs=D), 3, head="mean").eval()
+
+
+@pytest.mark.parametrize("block", [1, 7])
+@pytest.mark.parametrize("kind", ["filter", "model"])
+def test_kept_in_a_file_it_goes_on_to_the_last_bit(kind: str, block: int, u: Tensor, tmp_path: Path) -> None:
+    """At each place, also where a ring has moved, by another stream of another decoder made the same way."""
+    decoder, again = (make().realize() if kind == "filter" else nested().decoder() for _ in range(2))
+    u = u if kind == "filter" else u.float()
+    stream = Stream(decoder, 2)
+    blocks = [x[:, 0] if block == 1 else x for x in u.split(block, dim=1)]
+    for place, x in enumerate(blocks):
+        stream.save(tmp_path / "state", note={"place": place, "rate": None})
+        other = Stream(again, 2)
+        other(blocks[0])  # what it has seen is forgotten
+        assert other.load(tmp_path / "state") == {"place": place, "rate": None}
+        assert torch.equal(other(x), stream(x))
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_an_end_in_the_middle_of_a_write_leaves_the_state_before(
+    u: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream(make().realize(), 2)
+    stream(u)
+    stream.save(tmp_path / "state")
+    expected = stream.state
+    stream(u)
+
+    def cut(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise KeyboardInterrupt
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for target, name, by in ((Path, "write_bytes", cut), (os, "fsync", stop), (os, "replace", stop)):
+        with monkeypatch.context() as patched:
+            patched.setattr(target, name, by)
+            with pytest.raises(KeyboardInterrupt):
+                stream.save(tmp_path / "state")
+        assert [path.name for path in tmp_path.iterdir()] == ["state"]
+        other = Stream(make().realize(), 2)
+        other.load(tmp_path / "state")
+        assert torch.equal(other.state, expected)
+    (tmp_path / "state.part").write_bytes(b"what a killed process has left")
+    stream.save(tmp_path / "state")
+    other.load(tmp_path / "state")
+    assert torch.equal(other.state, stream.state)
+
+
+def test_a_damaged_file_is_refused_wherever_it_is_damaged(u: Tensor, tmp_path: Path) -> None:
+    file, stream = tmp_path / "state", Stream(make().realize(), 2)
+    stream(u)
+    stream.save(file)
+    whole, before = file.read_bytes(), stream.state
+    place = whole.index(before.numpy().tobytes()) + 5  # in the middle of a number
+    damaged = [whole[:size] for size in (0, 1, len(whole) // 2, len(whole) - 1)]
+    damaged += [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :], b"no state", b"\0" * len(whole)]
+    for raw in damaged:
+        file.write_bytes(raw)
+        with pytest.raises(ValueError, match="state is damaged, or no state of a stream: delete it"):
+            stream.load(file)
+    for foreign in (before, {"state": before}, {"format": "another"}):
+        torch.save(foreign, file)
+        with pytest.raises(ValueError, match="no state of a stream"):
+            stream.load(file)
+    with pytest.raises(FileNotFoundError):
+        stream.load(tmp_path / "none")
+    assert torch.equal(stream.state, before)
+
+
+def test_a_state_of_something_else_is_refused(u: Tensor, tmp_path: Path) -> None:
+    file, layer = tmp_path / "state", make()
+    stream = Stream(layer.realize(), 2)
+    stream(u)
+    stream.save(file)
+    near = make().realize()
+    near.b[0, 0] = torch.nextafter(near.b[0, 0], near.b.new_tensor(9.0))
+    others = (RTF(D, 4, horizon=P, dtype=F64), RTF(2, N, horizon=P, dtype=F64), layer, near, nested())
+    for other in (*others, make(dtype=torch.float32).realize()):
+        with pytest.raises(ValueError, match=r"another decoder or of other coefficients.*\[\(2, 4, 3\)\], those of"):
+            Stream(other, 2).load(file)
+    stream = Stream(make().realize(), 2)
+    with pytest.raises(ValueError, match=r"rows and types are \[\(2, 'float64'\)\], those of this stream \[\(3,"):
+        Stream(stream.decoder, 3).load(file)
+    narrow = Stream(make(dtype=torch.float32).realize(), 2)
+    narrow.save(file)
+    with pytest.raises(ValueError, match=r"\[\(2, 'float32'\)\], those of this stream \[\(2, 'float64'\)\].*dtype"):
+        Stream(narrow.decoder, 2, dtype=F64).load(file)
+
+
+def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    class Plain:
+        eval = init_state = extend = step = lambda self, *_, **__: self
+
+    with pytest.raises(TypeError, match=r"Plain is no torch.nn.Module.*keep stream.state yourself"):
+        Stream(Plain(), 1).save(tmp_path / "state")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="JSON"):
+        Stream(make(), 1).save(tmp_path / "state", note={"u": torch.ones(1)})
+    with pytest.raises(FileNotFoundError):
+        Stream(make(), 1).save(tmp_path / "missing" / "state")
+    assert not list(tmp_path.iterdir())

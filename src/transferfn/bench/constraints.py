@@ -7,7 +7,6 @@ figures to results/constraints.json.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +19,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from transferfn.bench import filters
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.maps import MAPS, Map
 from transferfn.core import stability
 from transferfn.core.polynomial import monic, on_circle
+from transferfn.files import write_json
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF
 from transferfn.tasks import Dataset, SmnistConfig, load_smnist
@@ -289,7 +289,7 @@ def report(*, quick: bool = False, out: Path = Path("results/constraints.json"))
     plan = QUICK if quick else Plan()
     command = COMMAND + " --quick" * quick
     found: Row = {"command": command, "machine": machine("torch"), "plan": asdict(plan)}
-    print(f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}, 1 thread\n")
+    print(f"`{command}` on {machine_line(found['machine'])}, 1 thread\n")
     print("Condition of the Jacobian d a / d parameters, stiffness, largest and smallest singular value, at combs:\n")
     found["combs"] = _table(at_combs(kind, order) for order in plan.orders for kind in MAPS)
     print("\nForward and backward pass, batch 16, length 784, width 64:\n")
@@ -303,7 +303,7 @@ def report(*, quick: bool = False, out: Path = Path("results/constraints.json"))
         train_seeds(kind, order, rate, plan) for order in plan.orders for rate in plan.filter_rates for kind in MAPS
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(out, found)
 
 
 def _filters(model: nn.Module) -> list[Any]:

@@ -38,12 +38,12 @@ from transferfn.bench.generation_sides import (
     sides,
 )
 from transferfn.bench.layer import table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
+from transferfn.files import write_json, write_text
 from transferfn.models import LanguageModel, LanguageModelConfig
 from transferfn.models.int8 import Int8Decoder
 from transferfn.models.language_model import tiny
 from transferfn.nn import Stream
-from transferfn.training.run import write_json
 
 CONTEXTS = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 BATCHES = (1, 16)
@@ -225,7 +225,7 @@ def measure(
             write_json(file, found)
     lines = told(found)
     print("\n".join(lines))
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     pictures.draw_generation(found, out)
 
 
@@ -235,7 +235,7 @@ def told(found: Row) -> list[str]:
     Args:
         found: What was measured.
     """
-    of = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    of = machine_line(found["machine"])
     counts = ", ".join(f"{name} {size / 1e6:.1f}M" for name, size in found["parameters"].items())
     lines = [
         f"`{found['command']}` on {of}, {found['threads']} threads; float32, for int8 all but the linear maps, random "

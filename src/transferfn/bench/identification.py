@@ -7,7 +7,6 @@ Prints Markdown and writes the same figures to results/identification.json, .md 
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,8 @@ from transferfn.analysis import output_error
 from transferfn.analysis.identify import fit
 from transferfn.analysis.output_error import Form, Model
 from transferfn.analysis.records import as_records
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
+from transferfn.files import replacing, write_json, write_text
 
 COMMAND = "transferfn bench identification"
 Array = np.ndarray
@@ -297,7 +297,7 @@ def report(*, quick: bool = False, out: Path = Path("results/identification")) -
     found: Row = {"command": command, "machine": machine("torch", "scipy", *packages), "plan": asdict(plan)}
     names = list(sides(plan))
     lines = [
-        f"`{command}` on {', '.join(f'{key} {value}' for key, value in found['machine'].items())}, 1 thread",
+        f"`{command}` on {machine_line(found['machine'])}, 1 thread",
         f"Fit in percent to the noise-free output of a fresh record, median of {len(plan.seeds)} seeds of "
         f"{plan.samples} samples (in brackets the least), all sides given the true order; then milliseconds:",
     ]
@@ -314,8 +314,8 @@ def report(*, quick: bool = False, out: Path = Path("results/identification")) -
     text = "\n\n".join(lines) + "\n"
     print(text)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text(text)
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), text)
     draw(found, names, out.with_suffix(".png"))
 
 
@@ -352,7 +352,8 @@ def draw(found: Row, names: list[str], file: Path) -> None:
     axes[0, 0].set_ylabel("unexplained, % (100 - fit)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(file, dpi=150)
+    with replacing(file) as part:
+        figure.savefig(part, dpi=150, format="png")
     plt.close(figure)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from transferfn.bench.layer import table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.models.int8 import Int8Linear
 
 WIDTH, RANK, MLP, LAYERS, VOCABULARY = 768, 384, 3072, 12, 50264
@@ -55,9 +55,7 @@ def rows(shapes: list[tuple[int, int]], batches: tuple[int, ...]) -> Iterator[Ro
 def report() -> list[str]:
     """Measure at full size and return Markdown."""
     layer = [(WIDTH, 3 * WIDTH), (WIDTH, RANK), (RANK, WIDTH), (WIDTH, MLP), (MLP, WIDTH)]
-    told = ", ".join(
-        f"{key} {value}" if key != "processor" else value for key, value in machine("torch", "numba").items()
-    )
+    told = machine_line(machine("torch", "numba"))
     lines = [f"{told}, {torch.get_num_threads()} threads; medians of {CALLS - 1} calls that take turns", ""]
     return lines + table(list(rows(layer * LAYERS + [(WIDTH, VOCABULARY)], ROWS)))
 

@@ -5,7 +5,6 @@ Calls of all sides alternate in one run: read the ratios. No ratio is printed un
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,11 @@ import torch
 from tqdm import tqdm
 
 from transferfn.bench import decoding, memory, pictures, sides
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.targets import verdicts
 from transferfn.bench.timing import alternate, spread
+from transferfn.files import write_json, write_text
 from transferfn.nn.options import NumeratorKind
 
 SHAPES: tuple[Shape, ...] = (
@@ -125,7 +125,7 @@ def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool
     shapes, orders = (SHAPES[:1], ORDERS[:3]) if quick else (SHAPES, ORDERS)
     command = f"transferfn bench layer{' --quick' * quick}{' --retain' * retain}"
     found: Row = {"command": command, "machine": machine("torch", "numba"), "threads": torch.get_num_threads()}
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     allocator = "freed memory retained" if retain else "the default allocator"
     lines = [f"`{command}` on {told}, {found['threads']} threads; float32, medians, {allocator}."]
 
@@ -142,8 +142,8 @@ def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool
     found["targets"] = verdicts(found["cells"], found["decoding"], found["memory"])
     lines += ["", "## Targets", "", *table(found["targets"])]
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     pictures.draw(found, out)
 
 

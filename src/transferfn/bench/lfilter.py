@@ -6,7 +6,6 @@ the same arrays, and no ratio is told unless their outputs agree.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from transferfn.bench.layer import table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.timing import alternate
+from transferfn.files import write_json, write_text
 from transferfn.ops import lfilter, sosfilt
 
 COMMAND = "transferfn bench lfilter"
@@ -108,12 +108,12 @@ def report(*, out: Path, seconds: float = 0.5) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     found: Row = {"command": COMMAND, "machine": machine("torch", "numba", "scipy"), "threads": torch.get_num_threads()}
     found["cells"] = list(tqdm(cells(seconds), "cells", total=8 * len(SHAPES), unit="cell"))
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     lines = [
         f"`{COMMAND}` on {told}, {found['threads']} threads; medians of calls that take turns, time is the last axis.",
         "",
         *table(found["cells"]),
     ]
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")

@@ -6,7 +6,6 @@ hold it to.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -21,9 +20,10 @@ from tqdm import tqdm
 from transferfn.bench import memory, pictures
 from transferfn.bench.contenders import Contender, build, has_order
 from transferfn.bench.layer import MIB, table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.timing import alternate
+from transferfn.files import write_json, write_text
 from transferfn.nn.mixer import SequenceMixer
 
 OVER_ORDER: Shape = (4, 4096, 64)
@@ -98,7 +98,7 @@ def report(*, out: Path, seconds: float = 2.0) -> None:
         "machine": machine("torch", "numba"),
         "threads": torch.get_num_threads(),
     }
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     lines = [
         f"`{found['command']}` on {told}, {found['threads']} threads; float32, medians, the default allocator. Prefill "
         f"leaves a state; steps are the last {STEPS} of the length, one row; decoders are realized. Memory is the peak "
@@ -112,8 +112,8 @@ def report(*, out: Path, seconds: float = 2.0) -> None:
         found[key] = [row for shape, order in progress for row in cells(shape, order, seconds)]
         lines += ["", f"## {title}", "", *table(found[key])]
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     pictures.draw_mixers(found, out)
 
 

@@ -5,7 +5,6 @@ Prints Markdown and writes the same figures to results/numerics.json.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Iterator
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor
 
 from transferfn.bench import filters, shortcuts, truth
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.core import TransferFunction, UnstableFilterWarning, convert, impulse_response
 from transferfn.core.kernel import aliased_kernel, recursive_response
+from transferfn.files import write_json
 from transferfn.nn import Realization
 
 HORIZONS = (784, 1025, 4001)
@@ -119,7 +119,7 @@ def report(*, out: Path = Path("results/numerics.json")) -> None:
     """
     grid = {**filters.STABLE, **filters.UNSTABLE}
     found: Row = {"command": COMMAND, "machine": machine("torch", "mpmath")}
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     print(f"`{COMMAND}` on {told}\n")
 
     found["conversions"] = [row for name, build in grid.items() for row in conversions(name, build())]
@@ -135,7 +135,7 @@ def report(*, out: Path = Path("results/numerics.json")) -> None:
     print(_table(found["cautions"]))
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(out, found)
 
 
 def _by_steps(module: Realization, u: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Layers that compute other functions cannot be compared in their outputs; what ho
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterator
@@ -21,9 +20,10 @@ from tqdm import tqdm
 
 from transferfn.bench import memory, pictures, sides
 from transferfn.bench.layer import MIB, check_same, table
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.timing import alternate
+from transferfn.files import write_json, write_text
 from transferfn.nn import RTF
 
 OVER_ORDER: Shape = (4, 4096, 64)
@@ -232,7 +232,7 @@ def report(*, out: Path, seconds: float = 1.0) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     command = "transferfn bench peers"
     found: Row = {"command": command, "machine": machine("torch", "numba"), "threads": torch.get_num_threads()}
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     shape = ", ".join(map(str, OVER_ORDER))
     lines = [f"`{command}` on {told}, {found['threads']} threads; float32, medians, the default allocator."]
     found["order"] = list(tqdm(over_order(seconds), "over the order", unit="row"))
@@ -242,8 +242,8 @@ def report(*, out: Path, seconds: float = 1.0) -> None:
     found["length"] = list(tqdm(over_length(seconds), "over the length", unit="row"))
     lines += ["", f"## Over the length, B, D = 1, {CHANNELS}, truncated numerators", "", *table(found["length"])]
     print("\n".join(lines))
-    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), found)
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     pictures.draw_peers(found, out)
 
 

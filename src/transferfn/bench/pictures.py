@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transferfn.files import replacing
+
 Row = dict[str, Any]
 
 COLORS = (  # told apart by everyone
@@ -160,7 +162,8 @@ def _finish(figure: Any, axes: list[Any], file: Path, *, y: str, x: str = "order
         axis.set_ylabel(y)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(file, dpi=150)
+    with replacing(file) as part:
+        figure.savefig(part, dpi=150, format="png")
     plt.close(figure)
 
 

@@ -8,7 +8,6 @@ figures and a picture.
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transferfn.bench.machine import machine
+from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.pictures import COLORS
 from transferfn.core import TransferFunction
+from transferfn.files import replacing, write_json, write_text
 from transferfn.nn.realize import Form, build, true_output
 
 COMMAND = "transferfn bench realizations"
@@ -118,7 +118,7 @@ def report(*, quick: bool = False, out: Path = Path("results/realizations")) -> 
     told = machine("torch", "scipy")
     rows, curves = measure(filters(), length)
     lines = [
-        f"`{command}` on {', '.join(f'{key} {value}' for key, value in told.items())}, 1 thread",
+        f"`{command}` on {machine_line(told)}, 1 thread",
         "",
         f"Filters of order {ORDER}, {length:,} samples of white noise, coefficients and signals in float32, the state "
         f"kept in the type that is told: the largest error so far, relative to the largest output, against the "
@@ -130,8 +130,8 @@ def report(*, quick: bool = False, out: Path = Path("results/realizations")) -> 
     out.parent.mkdir(parents=True, exist_ok=True)
     found = {"command": command, "machine": told, "length": length, "rows": rows, "curves": curves}
     found["points"] = _points(length).tolist()
-    out.with_suffix(".json").write_text(json.dumps(_finite(found), indent=1) + "\n")
-    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    write_json(out.with_suffix(".json"), _finite(found))
+    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
     draw(found, out.with_suffix(".png"))
 
 
@@ -171,7 +171,8 @@ def draw(found: Row, out: Path) -> None:
         axis.set_ylabel("error / largest output")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(out, dpi=150)
+    with replacing(out) as part:
+        figure.savefig(part, dpi=150, format="png")
     plt.close(figure)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,6 +14,7 @@ import tyro
 from transferfn.analysis.layers import LayerFilters, ModelFilters, model_filters
 from transferfn.cli.page import Section, page, svg_of
 from transferfn.cli.panels import CAPTIONS, OVERVIEWS, Shown, drawing, overview, panel, shown
+from transferfn.files import replacing, write_text
 from transferfn.training import RunError, load_model
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def analyze_run(command: Analyze) -> None:
             sections.append(Section(title=layer.name, lines=[sentence(these)], drawings=drawings))
     header = header_of(dt)
     text = page(f"Filters of {command.run.resolve().name}", [*_about(found, dt), *told], header, rows, sections)
-    _replace(out / "analysis.html", text)
+    write_text(out / "analysis.html", text)
     print("\n".join([*_columns([header, *rows]), *told, f"\nthe page: {out / 'analysis.html'}; its pictures: {out}"]))
 
 
@@ -193,11 +193,10 @@ def _columns(rows: list[list[str]]) -> list[str]:
 def _written(file: Path, figure: Figure, *, png: bool) -> str:
     """Write a picture and return its SVG document."""
     text = svg_of(figure)
-    _replace(file.with_name(f"{file.name}.svg"), text)
+    write_text(file.with_name(f"{file.name}.svg"), text)
     if png:
-        part = file.with_name(f"{file.name}.png.part")
-        figure.savefig(part, dpi=200, format="png")
-        os.replace(part, file.with_name(f"{file.name}.png"))
+        with replacing(file.with_name(f"{file.name}.png")) as part:
+            figure.savefig(part, dpi=200, format="png")
     return text
 
 
@@ -207,9 +206,3 @@ def _clear(out: Path) -> None:
     for file in out.iterdir():
         if ours.fullmatch(file.name):
             file.unlink()
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from transferfn.files import replacing, write_json, write_text
 from transferfn.training import Result, RunError, TrainConfig
 from transferfn.training.config import kind_name, to_dict
 from transferfn.training.objective import told
 from transferfn.training.published import published
 from transferfn.training.radii import QUANTILES
-from transferfn.training.run import RunFolder, read_rows, write_json, write_text
+from transferfn.training.run import RunFolder, read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +97,8 @@ def compare(command: Compare) -> None:
     for name, figure in pictures.items():
         if figure is not None:
             path = command.out.with_name(f"{command.out.name}-{name}.png")
-            figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.06)
+            with replacing(path) as part:
+                figure.savefig(part, dpi=150, format="png", bbox_inches="tight", pad_inches=0.06)
     print(text, end="")
 
 

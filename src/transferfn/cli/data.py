@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from transferfn.cli.train import Size
+from transferfn.files import replacing
 from transferfn.tasks import IGNORED, Dataset, Signature
 from transferfn.tasks.cache import cache_folder, prepared_data
 from transferfn.training.config import TaskConfig, kind_name
@@ -100,7 +101,9 @@ def inspect_data(chosen: Pictured) -> None:
             for line in _counts(part, signature):
                 print(f"  {line}")
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    sample_figure(chosen.data).savefig(chosen.out, dpi=150, bbox_inches="tight")
+    with replacing(chosen.out) as part:
+        kind = chosen.out.suffix.removeprefix(".") or "png"
+        sample_figure(chosen.data).savefig(part, dpi=150, format=kind, bbox_inches="tight")
     print(f"a few samples are drawn in {chosen.out}")
 
 

@@ -12,10 +12,10 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from transferfn.files import write_json, write_text
 from transferfn.tasks import Signature, TextCorpusConfig
 from transferfn.training import RunError, TrainConfig, evaluate, load_model
 from transferfn.training.objective import objective
-from transferfn.training.run import write_json, write_text
 
 Row = dict[str, Any]
 

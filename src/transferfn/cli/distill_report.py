@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferfn.bench.layer import table
+from transferfn.bench.machine import machine_line
 from transferfn.bench.pictures import COLORS
+from transferfn.files import replacing
 from transferfn.training.published import DISTILLED
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def lines(found: Row) -> list[str]:
     Args:
         found: What was found.
     """
-    told = ", ".join(f"{key} {value}" if key != "processor" else value for key, value in found["machine"].items())
+    told = machine_line(found["machine"])
     names = list(dict.fromkeys(name for row in found["models"] for name in row))
     names.sort(key=lambda name: list(found["models"][-1]).index(name))  # the row before lacks most of them
     rows = [{name: _told(row.get(name)) for name in names} for row in found["models"]]
@@ -122,10 +123,9 @@ def draw(found: Row, file: Path) -> bool:
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8)
     figure.tight_layout()
-    part = file.with_name(f"{file.name}.part")
-    figure.savefig(part, dpi=150, format="png")
+    with replacing(file) as part:
+        figure.savefig(part, dpi=150, format="png")
     plt.close(figure)
-    os.replace(part, file)
     return True
 
 

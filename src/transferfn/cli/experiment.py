@@ -16,12 +16,13 @@ from typing import Annotated, Any, Union
 import tyro
 
 from transferfn.cli.compare import Compare, compare
+from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import differences, from_dict, kind_name, to_dict
 from transferfn.training.experiments import EXPERIMENTS, MINUTES, Experiment
 from transferfn.training.objective import told
 from transferfn.training.pace import of_equal_time, step_seconds
-from transferfn.training.run import RunFolder, write_json
+from transferfn.training.run import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
+from transferfn.files import write_text
 from transferfn.training import RunError, load_model
-from transferfn.training.run import write_text
 
 Format = Literal["pt2", "onnx"]
 Text = Literal["c", "numpy"]
@@ -16,21 +16,21 @@ Text = Literal["c", "numpy"]
 
 def export_run(
     run: Path, *, format: Format = "pt2", out: Path | None = None, length: int | None = None, dynamic: bool = False
-) -> list[Path]:
-    """Write the forward pass of a run's best model, and its step if it is causal.
+) -> dict[Path, float]:
+    """Write the forward pass of a run's best model, and its step if it is causal, and try them on noise.
 
     Args:
         run: Folder of the run.
-        format: ``"pt2"``, to be read by ``torch.export.load``, or ``"onnx"``, which is checked in onnxruntime.
+        format: ``"pt2"``, to be read by ``torch.export.load``, or ``"onnx"``, to be read by onnxruntime.
         out: Folder for ``forward`` and ``step``; None means that of the run.
         length: Number of samples of a sequence; None means that of the run's data.
         dynamic: Whether shorter sequences are taken, too; ONNX cannot do that.
 
     Returns:
-        What was written.
+        What was written, and the largest difference of each from the model, relative to the largest output.
 
     Raises:
-        RunError: if there is no run, or the model cannot be exported.
+        RunError: if there is no run, or the model cannot be exported; then nothing is written.
     """
     from transferfn.interop import export, onnx
 
@@ -38,18 +38,17 @@ def export_run(
     length = config.data.signature.length if length is None else length
     out = run if out is None else out
     forward, step = (out / f"{name}.{format}" for name in ("forward", "step"))
-    written = [forward, step] if getattr(model, "is_causal", True) else [forward]
+    write_forward = onnx.onnx_forward if format == "onnx" else export.write_forward
+    write_step = onnx.onnx_step if format == "onnx" else export.write_step
+    written: dict[Path, float] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if format == "onnx":
-            onnx.onnx_forward(model, length, forward, dynamic_length=dynamic)
-            if step in written:
-                onnx.onnx_step(model, step)
-        else:
-            export.save(export.export_forward(model, length, dynamic_length=dynamic), forward)
-            if step in written:
-                export.save(export.export_step(model), step)
-    except (OSError, ValueError, ModuleNotFoundError, onnx.ExportError) as error:
+        written[forward] = write_forward(model, length, forward, dynamic_length=dynamic)
+        if getattr(model, "is_causal", True):
+            written[step] = write_step(model, step)
+    except (OSError, ValueError, ModuleNotFoundError, export.ExportError) as error:
+        for path in written:  # half of a model is of no use
+            path.unlink()
         raise RunError(f"{run} cannot be exported: {error}") from error
     return written
 

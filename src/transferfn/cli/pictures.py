@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transferfn.analysis import plots
 from transferfn.core import TransferFunction
+from transferfn.files import replacing
 from transferfn.nn import RTF
 from transferfn.training import Result, load_model
 from transferfn.training.objective import told
@@ -50,7 +51,8 @@ def draw(out: Path, result: Result) -> list[tuple[Path, str]]:
             ("bode.png", "the magnitude of their frequency response", bode_figure(h, names)),
         ]
     for name, _, figure in pictures:
-        figure.savefig(folder.pictures / name, dpi=200, bbox_inches="tight", pad_inches=0.06)
+        with replacing(folder.pictures / name) as part:
+            figure.savefig(part, dpi=200, format="png", bbox_inches="tight", pad_inches=0.06)
     return [(folder.pictures / name, what) for name, what, _ in pictures]
 
 

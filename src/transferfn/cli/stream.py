@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -17,18 +16,19 @@ from torch import Tensor
 
 from transferfn.cli.forms import FormOption, in_form
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
+from transferfn.cli.sound import Encoder, Writer, part_of, sound_file
 from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
 from transferfn.tasks import Signature, SpeechCommandsConfig
 from transferfn.training import RunError, TrainConfig, load_model
 
-_FORMAT = 1
-"""Of state files; raised when what is written changes."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streaming:
-    """Feed a run's best model with samples as they come and write what it makes of them, block by block."""
+    """Feed a run's best model with samples as they come and write what it makes of them, block by block.
+
+    Lines of text, or, of a model that makes a sample of each sample, sound: a WAV file or raw numbers.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
@@ -39,6 +39,13 @@ class Streaming:
     format: Kind | None = None
     """What standard input holds: a sample a line, channels parted by commas or blanks; or raw little-endian numbers;
     None means text."""
+
+    output: Path | None = None
+    """A WAV file for the samples that the model makes, put there when it is whole; None writes to standard output."""
+
+    output_format: Kind | None = None
+    """What is written: lines of text, or raw little-endian numbers, of samples alone, where int16 holds -1..1; None
+    means text, and int16 for a WAV file."""
 
     block: int = 1
     """Samples that are taken in together: more are faster, and their results come together."""
@@ -66,23 +73,6 @@ class Streaming:
 
     benchmark: bool = False
     """Whether to measure latency and real-time factor of 1, 64 and 1,024 streams side by side instead."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
-    """What a state file holds."""
-
-    run: str
-    """Which model the state is of: a sum over its weights, and the forms of its filters."""
-
-    rate: float | None
-    """Samples a second, if they were told."""
-
-    samples: int
-    """How many samples the state has seen."""
-
-    state: Any
-    """The state, a pytree of tensors."""
 
 
 def stream_run(command: Streaming) -> None:
@@ -113,7 +103,7 @@ def stream_run(command: Streaming) -> None:
 
 def _stream(command: Streaming) -> None:
     model, config = load_model(command.run)
-    decoder, identity = _decoder(model, command)
+    decoder = _decoder(model, command)
     signature = config.data.signature
     if command.benchmark:
         from transferfn.cli.latency import measure_streams
@@ -123,6 +113,7 @@ def _stream(command: Streaming) -> None:
             print("\n".join(measure_streams(decoder, signature, block=command.block, rate=rate)))
         return
     stream = Stream(decoder, batch_size=1)
+    _check_sound_out(command, signature)
     expected = Expected(signature.channels, signature.vocabulary)
     sound = None if command.input is None else read_sound(command.input, expected)
     rate = command.rate if sound is None else float(sound[0])
@@ -133,71 +124,27 @@ def _stream(command: Streaming) -> None:
         raise RunError(f"this run was trained on {trained_at:g} samples a second, the input has {rate:g}: resample it")
     seen = 0
     if command.state is not None and command.state.exists():
-        kept = read_state(command.state, run=identity, rate=rate)
-        stream.state, seen, rate = kept.state, kept.samples, rate or kept.rate
+        seen, rate = _continued(stream, command.state, rate)
         begin = command.input is not None or command.from_start
         told = "" if begin else f": the first that is read now must be sample {seen + 1:,}"
         print(f"continuing after {seen:,} samples{told}", file=sys.stderr)
     try:
-        for block in _blocks(command, expected, sound, skip=seen):
-            with _told(model, command.run, seen):
-                lines = _take_in(stream, block, signature, seen, block_size=command.block)
-            seen += len(block)
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.flush()
-            if command.state is not None:
-                # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
-                # What was read ahead from a pipe is gone with the process: we say where its sender must begin again.
-                write_state(command.state, Kept(run=identity, rate=rate, samples=seen, state=stream.state))
+        with _sound_out(command, rate, signature, continued=seen > 0) as write:
+            for block in _blocks(command, expected, sound, skip=seen):
+                with _told(model, command.run, seen):
+                    y = _take_in(stream, block, block_size=command.block)
+                seen += len(block)
+                if write is None:
+                    sys.stdout.write("".join(f"{line}\n" for line in results(y, signature.target, seen)))
+                    sys.stdout.flush()
+                else:
+                    write(y.reshape(len(block), signature.outputs).numpy())
+                if command.state is not None:
+                    # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
+                    # What was read ahead from a pipe is gone with the process: we say where its sender begins again.
+                    _keep(stream, command.state, seen, rate)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def read_state(path: Path, *, run: str, rate: float | None) -> Kept:
-    """Read a state file.
-
-    Args:
-        path: The file.
-        run: Which model it must be of.
-        rate: Samples a second that it must be of; None takes any.
-
-    Raises:
-        RunError: if it is no state, or of another model or rate.
-    """
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        whole = isinstance(found, dict) and found.get("format") == _FORMAT
-        kept = Kept(**{name: found[name] for name in ("run", "rate", "samples", "state")}) if whole else None
-    except Exception:  # noqa: BLE001 (reading a damaged file can raise anything)
-        kept = None
-    if kept is None:
-        raise RunError(f"{path} is no state of a stream: name another file with --state, or delete it")
-    if kept.run != run:
-        raise RunError(
-            f"{path} is the state of another run, of other weights or of another --form: name another file with --state"
-        )
-    if rate is not None and kept.rate is not None and rate != kept.rate:
-        raise RunError(f"{path} is the state of a stream of {kept.rate:g} samples a second, the input has {rate:g}")
-    return kept
-
-
-def write_state(path: Path, kept: Kept) -> None:
-    """Write a state file so that a reader sees all of it or the one before.
-
-    Args:
-        path: The file.
-        kept: What to write.
-
-    Raises:
-        RunError: if it cannot be written.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        torch.save({"format": _FORMAT, **{name: getattr(kept, name) for name in kept.__slots__}}, part)
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter, of many lines
-        why = str(error).splitlines()[0]
-        raise RunError(f"the state cannot be written to {path} ({why}): name another file with --state") from None
 
 
 def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
@@ -227,6 +174,26 @@ def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
         yield f"{first + place},{chosen},{share:.6f}"
 
 
+def _continued(stream: Stream, file: Path, rate: float | None) -> tuple[int, float | None]:
+    """Put a stream where a file says that it was; return how many samples it has seen, and how many come a second."""
+    try:
+        note = stream.load(file)
+    except (OSError, ValueError) as error:
+        raise RunError(f"--state {file} cannot be continued: {error}") from None
+    if not {"samples", "rate"} <= set(note):
+        raise RunError(f"--state {file} does not tell how many samples it has seen: it is not of transferfn stream")
+    if None not in (rate, note["rate"]) and rate != note["rate"]:
+        raise RunError(f"{file} is the state of a stream of {note['rate']:g} samples a second, the input has {rate:g}")
+    return note["samples"], rate or note["rate"]
+
+
+def _keep(stream: Stream, file: Path, seen: int, rate: float | None) -> None:
+    try:
+        stream.save(file, note={"samples": seen, "rate": rate})
+    except OSError as error:
+        raise RunError(f"the state cannot be written to {file} ({error}): name another file with --state") from None
+
+
 def _check_together(command: Streaming) -> None:
     """Refuse options that would be left aside, and a state that there is no folder for, before anything is read."""
     reading = {
@@ -234,6 +201,8 @@ def _check_together(command: Streaming) -> None:
         "--format": command.format is not None,
         "--from-start": command.from_start,
         "--state": command.state is not None,
+        "--output": command.output is not None,
+        "--output-format": command.output_format is not None,
     }
     given = [name for name, there in reading.items() if there]
     if command.benchmark and given:
@@ -241,8 +210,9 @@ def _check_together(command: Streaming) -> None:
     of_pipes = [name for name in ("--format", "--from-start") if reading[name]]
     if command.input is not None and of_pipes:
         raise RunError(f"--input is a WAV file, {' and '.join(of_pipes)} about standard input: leave out either")
-    if command.state is not None and not command.state.parent.is_dir():
-        raise RunError(f"--state {command.state}: there is no folder {command.state.parent}, make it first")
+    for name, file in (("--state", command.state), ("--output", command.output)):
+        if file is not None and not file.parent.is_dir():
+            raise RunError(f"{name} {file}: there is no folder {file.parent}, make it first")
 
 
 @contextmanager
@@ -261,11 +231,53 @@ def _told(model: torch.nn.Module, run: Path, seen: int | None = None) -> Iterato
         raise RunError(f"{where}{error} Or distil its filters, which then go on: transferfn distill {run}") from error
 
 
-def _take_in(stream: Stream, block: Block, signature: Signature, seen: int, *, block_size: int) -> list[str]:
+def _check_sound_out(command: Streaming, signature: Signature) -> None:
+    """Refuse what cannot be a sound before anything is read."""
+    if command.output is None and command.output_format in (None, "text"):
+        return
+    if command.output is not None and command.output_format == "text":
+        raise RunError(f"--output {command.output} is a WAV file, of int16 or float32: leave --output-format text out")
+    if signature.target != "signal":
+        raise RunError(
+            f"{command.run} tells one of {signature.outputs} classes, which is no sound: leave --output and "
+            "--output-format out, and each line of text tells a class and its probability"
+        )
+
+
+@contextmanager
+def _sound_out(
+    command: Streaming, rate: float | None, signature: Signature, *, continued: bool
+) -> Iterator[Writer | None]:
+    """What takes the samples that come out as numbers; None where lines of text are asked for."""
+    kind = "float32" if command.output_format == "float32" else "int16"
+    if command.output is not None:
+        if rate is None or not rate.is_integer():
+            found = "is not known" if rate is None else f"is {rate:g}"
+            raise RunError(f"a WAV file has a whole number of samples a second, which {found}: tell it with --rate")
+        if continued and (part := part_of(command.output)).exists():
+            raise RunError(f"{part} holds what came out before: move it away, or choose another --output")
+        with sound_file(command.output, rate=int(rate), channels=signature.outputs, kind=kind) as write:
+            yield write
+    elif command.output_format in (None, "text"):
+        yield None
+    else:
+        encoder = Encoder(kind)
+
+        def write_raw(values: Any) -> None:
+            sys.stdout.buffer.write(encoder(values))
+            sys.stdout.buffer.flush()
+
+        try:
+            yield write_raw
+        finally:
+            encoder.tell()
+
+
+def _take_in(stream: Stream, block: Block, *, block_size: int) -> Tensor:
     u = torch.from_numpy(block)
     # A block of one sample goes the way of single samples, which is faster, but not the last one of longer blocks.
     y = stream(u[:1].reshape(1, *u.shape[1:])) if block_size == 1 else stream(u[None])
-    return list(results(y[0], signature.target, seen + len(block)))
+    return y[0]
 
 
 def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | None, *, skip: int) -> Iterator[Block]:
@@ -281,27 +293,15 @@ def _blocks(command: Streaming, expected: Expected, sound: tuple[int, Any] | Non
         yield values[start : start + command.block].copy()
 
 
-def _decoder(model: Any, command: Streaming) -> tuple[Any, str]:
-    """What decodes, and which model and forms its states are of."""
+def _decoder(model: Any, command: Streaming) -> Any:
     if not hasattr(model, "decoder"):
         raise RunError(f"{command.run} compares whole sequences and cannot be streamed")
     try:
         if command.form is None:
-            return model.decoder(), _identity(model)
-        found = in_form(model, command.form, command.run, narrow=command.narrow)
+            return model.decoder()
+        return in_form(model, command.form, command.run, narrow=command.narrow).decoder
     except NotCausalError:
         raise RunError(f"{command.run} looks ahead (model.bidirectional) and cannot be streamed") from None
-    forms = [choice.form for choice in found.filters.values()]
-    return found.decoder, f"{_identity(model)} {' '.join(forms)}{' narrow' * command.narrow}"
-
-
-def _identity(model: torch.nn.Module) -> str:
-    """A sum over the weights: the same for the same run, and for no other."""
-    found = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _rate_of(config: TrainConfig) -> float | None:

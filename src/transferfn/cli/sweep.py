@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 from transferfn.cli.train import Size
+from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import from_dict, to_dict
 from transferfn.training.objective import better, objective, told
 from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
-from transferfn.training.run import write_json
 from transferfn.training.variant import Variant
 
 if TYPE_CHECKING:

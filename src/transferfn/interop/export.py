@@ -5,6 +5,7 @@ Only PyTorch's own operations are in them, so that a saved program needs PyTorch
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
+from transferfn.files import replacing
 from transferfn.interop.frozen import frozen_forward, frozen_step
 from transferfn.nn.cache import grown
 
 ROWS = 2  # of the inputs that are traced
 SHORTEST = 3  # samples of a varying length: fewer would be taken for constants
+ROWS_CHECKED = 3  # of the inputs that a file is tried on: other than were traced
+TOLERANCE = 1e-5  # largest difference of a file from the model, relative to the largest output
 ROOM = 2  # samples that an empty memory is filled up to with zeros, which count for nothing
+
+
+class ExportError(RuntimeError):
+    """What was written does not compute what the model computes."""
 
 
 class StepProgram(nn.Module):
@@ -163,8 +171,127 @@ def save(program: ExportedProgram, path: Path) -> None:
     Args:
         program: What was exported.
         path: File, ``.pt2`` by custom.
+
+    Raises:
+        OSError: if it cannot be written.
     """
-    torch.export.save(program, path)
+    with replacing(path) as part:
+        _save(program, part)
+
+
+def write_forward(model: nn.Module, length: int, path: Path, *, dynamic_length: bool = False) -> float:
+    """Write the forward pass of a model as :func:`export_forward` makes it, and try what was written on noise.
+
+    Args:
+        model: A mixer or model, causal or not.
+        length: Number of samples L of a sequence; the largest one if that varies.
+        path: File, ``.pt2`` by custom.
+        dynamic_length: Whether shorter sequences, of at least 3 samples, are taken, too.
+
+    Returns:
+        Largest difference between the program, loaded from the file, and the model, relative to the largest output.
+
+    Raises:
+        ExportError: if that exceeds 1e-5; then nothing is written.
+        OSError: if the file cannot be written.
+        ValueError: if a length makes no sense, or a filter is not known for so long.
+    """
+    program = export_forward(model, length, dynamic_length=dynamic_length)
+    with replacing(path) as part:
+        run = _saved(program, part)
+        lengths = {length, (length + SHORTEST) // 2} if dynamic_length else {length}
+        return checked(path, max(forward_error(lambda u: [run(u)], model, each) for each in lengths))
+
+
+def write_step(model: nn.Module, path: Path) -> float:
+    """Write the step of a model as :func:`export_step` makes it, and try what was written on noise.
+
+    Args:
+        model: A causal mixer or model.
+        path: File, ``.pt2`` by custom.
+
+    Returns:
+        Largest difference between the program, loaded from the file, and the model over several steps, relative to the
+        largest output, or to the largest value of a part of the state.
+
+    Raises:
+        ExportError: if that exceeds 1e-5; then nothing is written.
+        NotCausalError: if the model looks ahead.
+        OSError: if the file cannot be written.
+    """
+    program = export_step(model)
+    with replacing(path) as part:
+        return checked(path, step_error(_saved(program, part), StepProgram(model)))
+
+
+@torch.no_grad()
+def forward_error(run: Callable[[Tensor], Sequence[Tensor]], model: Any, length: int) -> float:
+    """Largest difference of a program from the forward pass that it is of, relative to the largest output.
+
+    Args:
+        run: The program; its only result is the output.
+        model: The model.
+        length: Number of samples L.
+    """
+    u = example_input(model, length, rows=ROWS_CHECKED, seed=1)
+    return _relative(run(u)[0], model.eval()(u))
+
+
+@torch.no_grad()
+def step_error(run: Callable[..., Sequence[Tensor]], step: StepProgram) -> float:
+    """Largest difference of a program from the step that it is of, relative to the largest output or part of the state.
+
+    Args:
+        run: The program; it takes a sample and the leaves of the state, and returns the output and the leaves after it.
+        step: The step.
+    """
+    u = example_input(step.decoder, 5, rows=ROWS_CHECKED, seed=1)
+    state, mine, worst = step.init_state(len(u)), step.decoder.init_state(len(u)), 0.0
+    for u_t in u.unbind(1):
+        y, *state = run(u_t, *state)
+        expected, mine = step.decoder.step(u_t, mine)
+        for found, leaf, grows in zip(state, pytree.tree_leaves(mine), step.growing(), strict=True):
+            if leaf.numel():
+                worst = max(worst, _relative(found, grown(leaf, found.shape[-2]) if grows else leaf))
+        worst = max(worst, _relative(y, expected))
+    return worst
+
+
+def checked(path: Path, error: float) -> float:
+    """Return a difference if it is one that rounding makes.
+
+    Args:
+        path: The file that it is of.
+        error: The difference, relative to the largest output.
+
+    Raises:
+        ExportError: if it is more.
+    """
+    if not error <= TOLERANCE:
+        raise ExportError(
+            f"{path.name} would compute something else than the model: the two differ by {error:.2g} of the largest "
+            f"output, where {TOLERANCE:.0e} is allowed"
+        )
+    return error
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    difference = (found.double() - expected.double()).abs().max()
+    return float(difference / expected.double().abs().max().clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _save(program: ExportedProgram, part: Path) -> None:
+    with part.open("wb") as file:  # of a name PyTorch would say that it does not end in .pt2
+        torch.export.save(program, file)
+
+
+def _saved(program: ExportedProgram, part: Path) -> Any:
+    """Write a program and return what is loaded again."""
+    _save(program, part)
+    with part.open("rb") as file:
+        return torch.export.load(file).module()
 
 
 class _Forward(nn.Module):
@@ -190,20 +317,23 @@ def check_length(length: int, dynamic: bool) -> None:
         raise ValueError(f"length must be at least {least}, got {length}")
 
 
-def example_input(model: Any, length: int) -> Tensor:
-    """An input of a model or mixer: tokens 0, or noise.
+def example_input(model: Any, length: int, *, rows: int = ROWS, seed: int = 0) -> Tensor:
+    """An input of a model or mixer: random tokens, or noise.
 
     Args:
         model: The model.
         length: Number of samples L.
+        rows: Number of rows B.
+        seed: Of what is drawn.
     """
     like: Any = next((x for x in model.state_dict().values() if x.is_floating_point()), torch.empty(0))
-    encoder = next((x for x in model.modules() if hasattr(x, "embedding") or hasattr(x, "linear")), None)
-    if encoder is not None and hasattr(encoder, "embedding"):
-        return torch.zeros(ROWS, length, dtype=torch.long, device=like.device)
+    generator = torch.Generator().manual_seed(seed)
+    encoder: Any = next((x for x in model.modules() if hasattr(x, "embedding") or hasattr(x, "linear")), None)
+    if hasattr(encoder, "embedding"):
+        vocabulary = encoder.embedding.num_embeddings
+        return torch.randint(vocabulary, (rows, length), generator=generator).to(like.device)
     channels = model.channels if encoder is None else encoder.linear.in_features
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(ROWS, length, channels, generator=generator).to(like)
+    return torch.randn(rows, length, channels, generator=generator).to(like)
 
 
 def _checked(program: ExportedProgram) -> ExportedProgram:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transferfn.files import replacing
 from transferfn.interop.export import (
     StepProgram,
     check_length,
-    example_input,
+    checked,
     export_forward,
     export_step,
+    forward_error,
+    step_error,
 )
-
-TOLERANCE = 1e-5  # largest difference of a file from the model, relative to the largest output
-ROWS_CHECKED = 3  # other than the number that was traced
-
-
-class ExportError(RuntimeError):
-    """What was written does not compute what the model computes."""
 
 
 def onnx_step(model: nn.Module, path: Path) -> float:
@@ -40,10 +36,11 @@ def onnx_step(model: nn.Module, path: Path) -> float:
         path: File to write.
 
     Returns:
-        Largest difference between onnxruntime and PyTorch over several steps, relative to the largest output.
+        Largest difference between onnxruntime and PyTorch over several steps, relative to the largest output, or to the
+        largest value of a part of the state.
 
     Raises:
-        ExportError: if that exceeds 1e-5.
+        transferfn.interop.export.ExportError: if that exceeds 1e-5; then nothing is written.
         ModuleNotFoundError: if onnx, onnxscript or onnxruntime is missing.
         NotCausalError: if the model looks ahead.
     """
@@ -52,8 +49,9 @@ def onnx_step(model: nn.Module, path: Path) -> float:
     program = export_step(model)
     count = len(step.init_state(1))
     names = [f"state_{k}" for k in range(count)]
-    _write(program, path, ["u", *names], ["y", *(f"{name}_after" for name in names)])
-    return _checked(path, _step_error(path, step))
+    with replacing(path) as part:
+        _write(program, part, ["u", *names], ["y", *(f"{name}_after" for name in names)])
+        return checked(path, step_error(_run(part, names), step))
 
 
 def onnx_forward(model: nn.Module, length: int, path: Path, *, dynamic_length: bool = False) -> float:
@@ -69,7 +67,7 @@ def onnx_forward(model: nn.Module, length: int, path: Path, *, dynamic_length: b
         Largest difference between onnxruntime and PyTorch, relative to the largest output.
 
     Raises:
-        ExportError: if that exceeds 1e-5.
+        transferfn.interop.export.ExportError: if that exceeds 1e-5; then nothing is written.
         ModuleNotFoundError: if onnx, onnxscript or onnxruntime is missing.
         ValueError: if the length makes no sense or varies.
     """
@@ -83,27 +81,9 @@ def onnx_forward(model: nn.Module, length: int, path: Path, *, dynamic_length: b
     _require()
     check_length(length, False)
     program = export_forward(model, length)
-    _write(program, path, ["u"], ["y"])
-    u = _rows(example_input(model, length))
-    with torch.no_grad():
-        expected = model.eval()(u)
-    (found,) = _session(path).run(None, {"u": u.numpy()})
-    return _checked(path, _relative(torch.as_tensor(found), expected))
-
-
-def _step_error(path: Path, step: StepProgram) -> float:
-    session = _session(path)
-    inputs = [x.name for x in session.get_inputs()]
-    u = _rows(example_input(step.decoder, 5))
-    state, mine, worst = step.init_state(len(u)), step.init_state(len(u)), 0.0
-    with torch.no_grad():
-        for u_t in u.unbind(1):
-            y, *mine = step(u_t, *mine)
-            given = dict(zip(["u", *(f"state_{k}" for k in range(len(state)))], (u_t, *state), strict=True))
-            found = [torch.as_tensor(x) for x in session.run(None, {k: given[k].numpy() for k in inputs})]
-            state = found[1:]
-            worst = max(worst, *(_relative(x, z) for x, z in zip(found, (y, *mine), strict=True) if z.numel()))
-    return worst
+    with replacing(path) as part:
+        _write(program, part, ["u"], ["y"])
+        return checked(path, forward_error(_run(part, []), model, length))
 
 
 def _write(program: Any, path: Path, inputs: list[str], outputs: list[str]) -> None:
@@ -128,29 +108,18 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _session(path: Path) -> Any:
+def _run(path: Path, names: list[str]) -> Callable[..., list[Tensor]]:
+    """A file in onnxruntime, as a function of ``u`` and of what has the names."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    known = {x.name for x in session.get_inputs()}  # those that nothing depends on are left out
 
+    def run(*given: Tensor) -> list[Tensor]:
+        inputs = {name: x.numpy() for name, x in zip(["u", *names], given, strict=True) if name in known}
+        return [torch.as_tensor(x) for x in session.run(None, inputs)]
 
-def _rows(u: Tensor) -> Tensor:
-    """Another number of rows than was traced."""
-    return u[torch.arange(ROWS_CHECKED) % len(u)]
-
-
-def _relative(found: Tensor, expected: Tensor) -> float:
-    difference = (found.double() - expected.double()).abs().max()
-    return float(difference / expected.double().abs().max().clamp_min(torch.finfo(torch.float32).tiny))
-
-
-def _checked(path: Path, error: float) -> float:
-    if not error <= TOLERANCE:
-        raise ExportError(
-            f"{path} computes something else than the model: onnxruntime and PyTorch differ by {error:.2g} of the "
-            f"largest output, where {TOLERANCE:.0e} is allowed"
-        )
-    return error
+    return run
 
 
 def _require() -> None:

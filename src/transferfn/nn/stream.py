@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map, tree_structure
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 from transferfn.nn.cache import grown
 from transferfn.nn.mixer import check_tensor
 from transferfn.nn.ring import Ring
+from transferfn.nn.stream_file import Kept, fingerprint, read_state, write_state
 from transferfn.typing import State
 
 
@@ -143,6 +147,71 @@ class Stream:
 
         fresh = self.decoder.init_state(self.batch_size, device=self._device, dtype=self._dtype)
         self.state = tree_map(pick, fresh, self.state)
+
+    def save(self, file: str | PathLike[str], *, note: Mapping[str, Any] | None = None) -> None:
+        """Keep the state in a file, for :meth:`load` in another process or after a fault.
+
+        It is written beside the file and takes its place in one piece: whenever the process ends, or the power, all of
+        the new state is there or all of the one before.
+
+        Args:
+            file: The file, whose folder is there.
+            note: What else to keep with it, such as the number of samples seen; anything that JSON knows.
+
+        Raises:
+            OSError: if it cannot be written.
+            TypeError: if the note holds what JSON does not know, or the decoder is no ``torch.nn.Module``.
+
+        Example:
+            >>> import tempfile
+            >>> from transferfn.nn import RTF
+            >>> decoder, u = RTF(4, 2, horizon=16).realize(), torch.randn(1, 10, 4)
+            >>> stream, after = Stream(decoder, batch_size=1), Stream(decoder, batch_size=1)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     before = stream(u)
+            ...     stream.save(f"{folder}/state", note={"samples": 10})
+            ...     after.load(f"{folder}/state")
+            {'samples': 10}
+            >>> torch.equal(after(u), stream(u))
+            True
+        """
+        kept = Kept(decoder=fingerprint(self.decoder), leaves=tree_leaves(self.state), note=dict(note or {}))
+        write_state(Path(file), kept)
+
+    def load(self, file: str | PathLike[str]) -> dict[str, Any]:
+        """Go on from a state that :meth:`save` has kept; what this stream has seen is forgotten.
+
+        Outputs are to the last bit those of the stream that was saved, on the same machine and versions. After an error
+        the stream is as it was.
+
+        Args:
+            file: The file.
+
+        Returns:
+            The note that was kept with it.
+
+        Raises:
+            OSError: if it cannot be read.
+            ValueError: if it is damaged, or the state is of another decoder (other orders, channels or coefficients),
+                another number of rows or another type.
+        """
+        kept, mine = read_state(Path(file)), self.state
+        leaves = tree_leaves(mine)
+        if kept.decoder != fingerprint(self.decoder):
+            raise ValueError(
+                f"{file} is the state of another decoder or of other coefficients: its shapes are "
+                f"{_shapes(kept.leaves)}, those of this stream {_shapes(leaves)}. Make the decoder as it was, or name "
+                "another file"
+            )
+        found, expected = ([(len(x), str(x.dtype).removeprefix("torch.")) for x in of] for of in (kept.leaves, leaves))
+        if found != expected:
+            raise ValueError(
+                f"{file} is the state of another stream of this decoder: its rows and types are {found}, those of this "
+                f"stream {expected}. Give Stream the batch_size and dtype that it had"
+            )
+        moved = [x.to(like.device) for x, like in zip(kept.leaves, leaves, strict=True)]
+        self.state = tree_unflatten(moved, tree_structure(mine))
+        return kept.note
 
     @torch.no_grad()
     def __call__(self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Tensor:

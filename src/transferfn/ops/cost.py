@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transferfn.core.convert import LARGEST_SOLVE
+from transferfn.files import write_json
 from transferfn.kernels.arrays import lanes_of
 from transferfn.kernels.convolution import fast_points
 
@@ -196,9 +197,7 @@ def save(costs: Costs) -> Path:
     """
     file = costs_file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f"{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(asdict(costs), indent=1) + "\n")
-    beside.replace(file)  # a half-written file never takes the place of a good one
+    write_json(file, asdict(costs))
     current.cache_clear()
     is_scan_cheaper.cache_clear()
     return file

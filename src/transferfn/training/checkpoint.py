@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from transferfn.files import replacing
 from transferfn.models.substitutes import Substitute
 from transferfn.training.config import TrainConfig, to_dict
 from transferfn.training.log import finite_loss
@@ -34,12 +34,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError(f"storage_options are not supported, got {storage_options!r}")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        with part.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the final name
-        os.replace(part, path)
 
 
 class Checkpoints(Checkpoint):

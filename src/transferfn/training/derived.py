@@ -7,11 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from transferfn.files import write_json
 from transferfn.models.substitutes import substitutes_in
 from transferfn.training.config import TrainConfig, to_dict
 from transferfn.training.fit import count_parameters
 from transferfn.training.objective import Metric
-from transferfn.training.run import Result, RunError, RunFolder, write_json
+from transferfn.training.run import Result, RunError, RunFolder
 
 
 def check_target(out: Path, *, source: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from transferfn.files import write_json
 from transferfn.models.substitutes import put_substitutes
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
@@ -28,7 +29,6 @@ from transferfn.training.run import (
     open_run,
     process_rank,
     resume_path,
-    write_json,
 )
 from transferfn.training.saved import checkpoint_config, checkpoint_substitutes, model_weights, read_checkpoint
 

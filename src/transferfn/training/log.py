@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from transferfn.files import replacing
 from transferfn.training.objective import Objective, told
 from transferfn.training.radii import radius_row
 from transferfn.training.run import RunError, process_rank, read_rows
@@ -72,13 +72,11 @@ class MetricsFile(Logger):
 
     def _rewrite(self, rows: list[dict[str, str]], new: list[str]) -> None:
         self.columns = list(dict.fromkeys([*(name for row in rows[:1] for name in row), *self.columns, *new]))
-        part = self.path.with_name(f"{self.path.name}.part")
-        with part.open("w", newline="") as file:
+        with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             if self.columns:
                 writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)
 
 
 class Log(Callback):

@@ -8,8 +8,8 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from transferfn.files import write_json
 from transferfn.training.config import RunOptions, TrainConfig, differences, from_dict, to_dict
 from transferfn.training.objective import Metric
 
@@ -217,28 +217,6 @@ def begin_run(folder: RunFolder, config: TrainConfig) -> None:
 def process_rank() -> int:
     """Return which process of a distributed run this is; 0 for any other."""
     return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file so that a reader sees all of it or nothing.
-
-    Args:
-        path: The file.
-        value: What to write.
-    """
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8 so that a reader sees all of it or nothing.
-
-    Args:
-        path: The file.
-        text: What to write.
-    """
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,147 @@
+"""A sound file that is written as its samples come, and takes its place when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transferfn.training import RunError
+
+Numbers = Literal["float32", "int16"]
+"""Raw numbers, little-endian; `int16` holds -1..1."""
+
+Writer = Callable[[NDArray[np.float32]], None]
+"""Takes the next samples, (L, channels)."""
+
+_UNKNOWN = 2**32 - 1
+"""Bytes of a sound that has not ended, by custom: those who read it take what is there."""
+
+_ROOM = _UNKNOWN - 64
+"""Bytes of samples, so that all of the file has a number of 32 bits."""
+
+
+class Encoder:
+    r"""Turns samples into raw numbers, and counts those that had no room.
+
+    Args:
+        kind: What they become.
+
+    Example:
+        >>> encoder = Encoder("int16")
+        >>> encoder(np.array([[0.5], [-2.0]], np.float32)), encoder.clipped
+        (b'\x00@\x00\x80', 1)
+    """
+
+    def __init__(self, kind: Numbers) -> None:
+        self.kind: Numbers = kind
+        self.clipped = 0
+
+    def __call__(self, values: NDArray[np.float32]) -> bytes:
+        """Turn the next samples into bytes.
+
+        Args:
+            values: Samples, (L, channels).
+        """
+        if self.kind == "float32":
+            return values.astype("<f4").tobytes()
+        whole = np.rint(values * np.float32(2**15))  # exact: a power of two
+        held = np.clip(whole, -(2**15), 2**15 - 1)
+        self.clipped += int(np.count_nonzero(held != whole))
+        return held.astype("<i2").tobytes()
+
+    def tell(self) -> None:
+        """Say how much was clipped, if anything was."""
+        if self.clipped:
+            told = f"{self.clipped:,} numbers were beyond -1..1 and are clipped: --output-format float32 keeps them"
+            print(told, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers) -> Iterator[Writer]:
+    """Write a WAV file as samples come.
+
+    It grows beside its place, with ``.part`` at its end, and takes the place when it is whole. After an error what has
+    come so far stays there, a sound of its own.
+
+    Args:
+        path: The file, whose folder is there.
+        rate: Samples a second.
+        channels: Numbers of a sample.
+        kind: How they are written.
+
+    Yields:
+        What takes the next samples and hands them to the system.
+
+    Raises:
+        RunError: if it cannot be written, or there are more samples than a WAV file can hold.
+    """
+    encoder = Encoder(kind)
+    part = part_of(path)
+    size = 0
+    with _told(path):
+        file = part.open("wb")
+
+    def write(values: NDArray[np.float32]) -> None:
+        nonlocal size
+        raw = encoder(values)
+        if size + len(raw) > _ROOM:
+            raise RunError(f"a WAV file holds {_ROOM:,} bytes and no more: write raw numbers to standard output")
+        with _told(path):
+            size += file.write(raw)
+            file.flush()
+
+    with file:
+        try:
+            with _told(path):
+                file.write(_header(_UNKNOWN, rate, channels, kind))
+            yield write
+        except BaseException:
+            print(f"what has come so far is in {part}", file=sys.stderr)
+            raise
+        finally:
+            encoder.tell()
+            with _told(path):
+                file.seek(0)
+                file.write(_header(size, rate, channels, kind))
+                file.flush()
+                os.fsync(file.fileno())
+    with _told(path):
+        os.replace(part, path)
+
+
+def part_of(path: Path) -> Path:
+    """Where a sound grows before it takes its place.
+
+    Args:
+        path: Its place.
+    """
+    return path.with_name(f"{path.name}.part")
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error}): choose another --output") from None
+
+
+def _header(size: int, rate: int, channels: int, kind: Numbers) -> bytes:
+    """What is in front of ``size`` bytes of samples, of the same length whatever the size is."""
+    width = 4 if kind == "float32" else 2
+    tag = 3 if kind == "float32" else 1
+    form = struct.pack("<HHIIHH", tag, channels, rate, rate * channels * width, channels * width, 8 * width)
+    chunks = [(b"fmt ", form)]
+    if kind == "float32":  # what is no whole number has a form of variable length, and tells its samples
+        chunks = [(b"fmt ", form + struct.pack("<H", 0)), (b"fact", struct.pack("<I", size // (channels * width)))]
+    between = b"".join(name + struct.pack("<I", len(chunk)) + chunk for name, chunk in chunks)
+    whole = min(_UNKNOWN, size + 4 + len(between) + 8)
+    return b"RIFF" + struct.pack("<I", whole) + b"WAVE" + between + b"data" + struct.pack("<I", size)
