@@ -9,7 +9,18 @@ import torch
 from transferfn.bench import calibrate
 from transferfn.nn import RTF
 from transferfn.ops import cost
-from transferfn.ops.cost import MEASURED, Costs, Job, current, fft_cost, fft_terms, scan_cost, scan_terms
+from transferfn.ops.cost import (
+    MEASURED,
+    Costs,
+    Job,
+    block_cost,
+    block_terms,
+    current,
+    fft_cost,
+    fft_terms,
+    scan_cost,
+    scan_terms,
+)
 
 JOB = Job(4, 300, 6, 3, 5, 1, 300, True, False, 4, False, 2)
 
@@ -25,12 +36,16 @@ def file(tmp_path, monkeypatch):
 
 def forget() -> None:
     current.cache_clear()
-    cost.is_scan_cheaper.cache_clear()
+    cost.cheapest.cache_clear()
 
 
 def test_a_fit_finds_the_costs_that_times_were_made_of() -> None:
     jobs = [job for job, _ in calibrate.cells(double=False)]
-    for terms, way, constants in ((scan_terms, "scan", MEASURED.scan), (fft_terms, "fft", MEASURED.fft)):
+    for terms, way, constants in (
+        (scan_terms, "scan", MEASURED.scan),
+        (fft_terms, "fft", MEASURED.fft),
+        (block_terms, "blocks", MEASURED.blocks),
+    ):
         found = [(job, {way: sum(c * t for c, t in zip(constants, terms(job), strict=True))}) for job in jobs]
         assert calibrate.fitted(terms, way, found) == pytest.approx(constants, rel=1e-6, abs=1e-9)  # nanoseconds
 
@@ -44,7 +59,7 @@ def test_measured_costs_are_kept_and_decide(file) -> None:
         assert cost.save(costs) == file
         assert current() == costs
         assert json.loads(file.read_text())["scan"] == list(costs.scan)
-        assert cost.is_scan_cheaper(JOB) == (costs is cheap_scan)
+        assert cost.cheapest(JOB, in_blocks=True) == ("scan" if costs is cheap_scan else "fft")
     assert [path.name for path in file.parent.iterdir()] == ["costs.json"]
 
 
@@ -66,17 +81,34 @@ def test_costs_grow_with_every_size() -> None:
     assert fft_cost(JOB._replace(order=50)) == fft_cost(JOB)
 
 
-def test_both_ways_are_measured() -> None:
-    times = calibrate.measure(JOB, "truncated", seconds=0.01)
-    assert set(times) == {"scan", "fft"}
+LONG = JOB._replace(length=2100, horizon=None, has_kernel=False)
+
+
+@pytest.mark.parametrize(
+    ("job", "numerator", "ways"),
+    [(JOB, "truncated", {"scan", "fft"}), (LONG, "exact", {"scan", "fft", "blocks"})],
+    ids=["one-block", "two-blocks"],
+)
+def test_all_ways_are_measured(job, numerator, ways) -> None:
+    times = calibrate.measure(job, numerator, seconds=0.01)
+    assert set(times) == ways
     assert all(x > 0 for x in times.values())
-    assert next(calibrate.ratios(MEASURED, [(JOB, times)])) >= 1
+    assert next(calibrate.ratios(MEASURED, [(job, times)])) >= 1
+
+
+def test_blocks_are_chosen_where_they_cost_least_and_there_are_several() -> None:
+    free = dataclasses.replace(MEASURED, blocks=(0.0,) * len(MEASURED.blocks))
+    assert block_cost(LONG, free) == 0 < block_cost(LONG)
+    long = LONG._replace(length=65536, order=1024)
+    assert cost.cheapest(long, in_blocks=True) == "blocks"
+    assert cost.cheapest(long, in_blocks=False) == "fft"
+    assert cost.cheapest(long._replace(length=2048), in_blocks=True) == "fft"
 
 
 def test_auto_goes_by_the_costs(file, monkeypatch) -> None:
     layer = RTF(6, 5, horizon=300)
     seen = []
-    monkeypatch.setattr("transferfn.ops.choice.is_scan_cheaper", lambda job: seen.append(job) or True)
+    monkeypatch.setattr("transferfn.ops.choice.cheapest", lambda job, in_blocks: seen.append(job) or "scan")
     with torch.no_grad():
         layer(torch.randn(4, 200, 6))
     layer(torch.randn(4, 200, 6))

@@ -17,6 +17,7 @@ from laws.pairs import pairwise
 from laws.runs import alone, bounded, chunks, cotangent, extend, forward, outcome, output_of, signal, steps, with_method
 from laws.tolerance import assert_same, kappa_of, relative_error, tolerance
 from transferfn.nn import RTF
+from transferfn.ops.cost import block_size
 
 TYPES, NUMERATORS, DIRECTIONS = (F64, F32), ("truncated", "exact"), (False, True)
 LENGTHS = (257, 784, 1025, 4001)  # a prime below the horizon, the horizon itself, an odd number and a prime beyond it
@@ -104,6 +105,9 @@ def test_causal(trial: Trial) -> None:
             assert_same(compared(outcome(other, bounded(*bounds), u), pieces), pieces, allowed)
         if method == "scan" or (method == "fft" and kappa_of(layer.system()) < LARGEST_KAPPA_OF_FFT_STATES):
             assert_same(compared(outcome(other, chunks(length // 3, 1), u), whole), whole, allowed)
+    if length > block_size(case.filter.order):
+        blocks = outcome(with_method(layer, "blocks"), extend, u)
+        assert_same(compared(values_of(blocks) if is_lost(layer) else blocks, whole), whole, allowed)
 
 
 @tried(bidirectional=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -64,6 +65,21 @@ def test_a_recurrence_that_grows_is_kept_where_the_output_grows_with_it(
     assert verdicts == [not cancels]
     assert torch.equal(found, expected if cancels else scanned)
     assert (error(scanned, expected) > 1) == cancels
+
+
+def test_blocks_hand_no_state_over_that_rounds_too_much_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten poles at 0.9 make states that hardly differ: "auto" leaves them to one FFT of a response in float64."""
+    monkeypatch.setattr("transferfn.ops.choice.cheapest", lambda job, in_blocks: "blocks" if in_blocks else "fft")
+    monkeypatch.setattr("transferfn.ops.filter.block_size", lambda order: 512)
+    u = torch.randn(8, 1500, 1, generator=torch.Generator().manual_seed(0))
+    for radius, refused in ((0.2, False), (0.9, True)):
+        a = torch.from_numpy(np.poly([radius] * 10)[1:])[None]
+        system = TransferFunction(torch.zeros_like(a).index_fill(1, torch.tensor(0), 1.0), a, torch.zeros(1).double())
+        found, by_fft, by_blocks = (
+            linear_filter(u, system, return_state=False, method=method)[0] for method in ("auto", "fft", "blocks")
+        )
+        assert torch.equal(found, by_fft if refused else by_blocks)
+        assert (error(by_blocks, by_fft.double()) > 1) == refused
 
 
 def test_an_unstable_response_of_high_order_is_not_damped() -> None:

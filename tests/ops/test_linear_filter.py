@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +17,19 @@ from transferfn.core import TransferFunction, TruncatedTransferFunction
 from transferfn.ops import linear_filter
 from transferfn.ops.filter import filter_both_ways
 
-METHODS = ("fft", "scan", "auto")
+METHODS = ("fft", "scan", "blocks", "auto")
 methods = pytest.mark.parametrize("method", METHODS)
-paths = pytest.mark.parametrize("method", METHODS[:2])
+paths = pytest.mark.parametrize("method", METHODS[:3])
 
 Arguments = dict[str, Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_blocks() -> Iterator[None]:
+    """So that signals of a few samples have several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transferfn.ops.filter.block_size", lambda order: max(order, 4))
+        yield
 
 
 @st.composite
@@ -210,7 +219,7 @@ def test_vmap_over_banks(method: str) -> None:
         assert max(error(y[k], expected[0]), error(state[k], expected[1])) <= 1
 
 
-@pytest.mark.parametrize("method", ["scan", "auto"])
+@pytest.mark.parametrize("method", ["scan", "blocks", "auto"])
 def test_forward_mode_is_right_or_refused(method: str) -> None:
     """Never silently zero."""
     u, b, a, h0, _ = (x.detach() for x in inputs())
@@ -316,18 +325,19 @@ def test_kernel_dropout_drops_taps() -> None:
 
 @pytest.mark.compile
 @pytest.mark.parametrize("both", [False, True], ids=["causal", "both"])
-@pytest.mark.parametrize("method", ["auto", "scan", "fft"])
+@pytest.mark.parametrize("method", METHODS)
 def test_compiles_in_one_graph(method: str, both: bool) -> None:
-    """With resets, too, where the path does not need to know where they are."""
+    """With lengths and resets, too, where the path does not need to know where they are."""
     torch.compiler.reset()
     arguments = inputs(both=both)[:4]
-    resets = None if method == "fft" else CUTS
+    resets = CUTS if method in ("auto", "scan") else None
+    lengths = None if method == "blocks" else LENGTHS
 
     def run(u: Tensor, b: Tensor, a: Tensor, h0: Tensor) -> tuple[Tensor, ...]:
         system = TransferFunction(b, a, h0)
         if both:
-            return (filter_both_ways(u, system, lengths=LENGTHS, resets=resets, method=method),)
-        return linear_filter(u, system, lengths=LENGTHS, resets=resets, method=method)
+            return (filter_both_ways(u, system, lengths=lengths, resets=resets, method=method),)
+        return linear_filter(u, system, lengths=lengths, resets=resets, method=method)
 
     found, expected = [], []
     for function, results in ((torch.compile(run, fullgraph=True, backend="aot_eager"), found), (run, expected)):
@@ -344,7 +354,7 @@ def test_what_does_not_fit_is_named() -> None:
         ({"u": u[0]}, r"\(batch, length, channels=2\), got \(5, 2\)"),
         ({"u": u[..., :1]}, r"channels=2\), got \(2, 5, 1\)"),
         ({"state": torch.ones(2, 2, 4)}, r"\(batch=2, channels=2, order=3\), got \(2, 2, 4\)"),
-        ({"method": "loop"}, r"'auto', 'fft' or 'scan', got 'loop'"),
+        ({"method": "loop"}, r"'auto', 'fft', 'scan' or 'blocks', got 'loop'"),
         ({"lengths": torch.tensor([5, 6])}, r"0\.\.5.*got 5\.\.6"),
         ({"lengths": torch.tensor([5.0, 4.0])}, r"one integer a row.*float32"),
         ({"lengths": torch.tensor([5])}, r"shape \(2,\), got shape \(1,\)"),
@@ -367,7 +377,8 @@ def test_what_does_not_fit_is_named() -> None:
         linear_filter(u, system, [0.0])  # pyright: ignore[reportArgumentType]
 
 
-def test_a_scan_needs_a_cpu(device: torch.device) -> None:
+@pytest.mark.parametrize("method", ["scan", "blocks"])
+def test_native_loops_need_a_cpu(method: str, device: torch.device) -> None:
     if device.type == "cpu":
         with pytest.raises(ValueError, match=r"runs on the CPU, but the signal is on meta"):
-            linear_filter(torch.ones(2, 5, 2, device="meta"), bank().to(device="meta"), method="scan")
+            linear_filter(torch.ones(2, 5, 2, device="meta"), bank().to(device="meta"), method=method)

@@ -1,6 +1,6 @@
 """What each way to filter costs on this machine: ``transferfn bench calibrate``.
 
-Both ways are timed over a grid of sizes, and the constants of :mod:`transferfn.ops.cost` fitted to the times, each cell
+All ways are timed over a grid of sizes, and the constants of :mod:`transferfn.ops.cost` fitted to the times, each cell
 weighted by its own time, so that small ones count as much as large ones.
 """
 
@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,20 @@ from tqdm import tqdm
 from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.nn import RTF
 from transferfn.nn.options import NumeratorKind
-from transferfn.ops.cost import Costs, Job, Terms, current, fft_cost, fft_terms, scan_cost, scan_terms
+from transferfn.ops.choice import Method
+from transferfn.ops.cost import (
+    Costs,
+    Job,
+    Terms,
+    block_cost,
+    block_size,
+    block_terms,
+    current,
+    fft_cost,
+    fft_terms,
+    scan_cost,
+    scan_terms,
+)
 from transferfn.ops.cost import save as keep
 
 SHAPES = (
@@ -34,10 +47,12 @@ SHAPES = (
     (4, 4096, 6),
     (2, 300, 16),
 )
-ORDERS = (4, 8, 16, 32, 64, 128, 256)
+ORDERS = (4, 8, 16, 32, 64, 128, 256, 1024)
 LARGEST_SCAN = 2**29  # samples times order, beyond which nobody would run a recurrence
 
-Cell = tuple[Job, dict[str, float]]
+Way = Literal["scan", "fft", "blocks"]
+Cell = tuple[Job, dict[Way, float]]
+COSTS: dict[Way, Callable[[Job, Costs], float]] = {"scan": scan_cost, "fft": fft_cost, "blocks": block_cost}
 
 
 def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
@@ -52,15 +67,31 @@ def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
         shapes, orders, get_args(NumeratorKind), (False, True)
     ):
         is_truncated = numerator == "truncated"
-        if n < length and b * length * d * n <= LARGEST_SCAN and not (is_truncated and n > LARGEST_SOLVE):
+        several = not is_truncated and length > block_size(n)
+        scanned = b * length * d * n <= LARGEST_SCAN
+        if n < length and (scanned or several) and not (is_truncated and n > LARGEST_SOLVE):
             horizon = length if is_truncated else None
             job = Job(b, length, d, d, n, 1, horizon, is_truncated, False, 8 if double else 4, training, 1)
             found.append((job, numerator))
     return found
 
 
-def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[str, float]:
-    """Nanoseconds of both ways, which take turns.
+def ways(job: Job) -> list[Way]:
+    """The ways that anybody would think of.
+
+    Args:
+        job: Sizes.
+    """
+    found: list[Way] = ["fft"]
+    if job.batch * job.length * job.channels * job.order <= LARGEST_SCAN:
+        found.insert(0, "scan")
+    if not job.has_kernel and job.length > block_size(job.order):
+        found.append("blocks")
+    return found
+
+
+def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[Way, float]:
+    """Nanoseconds of each way, which take turns.
 
     Args:
         job: Sizes.
@@ -71,7 +102,7 @@ def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[str, 
     u = torch.randn(job.batch, job.length, job.channels, dtype=dtype, requires_grad=job.training)
     cotangent = torch.randn_like(u)
 
-    def side(method: Any) -> Callable[[], object]:
+    def side(method: Method) -> Callable[[], object]:
         layer = RTF(
             job.channels,
             job.order,
@@ -84,8 +115,8 @@ def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[str, 
             return torch.no_grad()(lambda: layer(u))
         return lambda: torch.autograd.grad(layer(u), [u, *layer.parameters()], cotangent)
 
-    sides = {method: side(method) for method in ("scan", "fft")}
-    times: dict[str, list[float]] = {method: [] for method in sides}
+    sides: dict[Way, Callable[[], object]] = {method: side(method) for method in ways(job)}
+    times: dict[Way, list[float]] = {method: [] for method in sides}
     for call in sides.values():
         call()
     end = time.perf_counter() + seconds
@@ -97,14 +128,15 @@ def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[str, 
     return {method: float(min(values)) for method, values in times.items()}  # others only ever make a call slower
 
 
-def fitted(terms: Callable[[Job], Terms], way: str, found: list[Cell]) -> Terms:
+def fitted(terms: Callable[[Job], Terms], way: Way, found: list[Cell]) -> Terms:
     """Constants that fit times best, relative to each, none of them negative.
 
     Args:
         terms: What the cost is a sum of.
-        way: ``"scan"`` or ``"fft"``.
+        way: Whose times; cells without are left out.
         found: Cells and their times.
     """
+    found = [(job, measured) for job, measured in found if way in measured]
     rows = np.array([terms(job) for job, _ in found])
     times = np.array([measured[way] for _, measured in found])
     scale = np.abs(rows).max(0).clip(min=1e-30)
@@ -113,7 +145,7 @@ def fitted(terms: Callable[[Job], Terms], way: str, found: list[Cell]) -> Terms:
 
 
 def calibrate(*, seconds: float = 0.3) -> tuple[Costs, list[Cell]]:
-    """Measure both ways and fit their costs.
+    """Measure all ways and fit their costs.
 
     Args:
         seconds: How long to measure each cell.
@@ -137,19 +169,21 @@ def calibrate(*, seconds: float = 0.3) -> tuple[Costs, list[Cell]]:
         scan_training=fitted(scan_terms, "scan", some(training=True)),
         fft=fitted(fft_terms, "fft", some(training=False)),
         fft_training=fitted(fft_terms, "fft", some(training=True)),
+        blocks=fitted(block_terms, "blocks", some(training=False)),
+        blocks_training=fitted(block_terms, "blocks", some(training=True)),
     )
     return costs, found
 
 
 def ratios(costs: Costs, found: list[Cell]) -> Iterator[float]:
-    """What each choice by these costs takes, relative to the better way.
+    """What each choice by these costs takes, relative to the best way.
 
     Args:
         costs: By which is chosen.
         found: Cells and their times.
     """
     for job, times in found:
-        chosen = "scan" if scan_cost(job, costs) <= fft_cost(job, costs) else "fft"
+        chosen = min(times, key=lambda way: COSTS[way](job, costs))
         yield times[chosen] / min(times.values())
 
 
@@ -165,10 +199,10 @@ def report(*, seconds: float = 0.3, save: bool = True) -> None:
         taken = sorted(ratios(choice, found))
         late = sum(x > 1.15 for x in taken)
         print(
-            f"{name}: the way chosen takes {statistics.mean(taken):.3f} times as long as the better one, at most "
+            f"{name}: the way chosen takes {statistics.mean(taken):.3f} times as long as the best one, at most "
             f"{taken[-1]:.2f}; more than 1.15 in {late} of {len(taken)} cells"
         )
     for name, terms in asdict(costs).items():
-        print(f"{name:<14} {', '.join(f'{x:.3g}' for x in terms)} ns")
+        print(f"{name:<15} {', '.join(f'{x:.3g}' for x in terms)} ns")
     if save:
         print(f"kept in {keep(costs)}; delete the file to return to the costs that come with the package")

@@ -23,20 +23,20 @@ import numpy as np
 
 from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._convolve import BLOCK
-from transferfn.kernels._fft import far_down, far_up, near_down, near_up
+from transferfn.kernels._fft import HEADER, far_down, far_up, near_down, near_up
 from transferfn.kernels._simd import load, splat, store, where_less, width
 
 
-def opposite(passes: np.ndarray, layout: tuple[int, ...]) -> np.ndarray:
+def opposite(table: np.ndarray, layout: tuple[int, ...]) -> np.ndarray:
     """The row of the value at 1/z, for each row that holds the value at a root of unity z, in permuted order.
 
     Args:
-        passes: As of :func:`transferfn.kernels._fft.tables`.
+        table: As of :func:`transferfn.kernels._fft.tables`.
         layout: As of the same.
     """
     groups, near, pitch = layout[:3]
     order = np.zeros(1, np.int64)
-    for radix in passes[::-1, 0]:
+    for radix in table[HEADER : HEADER + 3 * table[1] : 3][::-1]:
         order = np.concatenate([k + radix * order for k in range(radix)])
     places = np.argsort(order)[-order % len(order)].reshape(groups, near)
     partners = np.zeros((groups, pitch), np.int64)
@@ -81,7 +81,7 @@ def _put_coefficient(of, channel, order, i, damping, value):
 def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
     """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts, divided by units, and the far passes of both."""
     b, a, of_all, groups, n, damping = bank
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     _, near, pitch, columns, _ = layout
     W = width(z)
     clear(z, 0, z.size // W, W)
@@ -104,7 +104,7 @@ def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
             total += abs(value)
         floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = (eps * total) ** 2, 1 / (eps * total), scale
     for column in range(0, min(near, n + 1), columns):  # further ones are zero in all groups
-        far_down(z, column, min(columns, near - column), factors, passes, layout)
+        far_down(z, column, min(columns, near - column), table)
 
 
 @inline
@@ -135,7 +135,7 @@ def _both_ways(z, i, j, xr, xi, yr, yi):
 @no_type_check
 def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
     """Put B/A of a pair of tiles, transformed back but for the far passes, into x, times P and over units."""
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, _, _ = layout
     W = width(x)
     more = channels > W
@@ -148,9 +148,9 @@ def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
         if h < g:
             continue
         for second in range(1 if g == h else 2):
-            near_down(x, h if second else g, factors, passes, layout)
+            near_down(x, h if second else g, table)
             if more:
-                near_down(y, h if second else g, factors, passes, layout)
+                near_down(y, h if second else g, table)
         for i in range(g * pitch, g * pitch + near):
             j = partners[i]
             if g < h or i <= j:
@@ -161,7 +161,7 @@ def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
                     qr, qi = br * sr - bi * si, br * si + bi * sr
                 _both_ways(x, i, j, pr, pi, qr, qi)
         for second in range(1 if g == h else 2):
-            near_up(x, h if second else g, factors, passes, layout)
+            near_up(x, h if second else g, table)
 
 
 @inline
@@ -181,11 +181,11 @@ def _adjoint(z, i, j, floor, at, gr, gi):
 @no_type_check
 def _write_gradients(bank, z, c0, channels, gb, ga, size, unit, first, plan):
     _, _, _, _, n, damping = bank
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, columns, _ = layout
     W = width(z)
     for column in range(0, min(near, n + 1), columns):
-        far_up(z, column, min(columns, near - column), factors, passes, layout)
+        far_up(z, column, min(columns, near - column), table)
     for i in range(n):
         row = (i + 1) // near * pitch + (i + 1) % near
         for c in range(channels):
@@ -203,7 +203,7 @@ def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
     gb_i = sum_t gk_t s_(t-i) with s of 1/A, ga_i = -sum_t gk_t r_(t-i) with r of B/A^2. The far passes of z are done.
     Where |A| is held at its rounding error, it passes no gradient.
     """
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, _, _ = layout
     W = width(x)
     more = channels > W
@@ -216,10 +216,10 @@ def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
         if h < g:
             continue
         for second in range(1 if g == h else 2):
-            near_down(z, h if second else g, factors, passes, layout)
-            near_down(x, h if second else g, factors, passes, layout)
+            near_down(z, h if second else g, table)
+            near_down(x, h if second else g, table)
             if more:
-                near_down(y, h if second else g, factors, passes, layout)
+                near_down(y, h if second else g, table)
         for i in range(g * pitch, g * pitch + near):
             j = partners[i]
             if g < h or i <= j:
@@ -228,9 +228,9 @@ def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
                 if more:
                     _adjoint(y, i, j, floors, 2 * W, half * (pi + qi), half * (qr - pr))
         for second in range(1 if g == h else 2):
-            near_up(x, h if second else g, factors, passes, layout)
+            near_up(x, h if second else g, table)
             if more:
-                near_up(y, h if second else g, factors, passes, layout)
+                near_up(y, h if second else g, table)
     _write_gradients(bank, x, c0, min(W, channels), gb, ga, sizes, units, 0, plan)
     if more:
         _write_gradients(bank, y, c0 + W, channels - W, gb, ga, sizes, units, W, plan)
@@ -241,7 +241,7 @@ def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
 def kernels(bank, h0, k, plan, partners, work, first, last):
     """Put (1/P) sum_m z_m^t B(z_m)/A(z_m), and h0 at 0, into k (D, P). Jobs are pairs of tiles."""
     channels, period = k.shape
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, columns, _ = layout
     size, W = work.size // 2, width(work)
     x, y = work[:size], work[size:]
@@ -250,7 +250,7 @@ def kernels(bank, h0, k, plan, partners, work, first, last):
         c0 = 2 * job * W
         far_kernels(bank, c0, min(2 * W, channels - c0), x, y, floors, units, plan, partners)
         for column in range(0, near, columns):
-            far_up(x, column, min(columns, near - column), factors, passes, layout)
+            far_up(x, column, min(columns, near - column), table)
         for g in range(groups):
             for j0 in range(0, near, BLOCK):
                 for c in range(min(2 * W, channels - c0)):
@@ -265,7 +265,7 @@ def kernels(bank, h0, k, plan, partners, work, first, last):
 def gradients(gk, bank, gb, ga, plan, partners, work, first, last):
     """Gradients of ``kernels``: gk (D, P), gb and ga (D, n)."""
     channels, period = gk.shape
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, columns, _ = layout
     size, W = work.size // 3, width(work)
     z, x, y = work[:size], work[size : 2 * size], work[2 * size :]
@@ -285,5 +285,5 @@ def gradients(gk, bank, gb, ga, plan, partners, work, first, last):
                         if sizes[c] != 0:
                             z[2 * W * (g * pitch + j) + c] = gk[c0 + c, g * near + j] / sizes[c]
         for column in range(0, near, columns):
-            far_down(z, column, min(columns, near - column), factors, passes, layout)
+            far_down(z, column, min(columns, near - column), table)
         kernel_gradients(bank, c0, min(2 * W, channels - c0), z, x, y, gb, ga, floors, sizes, units, plan, partners)

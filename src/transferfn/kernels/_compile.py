@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, no_type_check
 
-from numba import njit
+from numba import config, njit
+from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
+
+OPTIMIZATION = 2  # LLVM's level: a third one makes these loops no faster and takes three times as long to compile
 
 _BARE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+@contextmanager
+def optimized() -> Iterator[None]:
+    """Compile at our level, which is Numba's setting for the whole process, while nobody else can compile."""
+    with global_compiler_lock:
+        before, config.OPT = config.OPT, type(config.OPT)(OPTIMIZATION)
+        try:
+            yield
+        finally:
+            config.OPT = before
+
+
+class _Compiler(Compiler):
+    def _compile_core(self) -> Any:
+        with optimized():
+            return super()._compile_core()
 
 
 def _forget_outdated() -> None:
@@ -47,6 +69,7 @@ def part(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})) 
 
 
 def _compiled(loop: Callable, **options: Any) -> Any:
+    options["pipeline_class"] = _Compiler
     try:
         return njit(loop, cache=True, **options)
     except RuntimeError:  # neither the package nor a home directory can be written: every process compiles anew

@@ -217,23 +217,23 @@ def _correlate_once(u, g, k, begin, end):
 @no_type_check
 def far_read(x, strides, tile, length, z, plan, block):
     """Weighted samples of a tile, and the far passes of their transform."""
-    weights, factors, passes, layout = plan
+    weights, table, layout = plan
     _, near, _, columns, _ = layout
     for column in range(0, near, columns):
         some = min(columns, near - column)
         _read(x, strides, tile, length, column, some, weights, z, layout, block)
-        far_down(z, column, some, factors, passes, layout)
+        far_down(z, column, some, table)
 
 
 @part
 @no_type_check
 def far_write(y, strides, tile, length, z, plan, block):
     """The far passes of an inverse transform, and the samples that it consists of."""
-    weights, factors, passes, layout = plan
+    weights, table, layout = plan
     _, near, _, columns, _ = layout
     for column in range(0, near, columns):
         some = min(columns, near - column)
-        far_up(z, column, some, factors, passes, layout)
+        far_up(z, column, some, table)
         _write(y, strides, tile, length, column, some, weights, z, layout, block)
 
 
@@ -241,16 +241,16 @@ def far_write(y, strides, tile, length, z, plan, block):
 @no_type_check
 def filter_rows(u, u_strides, y, y_strides, tile, end, length, z, k, plan, block):
     """Convolve the rows of a tile with the kernels whose spectrum is k."""
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, _, _ = layout
     row, rows, c0, channels = tile
     while row < end:
         some = row, min(rows, end - row), c0, channels
         far_read(u, u_strides, some, length, z, plan, block)
         for g in range(groups):
-            near_down(z, g, factors, passes, layout)
+            near_down(z, g, table)
             _multiply(z, k, g * pitch, g * pitch + near)
-            near_up(z, g, factors, passes, layout)
+            near_up(z, g, table)
         far_write(y, y_strides, some, length, z, plan, block)
         row += rows
 
@@ -262,7 +262,7 @@ def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, leng
 
     ``once`` says that rows fit side by side, and then the spectrum of the gradient takes the place of that of u, in x.
     """
-    _, factors, passes, layout = plan
+    _, table, layout = plan
     groups, near, pitch, _, _ = layout
     row, rows, c0, channels = tile
     if not once:
@@ -272,13 +272,13 @@ def correlate_rows(gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, leng
         far_read(gy, gy_strides, some, length, z, plan, block)
         far_read(u, u_strides, some, length, x, plan, block)
         for g in range(groups):
-            near_down(z, g, factors, passes, layout)
-            near_down(x, g, factors, passes, layout)
+            near_down(z, g, table)
+            near_down(x, g, table)
             if once:
                 _correlate_once(x, z, k, g * pitch, g * pitch + near)
             else:
                 _correlate(s, z, x, k, g * pitch, g * pitch + near)
-            near_up(z, g, factors, passes, layout)
+            near_up(z, g, table)
         far_write(gu, gu_strides, some, length, z, plan, block)
         row += rows
 
@@ -300,14 +300,14 @@ def tile_of(job, parts, batch, channels, W):
 def convolve(u, u_strides, k, ahead, y, y_strides, sizes, plan, work, first, last):
     """y_t = sum_s k_s u_(t-s) + sum_s ahead_s u_(t+1+s)."""
     batch, length, channels, parts = sizes
-    weights, factors, passes, layout = plan
+    weights, table, layout = plan
     size = work.size // 2
     z, spectrum = work[:size], work[size:]
     block = np.empty(BLOCK * width(work), work.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, width(work))
         _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
-        transform(spectrum, factors, passes, layout)
+        transform(spectrum, table)
         filter_rows(u, u_strides, y, y_strides, tile, end, length, z, spectrum, plan, block)
 
 
@@ -316,17 +316,17 @@ def convolve(u, u_strides, k, ahead, y, y_strides, sizes, plan, work, first, las
 def backward(gy, gy_strides, u, u_strides, k, ahead, gu, gu_strides, gk, ga, sizes, plan, work, first, last):
     """The adjoint of ``convolve`` in u, and of its kernels: gu, and for each part of the batch gk and ga."""
     batch, length, channels, parts = sizes
-    weights, factors, passes, layout = plan
+    weights, table, layout = plan
     size = work.size // 4
     z, x, spectrum, s = work[:size], work[size : 2 * size], work[2 * size : 3 * size], work[3 * size :]
     block = np.empty(BLOCK * width(work), work.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, width(work))
         _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
-        transform(spectrum, factors, passes, layout)
+        transform(spectrum, table)
         correlate_rows(
             gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, spectrum, s, plan, block, False
         )
-        transform_back(s, factors, passes, layout)
+        transform_back(s, table)
         part = job % parts
         _write_kernel(gk[part], ga[part], tile, length, weights, s, layout, block)

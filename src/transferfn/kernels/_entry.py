@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
-from transferfn.kernels._compile import part
+from transferfn.kernels._compile import optimized, part
 
 HEAD = 5  # entries of a block that come before those of the loop
 
@@ -41,6 +41,30 @@ def _call(typingctx, address):
         return builder.sext(found, ir.IntType(64))
 
     return types.int64(types.int64), codegen
+
+
+@intrinsic
+def invoke(typingctx, address, a, b, c, d, e):
+    """Call the C function ``void f(int64_t, int64_t, int64_t, int64_t, int64_t)`` at an address.
+
+    What is called so is compiled once, however many loops call it, and not into each of them.
+
+    Args:
+        typingctx: Given by Numba.
+        address: Where the function is.
+        a: Its first argument.
+        b: Its second argument.
+        c: Its third argument.
+        d: Its fourth argument.
+        e: Its fifth argument.
+    """
+
+    def codegen(context, builder, sig, args):
+        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 5)
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 6), codegen
 
 
 @part
@@ -77,9 +101,25 @@ def entry(loop: Callable) -> Any:
     Returns:
         An object whose ``address`` is that of the compiled function, ``void f(int64_t *block)``.
     """
+    return _compiled(loop, types.void(types.CPointer(types.int64)))
+
+
+def subroutine(loop: Callable) -> Any:
+    """Compile what loops call by ``invoke``, when this is called, and keep the result on disk.
+
+    Args:
+        loop: A function of five 64-bit integers.
+
+    Returns:
+        An object whose ``address`` is that of the compiled function.
+    """
+    return _compiled(loop, types.void(*(types.int64,) * 5))
+
+
+def _compiled(loop: Callable, signature: Any) -> Any:
     options: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
-    signature = types.void(types.CPointer(types.int64))
-    try:
-        return cfunc(signature, cache=True, **options)(loop)
-    except RuntimeError:  # neither the package nor a home directory can be written: every process compiles anew
-        return cfunc(signature, **options)(loop)
+    with optimized():
+        try:
+            return cfunc(signature, cache=True, **options)(loop)
+        except RuntimeError:  # neither the package nor a home directory can be written: every process compiles anew
+            return cfunc(signature, **options)(loop)

@@ -20,23 +20,29 @@ after them there, so that a convolution goes through its work space three times 
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 
 from transferfn.kernels._compile import inline, part
+from transferfn.kernels._entry import array, invoke, subroutine
 from transferfn.kernels._simd import load, splat, spread, store, width
 
 NEAREST = 384  # rows that fit the nearest cache
 RUN = 8  # columns at once, at least: short runs through memory cost more than a cache that is less near
 
 
-def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int, int, int]]:
-    """Weights, twiddle factors of every pass one after the other, each pass' radix, size and offset, and the layout.
+HEADER = 8  # entries of a table before its passes
+
+
+def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int, int]]:
+    """Weights, a table that the transforms go by, and the layout.
 
     The layout is the number of groups, of elements near in each, of rows from one group to the next, of columns that
-    fit the nearest cache, and of far passes.
+    fit the nearest cache, and of far passes. The table, of 64-bit integers, is the address of the passes' code, their
+    number, the layout, a free entry, the radix, size and offset of each, and their twiddle factors.
 
     Args:
         points: M.
@@ -50,15 +56,18 @@ def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray
     factors, passes, offset, size = [], [], 0, points
     for radix in radices:
         powers = np.exp(-2j * np.pi * np.outer(np.arange(size // radix), np.arange(1, radix)) / size)
-        passes.append((radix, size, offset))
+        passes += [radix, size, offset]
         factors.append(powers)
         offset += 2 * powers.size
         size //= radix
-    flat = np.concatenate([p.ravel() for p in factors]) if factors else np.empty(0, complex)
+    flat = _interleaved(np.concatenate([p.ravel() for p in factors]) if factors else np.empty(0, complex), dtype)
     groups = points // near
     columns = min(max(NEAREST // groups, RUN), near) if far else near
     layout = groups, near, near + 1 - near % 2 if far else near, columns, far
-    return _interleaved(weights, dtype), _interleaved(flat, dtype), np.array(passes, np.int64).reshape(-1, 3), layout
+    head = (_address(dtype), len(radices), *layout, 0, *passes)
+    bytes_of_factors = flat.tobytes() + bytes(-flat.nbytes % 8)
+    table = np.concatenate([np.array(head, np.int64), np.frombuffer(bytes_of_factors, np.int64)])
+    return _interleaved(weights, dtype), table, layout
 
 
 def _radices(points: int) -> list[int]:
@@ -327,7 +336,7 @@ def _up(z, row, blocks, hop, count, step, radix, factors, at):
 
 @part
 @no_type_check
-def far_down(z, column, columns, factors, passes, layout):
+def _far_down(z, column, columns, factors, passes, layout):
     """The first passes of a transform, on a few columns of all groups."""
     groups, near, pitch, _, far = layout
     size = groups
@@ -342,7 +351,7 @@ def far_down(z, column, columns, factors, passes, layout):
 
 @part
 @no_type_check
-def near_down(z, group, factors, passes, layout):
+def _near_down(z, group, factors, passes, layout):
     """The last passes of a transform, on one group, into permuted order."""
     _, near, pitch, _, far = layout
     for p in range(far, len(passes)):
@@ -353,7 +362,7 @@ def near_down(z, group, factors, passes, layout):
 
 @part
 @no_type_check
-def near_up(z, group, factors, passes, layout):
+def _near_up(z, group, factors, passes, layout):
     """The first passes of an inverse transform, times M, on one group."""
     _, near, pitch, _, far = layout
     for p in range(len(passes) - 1, far - 1, -1):
@@ -364,7 +373,7 @@ def near_up(z, group, factors, passes, layout):
 
 @part
 @no_type_check
-def far_up(z, column, columns, factors, passes, layout):
+def _far_up(z, column, columns, factors, passes, layout):
     """The last passes of an inverse transform, on a few columns of all groups."""
     groups, near, pitch, _, far = layout
     step = 1
@@ -377,23 +386,84 @@ def far_up(z, column, columns, factors, passes, layout):
         step = size
 
 
-@part
 @no_type_check
-def transform(z, factors, passes, layout):
+def _passes_of(kind):
+    """Everything below, for one type: compiled once, and called by all loops that transform."""
+
+    def run(z_at, which, first, count, table_at):
+        head = array(table_at, HEADER, np.int64)
+        groups, near, columns = head[2], head[3], head[5]
+        layout = groups, near, head[4], columns, head[6]
+        passes = array(table_at + 8 * HEADER, 3 * head[1], np.int64).reshape(head[1], 3)
+        z, factors = array(z_at, 1, kind), array(table_at + 8 * (HEADER + 3 * head[1]), 1, kind)
+        if which in (FAR_DOWN, DOWN):
+            many, end = (columns, near) if which == DOWN else (count, first + count)
+            for column in range(first, end, many):
+                _far_down(z, column, min(many, end - column), factors, passes, layout)
+        if which in (NEAR_DOWN, DOWN):
+            for group in range(first, groups if which == DOWN else first + 1):
+                _near_down(z, group, factors, passes, layout)
+        if which in (NEAR_UP, UP):
+            for group in range(first, groups if which == UP else first + 1):
+                _near_up(z, group, factors, passes, layout)
+        if which in (FAR_UP, UP):
+            many, end = (columns, near) if which == UP else (count, first + count)
+            for column in range(first, end, many):
+                _far_up(z, column, min(many, end - column), factors, passes, layout)
+
+    return run
+
+
+FAR_DOWN, NEAR_DOWN, NEAR_UP, FAR_UP, DOWN, UP = range(6)
+
+
+@cache
+def _address(dtype: type) -> int:
+    return _subroutine(dtype).address
+
+
+@cache
+def _subroutine(dtype: type) -> Any:
+    return subroutine(_passes_of(dtype))
+
+
+@inline
+@no_type_check
+def far_down(z, column, columns, table):
+    """The first passes of a transform, on a few columns of all groups."""
+    invoke(table[0], z.ctypes.data, FAR_DOWN, column, columns, table.ctypes.data)
+
+
+@inline
+@no_type_check
+def near_down(z, group, table):
+    """The last passes of a transform, on one group, into permuted order."""
+    invoke(table[0], z.ctypes.data, NEAR_DOWN, group, 1, table.ctypes.data)
+
+
+@inline
+@no_type_check
+def near_up(z, group, table):
+    """The first passes of an inverse transform, times M, on one group."""
+    invoke(table[0], z.ctypes.data, NEAR_UP, group, 1, table.ctypes.data)
+
+
+@inline
+@no_type_check
+def far_up(z, column, columns, table):
+    """The last passes of an inverse transform, on a few columns of all groups."""
+    invoke(table[0], z.ctypes.data, FAR_UP, column, columns, table.ctypes.data)
+
+
+@inline
+@no_type_check
+def transform(z, table):
     """The transform, in place, into permuted order."""
-    groups, near, _, columns, _ = layout
-    for column in range(0, near, columns):
-        far_down(z, column, min(columns, near - column), factors, passes, layout)
-    for group in range(groups):
-        near_down(z, group, factors, passes, layout)
+    invoke(table[0], z.ctypes.data, DOWN, 0, 0, table.ctypes.data)
 
 
-@part
+@inline
 @no_type_check
-def transform_back(z, factors, passes, layout):
+def transform_back(z, table):
     """The inverse times M, in place, from permuted order."""
-    groups, near, _, columns, _ = layout
-    for group in range(groups):
-        near_up(z, group, factors, passes, layout)
-    for column in range(0, near, columns):
-        far_up(z, column, min(columns, near - column), factors, passes, layout)
+    invoke(table[0], z.ctypes.data, UP, 0, 0, table.ctypes.data)

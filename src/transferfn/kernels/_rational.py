@@ -30,11 +30,11 @@ def _put_taps(x, units, h0, at_h0, k, ahead, tile, length, growing, peaks, plan,
     ``growing`` is what taps are multiplied by, if there is any. Then ``peaks`` (D, 2) gets the largest tap, and the
     largest of those that are not put.
     """
-    _, factors, passes, (_, near, pitch, columns, _) = plan
-    weights, _, _, (_, signal_near, signal_pitch, _, _) = signal_plan
+    _, table, (_, near, pitch, columns, _) = plan
+    weights, _, (_, signal_near, signal_pitch, _, _) = signal_plan
     _, rows, c0, channels = tile
     W = width(k)
-    groups, signal_groups = plan[3][0], signal_plan[3][0]
+    groups, signal_groups = plan[2][0], signal_plan[2][0]
     lanes = width(x)
     period, points = groups * near, signal_groups * signal_near
     taps = length - 1 if ahead else length
@@ -48,7 +48,7 @@ def _put_taps(x, units, h0, at_h0, k, ahead, tile, length, growing, peaks, plan,
         constant[c] = _value(h0, at_h0 + c0 + c)
     for column in range(0, near, columns):
         some = min(columns, near - column)
-        far_up(x, column, some, factors, passes, plan[3])
+        far_up(x, column, some, table)
         for g in range(groups):
             t0 = g * near + column
             for t in range(t0, min(t0 + some, taps)):
@@ -116,7 +116,7 @@ def _bank(banks, bank):
 @no_type_check
 def _spectrum(count, banks, h0, tile, length, growing, peaks, x, y, k, plan, partners, signal_plan, small, block):
     """The spectrum of a tile's kernels. With one bank, k may be y."""
-    _, factors, passes, layout = signal_plan
+    table = signal_plan[1]
     channels, lanes = banks[2], width(x)
     floors, units = small[: 4 * lanes], small[4 * lanes : 6 * lanes]
     for bank in range(count):
@@ -127,7 +127,7 @@ def _spectrum(count, banks, h0, tile, length, growing, peaks, x, y, k, plan, par
             x, units, h0, bank * channels, k, bank == 1, tile, length, growing,
             peaks[2 * bank * channels :], plan, signal_plan, small, block,
         )  # fmt: skip
-    transform(k, factors, passes, layout)
+    transform(k, table)
 
 
 @inline
@@ -145,8 +145,8 @@ def _gradient_of_tap(s, t, ahead, weights, points, near, pitch):
 @no_type_check
 def _take_gradients(s, ahead, tile, length, growing, z, gh0, at_h0, plan, signal_plan, small, block):
     """Gradients of a tile's taps, summed over rows side by side and over their sizes, and the far passes of them."""
-    _, factors, passes, layout = plan
-    weights, _, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
+    _, table, layout = plan
+    weights, _, (signal_groups, signal_near, signal_pitch, _, _) = signal_plan
     groups, near, pitch, columns, _ = layout
     _, rows, c0, channels = tile
     lanes = width(z)
@@ -197,7 +197,7 @@ def _take_gradients(s, ahead, tile, length, growing, z, gh0, at_h0, plan, signal
                             wide[at_h0 + c0 + c] = block[c]
                         else:
                             narrow[at_h0 + c0 + c] = block[c]
-        far_down(z, column, some, factors, passes, layout)
+        far_down(z, column, some, table)
 
 
 @once
@@ -227,7 +227,7 @@ def backward(
     """
     batch, length, channels, parts, buffers, size = sizes
     plan, partners, signal_plan = plans
-    _, factors, passes, layout = signal_plan
+    table = signal_plan[1]
     order, lanes = banks[4], width(work)
     w0, w1, w2 = work[:size], work[size : 2 * size], work[2 * size : 3 * size]
     single = count == 1
@@ -244,7 +244,7 @@ def backward(
             gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, k, s, signal_plan, block,
             buffers == 3,
         )  # fmt: skip
-        transform_back(s, factors, passes, layout)
+        transform_back(s, table)
         for bank in range(count):
             at = (part * count + bank) * channels
             _take_gradients(s, bank == 1, tile, length, growing, w0, gh0, at, plan, signal_plan, small, block)
@@ -279,10 +279,9 @@ def _pair(address, size, is_wide):
 @once
 @no_type_check
 def _table(p, kind):
-    """The plan of a transform, from its ten entries."""
-    passes = array(p[2], 3 * p[3], np.int64).reshape(p[3], 3)
-    layout = p[4], p[5], p[6], p[7], p[8]
-    return array(p[0], 2 * p[4] * p[5], kind), array(p[1], p[9], kind), passes, layout
+    """The plan of a transform, from its seven entries."""
+    layout = p[2], p[3], p[4], p[5], p[6]
+    return array(p[0], 2 * p[2] * p[3], kind), array(p[1], 1, np.int64), layout
 
 
 @once
@@ -292,9 +291,9 @@ def _given(p, thread, kind):
     count, channels, groups, order, is_wide = p[0], p[1], p[2], p[3], p[7]
     b, a = _pair(p[4], count * channels * order, is_wide), _pair(p[5], count * groups * order, is_wide)
     banks = b, a, channels, groups, order, array(p[8], order, np.float64)
-    table = _table(p[17:27], np.float64)
-    points = table[3][0] * table[3][1]
-    plans = table, array(p[27], table[3][0] * table[3][2], np.int64), _table(p[28:38], kind)
+    table = _table(p[17:24], np.float64)
+    points = table[2][0] * table[2][1]
+    plans = table, array(p[24], table[2][0] * table[2][2], np.int64), _table(p[25:32], kind)
     work = array(p[10] + thread * p[11] * 8, p[11], np.float64)
     sizes = p[13], p[14], channels, p[15], p[16], p[12]
     return banks, _pair(p[6], count * channels, is_wide), array(p[9], points, np.float64), sizes, plans, work
@@ -312,7 +311,7 @@ def convolve_entry(kind: type) -> Any:
         p = carray(block, (64,))[HEAD:]
         first, last, thread = share(carray(block, (HEAD,)))
         banks, h0, growing, sizes, plans, work = _given(p, thread, kind)
-        q = p[38:]
+        q = p[32:]
         convolve(
             p[0], array(q[0], 1, kind), (q[1], q[2], q[3]), banks, h0, growing,
             array(q[8], 2 * p[0] * p[1], np.float64),
@@ -334,7 +333,7 @@ def backward_entry(kind: type) -> Any:
         p = carray(block, (64,))[HEAD:]
         first, last, thread = share(carray(block, (HEAD,)))
         banks, h0, growing, sizes, plans, work = _given(p, thread, kind)
-        q, size = p[38:], p[15] * p[0] * p[1]
+        q, size = p[32:], p[15] * p[0] * p[1]
         backward(
             p[0], array(q[0], 1, kind), (q[1], q[2], q[3]), array(q[4], 1, kind), (q[5], q[6], q[7]),
             banks, h0, growing,

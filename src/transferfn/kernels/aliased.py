@@ -177,7 +177,7 @@ def opposite_rows(period: int, dtype: torch.dtype) -> Any:
     """
     from transferfn.kernels._aliased import opposite
 
-    return opposite(*plan(period, dtype)[2:])
+    return opposite(*plan(period, dtype)[1:])
 
 
 def _over_tiles(loop: Any, arrays: tuple[Any, ...], b: Tensor, period: int, *, buffers: int) -> None:

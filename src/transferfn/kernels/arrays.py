@@ -144,7 +144,7 @@ def has_plan(points: int) -> bool:
 
 @lru_cache(maxsize=8)  # up to 32 MB each, at a million points
 def plan(points: int, dtype: torch.dtype) -> tuple[Any, ...]:
-    """Weights, twiddle factors, passes and layout of a transform.
+    """Weights, table and layout of a transform.
 
     Args:
         points: Number of points, a product of 2, 3, 5 and 7.
@@ -162,7 +162,7 @@ def elements(table: tuple[Any, ...], width: int) -> int:
         table: Its plan.
         width: Numbers in a register.
     """
-    groups, _, pitch, *_ = table[3]
+    groups, _, pitch, *_ = table[2]
     return 2 * groups * pitch * width
 
 

@@ -285,10 +285,7 @@ def _plans(period: int, points: int, dtype: torch.dtype) -> tuple[tuple[int, ...
         plan(points, dtype),
         opposite_rows(period, torch.float64),
     )
-    told = (
-        (weights.ctypes.data, factors.ctypes.data, passes.ctypes.data, len(passes), *layout, factors.size)
-        for weights, factors, passes, layout in (table, signal_table)
-    )
+    told = ((weights.ctypes.data, entries.ctypes.data, *layout) for weights, entries, layout in (table, signal_table))
     return (*next(told), partners.ctypes.data, *next(told)), (table, signal_table, partners)
 
 

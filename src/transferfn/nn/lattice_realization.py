@@ -33,7 +33,7 @@ class LatticeRealization(SequenceMixer):
     Args:
         system: True coefficients of D channels, all of them stable.
         dtype: Real type the coefficients are rounded to, float32 or wider; None means that of the system.
-        method: ``"auto"``, ``"fft"`` or ``"scan"``, for whole sequences and chunks.
+        method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``, for whole sequences and chunks.
 
     Raises:
         ArithmeticError: if a filter is not stable, for then it has no lattice.

@@ -89,8 +89,10 @@ def check_options(
         )
     if not 0 <= kernel_dropout < 1:
         raise ValueError(f"kernel_dropout is a probability below 1, got {kernel_dropout}")
-    if kernel_dropout and method == "scan":
-        raise ValueError("kernel_dropout drops taps of a kernel, which method='scan' never forms; use 'fft' or 'auto'")
+    if kernel_dropout and method in ("scan", "blocks"):
+        raise ValueError(
+            f"kernel_dropout drops taps of a kernel, which method={method!r} never forms; use 'fft' or 'auto'"
+        )
 
 
 def check_horizon(horizon: int, order: int, numerator: NumeratorKind) -> None:

@@ -27,7 +27,7 @@ class Realization(SequenceMixer):
 
     Args:
         system: True coefficients of D channels. They are kept in the type they come in, or float32 if that is narrower.
-        method: ``"auto"``, ``"fft"`` or ``"scan"``, for whole sequences and chunks.
+        method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``, for whole sequences and chunks.
 
     Example:
         >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))

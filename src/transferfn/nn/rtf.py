@@ -48,7 +48,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
             lengths), ``"zeros"``, ``"xavier"``, ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
-        method: ``"auto"``, ``"fft"`` or ``"scan"`` (the recurrence, CPU only).
+        method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
         kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
             mode ``extend`` and ``step`` raise.
         device: Where the parameters live.

@@ -34,7 +34,7 @@ class SectionRealization(SequenceMixer):
         sections: Sections of D channels, b0, b1, b2, a0, a1, a2 as ``scipy.signal`` has them, (D, S, 6): those of
             :func:`transferfn.core.forms.second_order_sections`, or designed as such, which no long polynomial holds.
         dtype: Real type the coefficients are rounded to, float32 or wider; None means that of the sections.
-        method: ``"auto"``, ``"fft"`` or ``"scan"``, for whole sequences and chunks.
+        method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``, for whole sequences and chunks.
         dt: Sampling interval in seconds; None means per sample.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Whether to filter by FFT or by the recurrence: by cost, unless a recurrence would lose what a kernel keeps."""
+"""Which way to filter: what costs least, unless a recurrence would lose what a kernel keeps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.lattice import noise_gain
 from transferfn.kernels.tracing import values_are_hidden
-from transferfn.ops.cost import Job, is_scan_cheaper
+from transferfn.ops.cost import Job, cheapest
+from transferfn.ops.fourier import has_native_loop
 from transferfn.typing import FilterState, Resets, Signal
 
-Method = Literal["auto", "fft", "scan"]
+Method = Literal["auto", "fft", "scan", "blocks"]
 System = TransferFunction | TruncatedTransferFunction
 
 GROWTH_LIMIT = 1e3  # how much larger than the output the terms of its sum may be before the FFT does better
@@ -23,7 +24,14 @@ LARGEST_NOISE = 1e-4  # what a recurrence in a type narrower than float64 may ad
 
 
 def choose(
-    method: Method, u: Tensor, system: System, resets: Resets | None, *, has_state: bool, starts: bool = True
+    method: Method,
+    u: Tensor,
+    system: System,
+    resets: Resets | None,
+    *,
+    has_state: bool,
+    starts: bool = True,
+    whole: bool = False,
 ) -> tuple[Method, bool]:
     """The way to filter; and whether to look, while at it, if the recurrence outgrows what is read off it.
 
@@ -36,6 +44,7 @@ def choose(
         resets: Where states are cleared.
         has_state: Whether there is a state before the signal or one is wanted after it.
         starts: Whether the signal starts from rest.
+        whole: Whether rows may be filtered block by block: one way in time, from their first sample to their last one.
     """
     has_kernel = isinstance(system, TruncatedTransferFunction) and starts and u.shape[1] <= system.horizon
     if method != "auto":
@@ -46,14 +55,15 @@ def choose(
         # Nobody can look where the FFT path would have to cut rows, nor whether a recurrence blew up.
         by_kernel = has_kernel or system.order > LARGEST_SOLVE
         return ("fft" if by_kernel and resets is None else "scan"), False
-    if _is_fft_cheaper(u, system, has_kernel, has_state) or (starts and is_noisy(system.a, u.dtype)):
-        return "fft", has_kernel
-    return "scan", has_kernel
+    found = _cheapest(u, system, has_kernel, has_state, whole)
+    if found == "scan" and starts and is_noisy(system.a, u.dtype):
+        found = "fft"
+    return found, has_kernel
 
 
-def _is_fft_cheaper(u: Tensor, system: System, has_kernel: bool, has_state: bool) -> bool:
+def _cheapest(u: Tensor, system: System, has_kernel: bool, has_state: bool, whole: bool) -> Method:
     if has_kernel and system.order > LARGEST_SOLVE:
-        return True
+        return "fft"
     coefficients = (system.b, system.h0) if isinstance(system, TransferFunction) else (system.b_tilde, system.h0_tilde)
     job = Job(
         *u.shape,
@@ -67,7 +77,7 @@ def _is_fft_cheaper(u: Tensor, system: System, has_kernel: bool, has_state: bool
         training=torch.is_grad_enabled() and any(x.requires_grad for x in (u, system.a, *coefficients)),
         threads=torch.get_num_threads(),
     )
-    return not is_scan_cheaper(job)
+    return cheapest(job, in_blocks=whole and not has_kernel and has_native_loop(u))
 
 
 def is_noisy(a: Tensor, dtype: torch.dtype) -> bool:
@@ -78,6 +88,22 @@ def is_noisy(a: Tensor, dtype: torch.dtype) -> bool:
         dtype: Type the recurrence would be run in.
     """
     return dtype != torch.float64 and noise_gain(a.flatten(0, -2)) * torch.finfo(dtype).eps > LARGEST_NOISE
+
+
+def is_noisy_response(g: Tensor, a: Tensor, dtype: torch.dtype) -> bool:
+    """The same from the first samples of a response, whose further ones are taken to decay as these do.
+
+    Args:
+        g: Responses of 1/A, (D, N).
+        a: Denominators, (D, n).
+        dtype: Type that states would be handed over in.
+    """
+    if dtype == torch.float64:
+        return False
+    with torch.no_grad():
+        early, late = (half.square().sum(-1) for half in g.chunk(2, -1))
+        gain = (1 + a.abs().sum(-1)) * (early / (1 - late / early).clamp_min(0)).sqrt()
+        return not bool((gain * torch.finfo(dtype).eps <= LARGEST_NOISE).all())
 
 
 def is_well_conditioned(y: Signal, after: FilterState, b: Tensor) -> bool:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import cache, lru_cache
 from math import log2
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.files import write_json
@@ -67,12 +67,16 @@ class Costs:
         scan_training: The same with gradients.
         fft: Of :func:`fft_terms`, without gradients.
         fft_training: The same with gradients.
+        blocks: Of :func:`block_terms`, without gradients.
+        blocks_training: The same with gradients.
     """
 
     scan: Terms
     scan_training: Terms
     fft: Terms
     fft_training: Terms
+    blocks: Terms
+    blocks_training: Terms
 
 
 # Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
@@ -81,6 +85,8 @@ MEASURED = Costs(
     scan_training=(1.85e5, 31.8, 1.17, 0.0, 4.91, 0.732, 0.144),
     fft=(8.22e4, 0.751, 0.141, 0.659, 92.8, 1.38),
     fft_training=(2.78e5, 2.51, 0.336, 2.1, 396.0, 2.84),
+    blocks=(3e5, 0.9, 0.7, 92.8, 1.38),
+    blocks_training=(8e5, 2.9, 2.1, 396.0, 2.84),
 )
 
 
@@ -132,6 +138,41 @@ def fft_terms(job: Job) -> Terms:
     return calls, transforms, 0.0, 0.0, responses, responses * job.order
 
 
+def block_terms(job: Job) -> Terms:
+    """Sizes that the cost of filtering block by block is proportional to.
+
+    Args:
+        job: What is to be filtered.
+
+    Returns:
+        Calls; points of transforms of the signal, of states and of kernels times log2 of their number; the same of
+        kernels that are sampled by FFT; samples of responses by recurrence, and the same times the order. All but the
+        calls are a thread's share.
+    """
+    tiles, rows = _tiles(job)
+    threads, size = min(job.threads, tiles * rows), block_size(job.order)
+    blocks = rows * -(-job.length // size)
+    transforms = tiles * (3 * blocks + 2) * _passes(size) + tiles * 3 * blocks * _passes(fast_points(job.order))
+    doubles = -(-job.channels // lanes_of(8))
+    if job.order > LARGEST_SOLVE and job.itemsize == 4:
+        return 1.0, transforms / threads, 2 * doubles * _passes(size + size // 4) / threads, 0.0, 0.0
+    responses = 2 * doubles * size / min(job.threads, doubles)
+    return 1.0, transforms / threads, 0.0, responses, responses * job.order
+
+
+def block_size(order: int) -> int:
+    """Samples of a block: twice as many as hand over a state, and enough to be worth a transform.
+
+    Args:
+        order: Order n.
+
+    Example:
+        >>> block_size(16), block_size(1000), block_size(2048)
+        (2048, 2048, 4096)
+    """
+    return max(2048, 2 << (order - 1).bit_length())
+
+
 def _passes(points: int) -> float:
     """Points times log2 of their number, and up to twice as many where they no longer fit the cache."""
     return points * log2(2 * points) * max(points / NEAR, 1) ** 0.25
@@ -144,13 +185,17 @@ def _tiles(job: Job) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def is_scan_cheaper(job: Job) -> bool:
-    """Whether the recurrence costs less than the FFT.
+def cheapest(job: Job, *, in_blocks: bool) -> Literal["scan", "fft", "blocks"]:
+    """The way that costs least: the recurrence, one FFT or FFTs of blocks.
 
     Args:
         job: What is to be filtered.
+        in_blocks: Whether it can be filtered block by block; more than one block are asked for in any case.
     """
-    return scan_cost(job) <= fft_cost(job)
+    found = "scan" if scan_cost(job) <= fft_cost(job) else "fft"
+    if in_blocks and job.length > block_size(job.order) and block_cost(job) < min(scan_cost(job), fft_cost(job)):
+        return "blocks"
+    return found
 
 
 def scan_cost(job: Job, costs: Costs | None = None) -> float:
@@ -173,6 +218,17 @@ def fft_cost(job: Job, costs: Costs | None = None) -> float:
     """
     costs = costs or current()
     return _sum(costs.fft_training if job.training else costs.fft, fft_terms(job))
+
+
+def block_cost(job: Job, costs: Costs | None = None) -> float:
+    """Cost of filtering block by block, in nanoseconds.
+
+    Args:
+        job: What is to be filtered.
+        costs: None means :func:`current`.
+    """
+    costs = costs or current()
+    return _sum(costs.blocks_training if job.training else costs.blocks, block_terms(job))
 
 
 def _sum(constants: Terms, terms: Terms) -> float:
@@ -199,7 +255,7 @@ def save(costs: Costs) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, asdict(costs))
     current.cache_clear()
-    is_scan_cheaper.cache_clear()
+    cheapest.cache_clear()
     return file
 
 
@@ -225,9 +281,8 @@ def current() -> Costs:
 
 def _read(found: Any) -> Costs | None:
     try:
-        terms = [tuple(map(float, found[name])) for name in ("scan", "scan_training", "fft", "fft_training")]
-        costs = Costs(*terms)
+        costs = Costs(*(tuple(map(float, found[field.name])) for field in fields(Costs)))
     except (TypeError, ValueError, KeyError, IndexError):
         return None
-    sizes = [len(terms) for terms in (MEASURED.scan, MEASURED.scan_training, MEASURED.fft, MEASURED.fft_training)]
-    return costs if [len(x) for x in terms] == sizes else None
+    sizes = [len(terms) for terms in astuple(MEASURED)]
+    return costs if [len(terms) for terms in astuple(costs)] == sizes else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn.functional import dropout, pad
 from transferfn.core.convert import LARGEST_SOLVE, untruncate
 from transferfn.core.kernel import damped_response, impulse_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
+from transferfn.kernels.blocks import block_filter
 from transferfn.kernels.rational import damped_convolution, rational_convolution
 from transferfn.kernels.recurrence import recurrence
 from transferfn.kernels.response import untruncated
@@ -23,7 +25,16 @@ from transferfn.ops.boundaries import (
     valid_samples,
     values_are_hidden,
 )
-from transferfn.ops.choice import GROWTH_LIMIT, Method, System, choose, is_well_conditioned, largest_growth
+from transferfn.ops.choice import (
+    GROWTH_LIMIT,
+    Method,
+    System,
+    choose,
+    is_noisy_response,
+    is_well_conditioned,
+    largest_growth,
+)
+from transferfn.ops.cost import block_size
 from transferfn.ops.fourier import LongKernel, convolve, convolve_both_ways, forcing, has_native_loop
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
 
@@ -53,8 +64,10 @@ def linear_filter(
             None means rest.
         lengths: Number of valid samples of each row, (B,); None means all.
         resets: True where the state is cleared before the sample, (B, L); None means nowhere.
-        method: ``"fft"``, ``"scan"`` (the recurrence; CPU only), or ``"auto"``: what costs less on this machine for
-            these shapes, types and derivatives, but the FFT where a recurrence would lose digits that a kernel keeps.
+        method: ``"fft"``; ``"scan"``, the recurrence, CPU only; ``"blocks"``, FFTs of blocks that hand a state over,
+            CPU only, of rows without lengths or resets (others go by one FFT); or ``"auto"``: what costs least on this
+            machine for these shapes, types and derivatives, but one FFT where a state would lose digits that a kernel
+            keeps.
         return_state: Whether the final state is wanted; it costs the FFT path another transform.
         kernel_dropout: Probability of dropping a tap of the impulse response; not zero implies the FFT.
 
@@ -175,21 +188,41 @@ def _filter(
     return_state: bool,
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
+    whole = lengths is None and resets is None
+    asked = method
     method, may_look = choose(
-        method, u, system, resets, starts=state is None, has_state=return_state or state is not None
+        method, u, system, resets, starts=state is None, has_state=return_state or state is not None, whole=whole
     )
+    if method == "blocks" and whole and system.order and not kernel_dropout:
+        found = _by_blocks(u, system, state, may_refuse=asked == "auto")
+        if found is not None:
+            return found[0], found[1] if return_state else None
     if method == "scan":
         b, a, h0, growth = _for_recurrence(system)
         grown = float(growth.max()) if may_look and growth is not None else 0.0
         # What the growth until P hides of the true numerator is lost at any length, however short the signal; and in
         # rows that are cut it is not seen at the end.
         doubtful = not grown <= GROWTH_LIMIT
-        whole = lengths is None and resets is None
         if not doubtful or (whole and grown <= largest_growth(u.dtype)):
             y, after = recurrence(u, b, a, h0, state, resets, lengths)
             if not doubtful or is_well_conditioned(y, after, b):
                 return y, after if return_state else None
     return _by_fft(u, system, state, lengths, resets, return_state, kernel_dropout)
+
+
+def _by_blocks(
+    u: Signal, system: System, state: FilterState | None, *, may_refuse: bool
+) -> tuple[Signal, FilterState] | None:
+    """Filter block by block, unless too much of a signal would be rounded away."""
+    true = _true(_widened(system))
+    b, a, h0, size = true.b, spread(true.a, true.channels), true.h0, block_size(true.order)
+    of_a = _response(-true.a, true.a, torch.ones_like(true.a[:, 0]), size, u.dtype)  # 1/A is 1 - (A - 1)/A
+    g = spread(of_a, true.channels)
+    if may_refuse and is_noisy_response(g, a, u.dtype):
+        return None
+    h = _response(b, true.a, h0, size, u.dtype)
+    before = at_rest(u, true.order) if state is None else state
+    return block_filter(u, h, g, b + h0[:, None] * a, a, before)
 
 
 def _by_fft(
@@ -379,7 +412,9 @@ def _check(u: Tensor, system: System, method: Method, bank: tuple[int, ...]) -> 
         raise ValueError(
             f"expected a signal of shape (batch, length, channels={system.channels}), got {tuple(u.shape)}"
         )
-    if method not in ("auto", "fft", "scan"):
-        raise ValueError(f"method is 'auto', 'fft' or 'scan', got {method!r}")
-    if method == "scan" and u.device.type != "cpu":
-        raise ValueError(f"method='scan' runs on the CPU, but the signal is on {u.device}; use method='fft' or 'auto'")
+    if method not in get_args(Method):
+        raise ValueError(f"method is 'auto', 'fft', 'scan' or 'blocks', got {method!r}")
+    if method in ("scan", "blocks") and u.device.type != "cpu":
+        raise ValueError(
+            f"method={method!r} runs on the CPU, but the signal is on {u.device}; use method='fft' or 'auto'"
+        )
