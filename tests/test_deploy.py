@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="the page shows ONNX files")
     pytest.importorskip("onnxscript", reason="the page shows ONNX files")
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     names: dict[str, object] = {}
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
