@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from transferfn.analysis.banks import FilterBank
-from transferfn.core import TransferFunction
+from transferfn.analysis.banks import FilterBank, ModalBank
+from transferfn.core.bank import check_one_bank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +83,8 @@ def axes_or_new(ax: Axes | None) -> Axes:
 
 
 def rows_of(h: FilterBank, channels: Sequence[int] | None) -> list[int]:
-    if isinstance(h, TransferFunction) and h.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: pick one, e.g. [0]")
+    if not isinstance(h, ModalBank):
+        check_one_bank(h)
     rows = list(range(h.channels)) if channels is None else [int(channel) for channel in channels]
     if wrong := [row for row in rows if not 0 <= row < h.channels]:
         raise ValueError(f"channels must lie in 0..{h.channels - 1}, got {wrong}")

@@ -194,7 +194,7 @@ def modal_bank(system: ModalSystem | DenseSystem) -> ModalBank:
         modes, residues = (x.detach().cpu().to(torch.complex128) for x in (system.A, system.B * system.C))
         if system.A.is_complex():
             modes, residues = (torch.cat((x, x.conj()), -1).resolve_conj() for x in (modes, residues))
-        return ModalBank(modes, residues, feedthrough)
+        return ModalBank(modes, residues, feedthrough, system.dt)
     a, b, c = (x.detach().cpu().double() for x in (system.A, system.B, system.C))
     modes, vectors = torch.linalg.eig(a)
     into = torch.linalg.solve(vectors, b[..., None].to(vectors.dtype))[..., 0]

@@ -178,7 +178,7 @@ def _banks(layer: RTF | Realization) -> list[TransferFunction]:
     system = layer.transfer_function()
     if system.b.dim() == 2:
         return [system]
-    return [TransferFunction(b, a, h0) for b, a, h0 in zip(system.b, system.a, system.h0, strict=True)]
+    return [TransferFunction(b, a, h0, system.dt) for b, a, h0 in zip(system.b, system.a, system.h0, strict=True)]
 
 
 def _smaller(layer: RTF | Realization, systems: list[TransferFunction]) -> RTF | Realization:
@@ -199,6 +199,7 @@ def _smaller(layer: RTF | Realization, systems: list[TransferFunction]) -> RTF |
             constraint=constraint,  # pyright: ignore[reportArgumentType]
             method=layer.method,
             kernel_dropout=layer.kernel_dropout,
+            dt=layer.dt,
             device=like.device,
             dtype=like.dtype,
         )

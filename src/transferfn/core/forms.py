@@ -88,7 +88,7 @@ def modes(system: TransferFunction) -> ModalSystem:
     A, C = filled([p for p, _, _ in found]), filled([c for _, c, _ in found])
     gain = (1 - A.abs() ** 2).abs().clamp_min(torch.finfo(torch.float64).eps).sqrt()
     D = torch.as_tensor(np.array([float(d) for _, _, d in found]), dtype=torch.float64, device=system.a.device)
-    return ModalSystem(A, gain.to(A.dtype), C / gain, D)
+    return ModalSystem(A, gain.to(A.dtype), C / gain, D, system.dt)
 
 
 def lattice(system: TransferFunction) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transferfn.core import constrain
 from transferfn.core import init as inits
+from transferfn.core.checks import check_interval
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable, widest
 from transferfn.nn.horizon import RelativeToHorizon
@@ -52,13 +53,14 @@ class RTF(RelativeToHorizon, SequenceMixer):
         method: ``"auto"``, ``"fft"`` or ``"scan"`` (the recurrence, CPU only).
         kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
             mode ``extend`` and ``step`` raise.
+        dt: Sampling interval of the filters in seconds; None means per sample. No output depends on it.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
 
     Raises:
         TypeError: if a size is no whole number.
-        ValueError: if the sizes or options do not fit each other, or ``init`` returns coefficients of other shapes or
-            unstable ones for ``constraint="reflection"``.
+        ValueError: if the sizes or options do not fit each other, dt is not positive, or ``init`` returns coefficients
+            of other shapes or unstable ones for ``constraint="reflection"``.
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147.
@@ -88,19 +90,22 @@ class RTF(RelativeToHorizon, SequenceMixer):
         constraint: Constraint | None = None,
         method: Method = "auto",
         kernel_dropout: float = 0.0,
+        dt: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         groups = channels if denominator_groups is None else denominator_groups
         check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout)
+        if dt is not None:
+            check_interval(dt)
         self.channels, self.order, self.horizon, self.denominator_groups = channels, order, horizon, groups
         self.bidirectional, self.is_causal = bidirectional, not bidirectional
         self.numerator_kind: NumeratorKind = numerator
         self.init: Init = init
         self.constraint: Constraint | None = constraint
         self.method: Method = method
-        self.kernel_dropout = kernel_dropout
+        self.kernel_dropout, self.dt = kernel_dropout, dt
 
         directions = (2,) if bidirectional else ()
         dtype = parameter_dtype(dtype)
@@ -171,8 +176,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
 
     def _as_system(self, b: Tensor, a: Tensor, h0: Tensor) -> TransferFunction | TruncatedTransferFunction:
         if self.numerator_kind == "exact":
-            return TransferFunction(b, a, h0)
-        return TruncatedTransferFunction(b, a, h0, self.horizon)
+            return TransferFunction(b, a, h0, self.dt)
+        return TruncatedTransferFunction(b, a, h0, self.horizon, self.dt)
 
     def transfer_function(self) -> TransferFunction:
         """The filters with their true numerator and feedthrough, valid at every length; differentiable.
@@ -343,6 +348,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
             parts.append(f"method={self.method!r}")
         if self.kernel_dropout:
             parts.append(f"kernel_dropout={self.kernel_dropout}")
+        if self.dt is not None:
+            parts.append(f"dt={self.dt}")
         return ", ".join(parts)
 
     def _numerators(self) -> tuple[Tensor, Tensor]:  # functional_call puts tensors where parameters were
