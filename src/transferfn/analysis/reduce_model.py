@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from transferfn.analysis.distill import given, like_of, replaced
+from transferfn.analysis.distill import like_of, replaced
 from transferfn.analysis.reduce import Method, Reduction, check_target, reduce
 from transferfn.core import TransferFunction
 from transferfn.nn import RTF, Realization
@@ -187,28 +189,27 @@ def _smaller(layer: RTF | Realization, systems: list[TransferFunction]) -> RTF |
     if isinstance(layer, Realization):
         return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method)
     order = max(system.order for system in systems)
-
-    def build(constraint: str | None) -> RTF:
-        return RTF(
-            layer.channels,
-            order,
-            horizon=max(layer.horizon, order + 1),
-            bidirectional=layer.bidirectional,
-            numerator="exact",
-            init=given(systems),
-            constraint=constraint,  # pyright: ignore[reportArgumentType]
-            method=layer.method,
-            kernel_dropout=layer.kernel_dropout,
-            dt=layer.dt,
-            device=like.device,
-            dtype=like.dtype,
-        )
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # reflection coefficients that rounding spoils are none to keep
-        try:
-            new = build("reflection" if layer.constraint == "reflection" else None)
-        except (ValueError, UserWarning):
-            new = build(None)
+    b, a, h0 = (
+        torch.stack(parts) if layer.bidirectional else parts[0]
+        for parts in zip(*((_to(h.b, order), _to(h.a, order), h.h0) for h in systems), strict=True)
+    )
+    build = partial(
+        RTF.from_transfer_function,
+        TransferFunction(b, a, h0, layer.dt),
+        horizon=max(layer.horizon, order + 1),
+        numerator="exact",
+        method=layer.method,
+        kernel_dropout=layer.kernel_dropout,
+        device=like.device,
+        dtype=like.dtype,
+    )
+    try:
+        new = build(constraint="reflection" if layer.constraint == "reflection" else None).value
+    except (ValueError, ArithmeticError):  # reflection coefficients that rounding spoils are none to keep
+        new = build(tolerance=math.inf).value
     new.init = layer.init
     return new
+
+
+def _to(coefficients: Tensor, order: int) -> Tensor:
+    return pad(coefficients, (0, order - coefficients.shape[-1]))
