@@ -9,6 +9,7 @@ from typing import SupportsFloat
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 Gain = SupportsFloat | Tensor | np.ndarray
@@ -88,6 +89,19 @@ def check_length(length: object) -> None:
     check_whole("length", length)
     if length < 1:  # pyright: ignore[reportOperatorIssue]
         raise ValueError(f"length is the number of samples of the response, at least 1; got {length}")
+
+
+def as_tensor(value: ArrayLike | Tensor) -> Tensor:
+    """A tensor of numbers of any kind, those of Python in float64, where PyTorch would round them to float32.
+
+    Args:
+        value: A tensor, an array, or lists of numbers.
+
+    Example:
+        >>> as_tensor([0.1]).dtype
+        torch.float64
+    """
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
 
 
 def as_gain(value: object, channels: int) -> float | Tensor | None:

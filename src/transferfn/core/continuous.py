@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.checks import as_tensor
 from transferfn.core.state_space import StateSpace, state_space
 from transferfn.core.system import TransferFunction
 
@@ -87,7 +88,7 @@ def in_steps(system: Given, dt: float) -> StateSpace:
     if len(system) == 4:
         given = state_space(*system)
         return _balanced(given._replace(A=given.A * dt, B=given.B * dt))
-    num, den = (torch.atleast_2d(torch.as_tensor(x).to(torch.float64)) for x in system)
+    num, den = (torch.atleast_2d(as_tensor(x).to(torch.float64)) for x in system)
     if not num.shape[-1] or not den.shape[-1] or bool((den[:, 0] == 0).any()):
         raise ValueError("num and den need a coefficient at least, and the first of den must not be zero")
     n = den.shape[-1] - 1
@@ -112,7 +113,8 @@ def _balanced(system: StateSpace) -> StateSpace:
 
     if not system.A.shape[-1]:
         return system
-    balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
+    with np.errstate(invalid="ignore"):  # it looks for integers in scales beyond them
+        balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
     scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
     A = system.A * scale[:, None] / scale[:, :, None]
     return system._replace(A=A, B=system.B / scale[:, :, None], C=system.C * scale[:, None])

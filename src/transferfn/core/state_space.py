@@ -8,6 +8,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from transferfn.core.checks import as_tensor
+
 
 class StateSpace(NamedTuple):
     """G systems with m inputs and p outputs each; in discrete time x' = A x + B u, y = C x + D u.
@@ -49,7 +51,7 @@ def state_space(
         >>> state_space([[0.5]], [[1.0]], [[2.0]], [[0.0]]).A.shape
         torch.Size([1, 1, 1])
     """
-    given = [torch.as_tensor(x) for x in (A, B, C, D)]
+    given = [as_tensor(x) for x in (A, B, C, D)]
     if any(x.is_complex() for x in given):
         raise TypeError("expected real matrices A, B, C and D; complex modes convert with from_modal")
     matrices = [x[None] if x.dim() == 2 else x for x in given]
