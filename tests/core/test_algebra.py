@@ -81,6 +81,7 @@ def test_nothing_else_does(other) -> None:
             combine(other)
 
 
+@pytest.mark.compile  # without the type-checking hook, which would speak first
 def test_filters_do_not_divide() -> None:
     """The inverse of a filter that begins with a delay is no filter."""
     for divide in (lambda: system(3) / system(2), lambda: 1 / system(2)):

@@ -19,7 +19,7 @@ def from_state_space(
     B: ArrayLike | Tensor,
     C: ArrayLike | Tensor,
     D: ArrayLike | Tensor,
-    dt: float | None = None,
+    dt: float | bool | None = None,
     *,
     length: int | None = None,
     tolerance: float = LARGEST_ERROR,
@@ -34,8 +34,8 @@ def from_state_space(
         B: Input matrix, (N, m) or (G, N, m).
         C: Output matrix, (p, N) or (G, p, N).
         D: Feedthrough, (p, m) or (G, p, m).
-        dt: Sampling interval in seconds; None means per sample. It comes fifth, so that ``from_state_space(*system)``
-            of a :class:`~transferfn.core.state_space.StateSpace` keeps it.
+        dt: Sampling interval in seconds; None means per sample, and so does True, as in other libraries. It comes
+            fifth, so that ``from_state_space(*system)`` of a :class:`~transferfn.core.state_space.StateSpace` keeps it.
         length: Number of samples over which the impulse responses are compared, more than N; None means until they
             have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
@@ -57,12 +57,12 @@ def from_state_space(
         >>> h.a, bool(error < 1e-15)
         (tensor([[-0.7500, 0.1250]], dtype=torch.float64), True)
     """
-    dt = interval(dt)
+    step = interval(dt)
     system = state_space(A, B, C, D)
     poles = torch.linalg.eigvals(system.A)
     length = samples_to_compare(poles) if length is None else length
     response = markov(system, length).flatten(0, 2)
     groups = len(system.A)
     poles = poles.repeat_interleave(len(response) // max(groups, 1), 0)
-    h, error = from_poles(poles, response, tolerance=tolerance, dt=dt)
-    return Converted(TransferFunction(h.b, h.a[:: len(response) // groups], h.h0, dt), error, length)
+    h, error = from_poles(poles, response, tolerance=tolerance, dt=step)
+    return Converted(TransferFunction(h.b, h.a[:: len(response) // groups], h.h0, step), error, length)
