@@ -11,13 +11,15 @@ import torch
 
 import transferfn
 from core.banks import bank
-from transferfn import RTF, Realization, StateSpace, TransferFunction, realize, select
+from transferfn import RTF, Realization, StateSpace, TransferFunction, linear_filter, realize, select
 from transferfn.analysis import plots
 from transferfn.analysis.banks import modal_bank
+from transferfn.analysis.reduce import reduce
 from transferfn.analysis.reduce_model import reduce_model
 from transferfn.core import ModalSystem, c2d, d2c, from_modal, from_state_space, minimal, stack, to_modal, with_rate
-from transferfn.core.forms import modes
+from transferfn.core.forms import modes, second_order_sections
 from transferfn.interop import scipy_signal
+from transferfn.interop.source_code import filter_as_c
 from transferfn.models.substitutes import described
 from transferfn.nn import ModalRealization
 
@@ -90,6 +92,8 @@ def test_continuous_time_is_an_interval_of_zero() -> None:
         from_state_space(*continuous)
     with pytest.raises(TypeError, match=r"discrete time already.*from_state_space"):
         c2d(h.state_space(), DT)
+    with pytest.raises(TypeError, match=r"discrete time already, here dt=.*with_rate\(h, dt\)"):
+        c2d(h, DT)
 
 
 TAKERS: dict[str, Any] = {
@@ -99,6 +103,14 @@ TAKERS: dict[str, Any] = {
     "difference": lambda x: filters() - x,
     "feedback": lambda x: filters().feedback(x),
     "stack": lambda x: stack([filters(), x]),
+    "select": lambda x: select(x, [0]),
+    "from_ba": lambda x: scipy_signal.from_ba(x, [1.0]),
+    "from_sos": scipy_signal.from_sos,
+    "linear_filter": lambda x: linear_filter(torch.ones(1, 3, 1), x),
+    "sections": second_order_sections,
+    "reduce": lambda x: reduce(x, order=1),
+    "source": filter_as_c,
+    "quotient": lambda x: filters() / x,
     "minimal": minimal,
     "to_modal": to_modal,
     "d2c": d2c,
@@ -125,7 +137,7 @@ def test_scipys_objects_are_refused_with_advice(take, form: str) -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("take", [TAKERS[name] for name in TAKERS if name != "product from the left"])
+@pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS)
 def test_python_controls_objects_are_refused_with_advice(take) -> None:
     control = pytest.importorskip("control")
     for system in (control.tf([1.0], [1.0, 1.0]), control.ss([[-1.0]], [[1.0]], [[1.0]], [[0.0]])):

@@ -88,13 +88,15 @@ def select(h: TransferFunction, channels: Sequence[int]) -> TransferFunction:
         Their bank, in the order given.
 
     Raises:
-        ValueError: if a channel is not there.
+        TypeError: if h is another object.
+        ValueError: if h is more than one bank, or a channel is not there.
 
     Example:
         >>> h = TransferFunction(torch.tensor([[0.5], [0.25]]), torch.tensor([[-0.5]]), torch.ones(2))
         >>> select(h, [1]).b
         tensor([[0.2500]])
     """
+    check_one_bank(h)
     rows = [int(channel) for channel in channels]
     if not rows or any(not 0 <= row < h.channels for row in rows):
         raise ValueError(f"channels lie in 0..{h.channels - 1}, at least one of them, got {rows}")

@@ -121,8 +121,7 @@ def as_gain(value: object, channels: int) -> float | Tensor | None:
     if isinstance(value, Real):
         return float(value)
     if not isinstance(value, Tensor | np.ndarray):
-        if (told := what_instead(value)) != type(value).__name__:
-            raise TypeError(f"expected a transferfn.TransferFunction or a gain, got {told}")
+        refuse_foreign("a transferfn.TransferFunction or a gain", value)
         return None
     gain = torch.as_tensor(value)
     if gain.is_complex():
@@ -199,3 +198,17 @@ def what_instead(given: object) -> str:
         return f"a {name} of {home}, in continuous time: sample it with transferfn.c2d(system, dt)"
     convert = "scipy_signal.from_dlti" if home == "scipy" else "control.from_control"
     return f"a {name} of {home}: convert it with transferfn.interop.{convert}(system)"
+
+
+def refuse_foreign(expected: str, given: object) -> None:
+    """Raise if a system of another library was passed in the place of something else.
+
+    Args:
+        expected: What was to be passed.
+        given: What the caller passed.
+
+    Raises:
+        TypeError: if it is one of scipy or python-control.
+    """
+    if (told := what_instead(given)) != type(given).__name__:
+        raise TypeError(f"expected {expected}, got {told}")

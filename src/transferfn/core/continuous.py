@@ -42,6 +42,8 @@ def given_systems(system: Any) -> list[Given]:
         >>> den
         array([1., 2.])
     """
+    if isinstance(system, TransferFunction):
+        raise TypeError(f"filters are in discrete time already, here dt={system.dt}: with_rate(h, dt) changes it")
     if isinstance(system, StateSpace):
         system = system if system.dt else system[:4]  # matrices of no interval may be meant either way
     if not hasattr(system, "dt") and isinstance(system, Sequence):

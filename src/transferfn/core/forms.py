@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transferfn.core.bank import check_filters
 from transferfn.core.kernel import spread
 from transferfn.core.modal import ModalSystem
 from transferfn.core.polynomial import roots
@@ -325,6 +326,7 @@ def _backward_polynomials(k: Any, c: Any) -> Any:
 
 
 def _by_channel(system: TransferFunction) -> tuple[Any, Any, Any]:
+    check_filters(system)
     return _extended(system.b), _extended(spread(system.a, system.channels)), _extended(system.h0)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transferfn.core.algebra import numerator
 from transferfn.core.bank import check_one_bank
+from transferfn.core.checks import refuse_foreign
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import warn_of_rounded
 from transferfn.core.from_poles import LARGEST_ERROR, check_holds_sections
@@ -299,8 +300,9 @@ def as_real(name: str, value: ArrayLike | Tensor) -> Array:
         The array.
 
     Raises:
-        TypeError: if it is complex.
+        TypeError: if it is complex, or a system of another library.
     """
+    refuse_foreign(f"an array {name}", value)
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if np.iscomplexobj(array):
         raise TypeError(f"{name} must be real, got {array.dtype}")

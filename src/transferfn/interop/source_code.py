@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from transferfn.core.bank import check_one_bank
+from transferfn.core.checks import refuse_foreign
 from transferfn.core.forms import second_order_sections
 from transferfn.core.system import TransferFunction
 from transferfn.nn.realize import error_of, true_output
@@ -177,6 +178,7 @@ def _measured(system: TransferFunction | ArrayLike, name: str) -> tuple[Tensor, 
 
 def _as_sections(sos: ArrayLike) -> Tensor:
     """Sections (D, S, 6) whose a0 is 1."""
+    refuse_foreign("a TransferFunction or sections", sos)
     found = torch.as_tensor(np.asarray(sos, np.float64))
     found = found[None] if found.dim() == 2 else found
     if found.dim() != 3 or found.shape[-1] != 6 or 0 in found.shape:
