@@ -12,6 +12,7 @@ from transferfn.core.bank import select as select
 from transferfn.core.bank import stack as stack
 from transferfn.core.converted import Converted as Converted
 from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
+from transferfn.core.from_matrices import from_state_space as from_state_space
 from transferfn.core.minimal import minimal as minimal
 from transferfn.core.modes import from_modal as from_modal
 from transferfn.core.modes import to_modal as to_modal
@@ -20,7 +21,6 @@ from transferfn.core.rate import d2c as d2c
 from transferfn.core.rate import with_rate as with_rate
 from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWarning
 from transferfn.core.state_space import StateSpace as StateSpace
-from transferfn.core.state_space import from_state_space as from_state_space
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction
 from transferfn.interop.registration import await_transformers as _await_transformers

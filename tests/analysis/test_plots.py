@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from transferfn.analysis import plots
+from transferfn.analysis._axes import angle_axis
 from transferfn.core import TransferFunction
 
 figure = pytest.importorskip("matplotlib.figure")
@@ -164,3 +165,95 @@ def test_a_slow_filter_is_seen_from_a_decade_below_its_corner(ax) -> None:
     assert x[0] == pytest.approx(1e-5, rel=1e-3)
     assert y[0] == pytest.approx(0, abs=0.05)  # dB: the plateau below the corner
     assert np.interp(1e-4, x, y) == pytest.approx(-3, abs=0.1)
+
+
+@pytest.mark.parametrize("dt", [None, 0.001])
+@pytest.mark.parametrize("log", [True, False])
+def test_a_bode_plot_is_both_halves(dt: float | None, log: bool) -> None:
+    def fresh():
+        return figure.Figure().add_subplot()
+
+    upper, lower = fresh(), fresh()
+    assert plots.bode(bank(dt), channels=[0, 2], labels=["x", "y"], log=log, points=64, axes=(upper, lower)) == (
+        upper,
+        lower,
+    )
+    for ax, half in ((upper, plots.bode_magnitude), (lower, plots.bode_phase)):
+        alone = half(bank(dt), channels=[0, 2], labels=["x", "y"], log=log, points=64, ax=fresh())
+        for mine, theirs in zip(lines(ax), lines(alone), strict=True):
+            np.testing.assert_array_equal(mine.get_xydata(), theirs.get_xydata())
+        assert ax.get_ylabel() == alone.get_ylabel()
+        assert ax.get_xlim() == alone.get_xlim()
+    assert (upper.get_xlabel(), upper.get_legend() is None, lower.get_legend()) == ("", False, None)
+    assert lower.get_xlabel() == ("frequency (rad/sample)" if dt is None else "frequency (Hz)")
+
+
+def test_a_bode_plot_is_that_of_python_control() -> None:
+    control = pytest.importorskip("control")
+    from transferfn.core import select
+    from transferfn.interop.control import to_tf
+
+    h = select(bank(0.001), [2])
+    upper, lower = plots.bode(h, axes=(figure.Figure().add_subplot(), figure.Figure().add_subplot()))
+    hertz, decibels = lines(upper)[0].get_data()
+    inside = hertz < 499  # python-control leaves half the rate out
+    theirs = control.frequency_response(to_tf(h), 2 * np.pi * hertz[inside])
+    np.testing.assert_allclose(decibels[inside], 20 * np.log10(np.abs(theirs.frdata[0, 0])), atol=1e-9)
+    turns = (lines(lower)[0].get_ydata()[inside] - np.degrees(np.angle(theirs.frdata[0, 0]))) / 360
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
+
+
+def test_phase_is_marked_at_parts_of_a_turn(ax) -> None:
+    steps = []
+    for top in (10, 100, 700, 4000):
+        ax.set_ylim(0, top)
+        angle_axis(ax)
+        steps.append(float(np.diff(ax.get_yticks())[0]))
+    assert steps == [2, 30, 180, 720]
+
+
+@pytest.mark.parametrize("dt", [None, 0.25])
+def test_time_constants_are_those_of_the_poles(ax, dt: float | None) -> None:
+    unit = 1.0 if dt is None else dt
+    plots.time_constants(bank(dt), channels=[0, 3], ax=ax)
+    integrator, resonance = lines(ax)
+    np.testing.assert_allclose(integrator.get_xydata(), [[0, -unit / math.log(0.9)]])  # its pole at zero is a delay
+    frequency = 0.5 if dt is None else 0.5 / (2 * np.pi * dt)
+    np.testing.assert_allclose(resonance.get_xydata(), [[frequency, -unit / math.log(0.99)]])
+    assert ax.get_xlim()[1] == pytest.approx(1.25 * frequency)
+    assert integrator.get_marker() != resonance.get_marker()
+    assert ax.get_xlabel() == ("frequency (rad/sample)" if dt is None else "frequency (Hz)")
+    assert ax.get_ylabel() == ("time constant (samples)" if dt is None else "time constant (s)")
+    assert (ax.get_yscale(), ax.get_title(loc="right")) == ("log", "")
+
+
+def test_what_does_not_decay_has_no_time_constant(ax) -> None:
+    a = torch.tensor(np.poly([1.5, 1.0, 0.3])[None, 1:])
+    h = TransferFunction(torch.ones(1, 3, dtype=torch.float64), a, torch.zeros(1, dtype=torch.float64))
+    plots.time_constants(h, ax=ax)
+    np.testing.assert_allclose(lines(ax)[0].get_ydata(), [-1 / math.log(0.3)])
+    assert ax.get_title(loc="right") == "2 modes not shown: not inside the unit circle"
+    empty = TransferFunction(torch.zeros(1, 0), torch.zeros(1, 0), torch.ones(1))  # a gain
+    assert plots.time_constants(empty, ax=figure.Figure().add_subplot()).get_lines()[0].get_xdata().size == 0
+
+
+def test_hankel_values_are_drawn_as_they_are(ax) -> None:
+    from transferfn.analysis.banks import hankel_values
+
+    plots.hankel_values(bank(), channels=[2, 0], labels=["resonance", "integrator"], ax=ax)
+    resonance, integrator = lines(ax)
+    expected = hankel_values(bank())
+    np.testing.assert_allclose(resonance.get_ydata(), expected[2])
+    np.testing.assert_allclose(integrator.get_ydata(), [expected[0, 0], np.nan])  # the other is rounding
+    assert list(resonance.get_xdata()) == [1, 2]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("state", "Hankel singular value")
+    assert ax.get_title(loc="right") == ""
+
+
+def test_filters_without_hankel_values_are_told(ax) -> None:
+    a = torch.tensor([[-1.0], [-0.5]], dtype=torch.float64)
+    h = TransferFunction(torch.ones(2, 1).double(), a, torch.zeros(2).double())
+    plots.hankel_values(h, ax=ax)
+    assert [line.get_label() for line in lines(ax)] == ["channel 0: none", "channel 1"]
+    np.testing.assert_allclose(lines(ax)[1].get_ydata(), [1 / 0.75])
+    assert ax.get_title(loc="right") == "1 filter not shown: not stable, or not computed"

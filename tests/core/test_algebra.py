@@ -11,7 +11,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
 
 from core.banks import F64, bank, coefficients, denominator, over_each_argument, system
-from transferfn.core import TransferFunction, algebra
+from transferfn import Realization
+from transferfn.core import TransferFunction, algebra, select
 
 OMEGA = torch.linspace(0.1, 3, 9, dtype=F64)
 sizes = st.tuples(st.integers(0, 5), st.sampled_from([1, 2, 4]), st.integers(0, 9))
@@ -72,17 +73,81 @@ def test_any_number_scales_and_shifts(number) -> None:
     assert_is(h.feedback(number), at / (1 + 2 * at))
 
 
-@pytest.mark.parametrize("other", ["2", [2], torch.ones(4), None], ids=str)
+@pytest.mark.parametrize("other", ["2", [2], None, torch.ones(4, dtype=torch.complex64)], ids=str)
 def test_nothing_else_does(other) -> None:
-    for combine in (lambda x: system(3) * x, lambda x: system(3) + x, lambda x: x + system(3)):
+    h = system(3)
+    for combine in (lambda x: h * x, lambda x: h / x, lambda x: h + x, lambda x: x + h, lambda x: h - x):
         with pytest.raises(TypeError):
             combine(other)
 
 
+@pytest.mark.compile  # without the type-checking hook, which would speak first
+def test_filters_do_not_divide() -> None:
+    """The inverse of a filter that begins with a delay is no filter."""
+    for divide in (lambda: system(3) / system(2), lambda: 1 / system(2)):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            divide()
+    with pytest.raises(ZeroDivisionError):
+        system(2) / 0
+
+
+@pytest.mark.parametrize("channels", [4, 1])
+@pytest.mark.parametrize(
+    "kind", [torch.tensor, lambda x: torch.tensor(x, dtype=F64), np.array], ids=["f32", "f64", "np"]
+)
+def test_gains_are_one_a_channel(kind, channels: int) -> None:
+    """Of a single filter as many channels as there are gains, which share its denominator."""
+    h = select(system(3), [0]) if channels == 1 else system(3)
+    values = [2.0, -0.5, 0.0, 4.0]
+    gains, column, at = kind(values), torch.tensor(values, dtype=F64)[:, None], h.frequency_response(OMEGA)
+    for found, expected in (
+        (h * gains, at * column),
+        (gains * h, at * column),
+        (h / kind([2.0, -0.5, 1.0, 4.0]), at / torch.tensor([2.0, -0.5, 1.0, 4.0], dtype=F64)[:, None]),
+        (h + gains, at + column),
+        (gains + h, at + column),
+        (h - gains, at - column),
+        (gains - h, column - at),
+        (h.feedback(gains), at / (1 + at * column)),
+    ):
+        assert_is(found, expected)
+        assert (found.channels, found.b.dtype) == (4, F64)
+    assert (h * gains).denominator_groups == h.denominator_groups
+    assert Realization(h + gains)(torch.ones(2, 9, 4, dtype=F64)).shape == (2, 9, 4)
+
+
+def test_gains_that_do_not_fit_are_named() -> None:
+    h = system(3)
+    for combine in (lambda x: h * x, lambda x: h / x, lambda x: h + x, lambda x: x - h, lambda x: h.feedback(x)):
+        with pytest.raises(ValueError, match=r"one a channel, \(4,\), got \(3,\)"):
+            combine(torch.ones(3))
+        with pytest.raises(ValueError, match=r"one a channel, \(4,\), got \(4, 1\)"):
+            combine(np.ones((4, 1)))
+
+
+def test_one_filter_goes_with_many() -> None:
+    g, h = select(system(2, seed=1), [0]), system(3)
+    at_g, at_h = g.frequency_response(OMEGA), h.frequency_response(OMEGA)
+    for found, expected in (
+        (g * h, at_g * at_h),
+        (h * g, at_g * at_h),
+        (g + h, at_g + at_h),
+        (g - h, at_g - at_h),
+        (h - g, at_h - at_g),
+        ((0.1 * g).feedback(h), 0.1 * at_g / (1 + 0.1 * at_g * at_h)),
+        (h.feedback(0.1 * g), at_h / (1 + 0.1 * at_g * at_h)),
+    ):
+        assert_is(found, expected)
+        assert found.channels == 4
+    assert (g * h).denominator_groups == (g + h).denominator_groups == h.denominator_groups == 2
+
+
 def test_a_gain_has_derivatives() -> None:
     h, gain = system(2), torch.tensor(0.3, dtype=F64, requires_grad=True)
-    for use in (lambda x: (h * x).b, lambda x: (h + x).h0, lambda x: h.feedback(x).a):
+    each = torch.tensor([0.3, 0.1, -0.2, 0.5], dtype=F64, requires_grad=True)
+    for use in (lambda x: (h * x).b, lambda x: (h / x).b, lambda x: (h + x).h0, lambda x: h.feedback(x).a):
         assert gradcheck(use, gain)
+        assert gradcheck(use, each)
 
 
 def test_series_is_filtering_twice_and_parallel_adds_in_time() -> None:
@@ -143,7 +208,9 @@ def test_banks_and_intervals_must_fit() -> None:
     for combine in (lambda x: g * x, lambda x: g + x, lambda x: g - x, lambda x: g.feedback(x)):
         with pytest.raises(ValueError, match=r"dt=0.1 and dt=0.2"):
             combine(other)
-        with pytest.raises(ValueError, match="as many channels"):
+        with pytest.raises(
+            ValueError, match=r"as many channels, or one of them one, got numerators \(4, 2\) and \(2, 1\)"
+        ):
             combine(two)
 
 
@@ -153,6 +220,10 @@ def test_bank_axes() -> None:
         for k in range(2):
             b, a, h0 = combine(*((x.b[k], x.a[k], x.h0[k]) for x in (g, h)))
             assert_close((whole.b[k], whole.a[k], whole.h0[k]), (b, a, h0), rtol=1e-13, atol=1e-13)
+    one = system(2)
+    assert_is(one * h, one.frequency_response(OMEGA) * h.frequency_response(OMEGA))
+    gains = torch.tensor([1.0, 2, 3, 4], dtype=F64)
+    assert_is(h * gains, gains[:, None] * h.frequency_response(OMEGA))
 
 
 CONNECTIONS = [algebra.series, algebra.parallel, partial(algebra.feedback, sign=-1)]

@@ -83,7 +83,7 @@ def test_coordinates_do_not_matter(n: int, seed: int) -> None:
 @settings(max_examples=20)
 def test_companion_matrices_lead_back(given) -> None:
     h = TransferFunction(*given, 0.5)
-    again, error = from_state_space(*h.state_space(), length=LENGTH, dt=h.dt)
+    again, error = from_state_space(*h.state_space(), length=LENGTH)
     torch.testing.assert_close(again.impulse_response(LENGTH), h.impulse_response(LENGTH), rtol=1e-6, atol=1e-6)
     assert float(error.max()) < 1e-6  # multiple poles move by roots of eps
 
@@ -140,7 +140,7 @@ def test_modes_lead_back(order: int, groups: int, seed: int) -> None:
     assert modal.A.shape[0] == h.channels
     assert modal.A.shape[1] <= order
     torch.testing.assert_close(modal.kernel(LENGTH, F64), h.impulse_response(LENGTH), rtol=1e-8, atol=1e-8)
-    again, back = from_modal(modal, length=LENGTH, dt=h.dt)
+    again, back = from_modal(modal, length=LENGTH)
     assert again.order == order
     assert again.dt == 0.5
     for name in ("b", "h0"):
@@ -198,8 +198,9 @@ def test_filters_stack_and_are_selected() -> None:
         select(tied, [4])
     with pytest.raises(ValueError, match="at least one filter"):
         stack([])
-    with pytest.raises(ValueError, match="share a sampling interval"):
-        stack([one, butter(2, 0.2)])
+    assert stack([butter(2, 0.2), one]).dt == 0.5  # as in the algebra, None goes with any
+    with pytest.raises(ValueError, match=r"share a sampling interval, got dt=0\.5 and dt=0\.25: with_rate"):
+        stack([one, butter(2, 0.2), butter(2, 0.2, dt=0.25)])
 
 
 # ------------------------------------------------------------------------------------------------- minimal

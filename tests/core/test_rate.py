@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from core.banks import F64, bank, coefficients, denominator, system
 from transferfn.core import TransferFunction, c2d, d2c, with_rate
-from transferfn.core.state_space import markov
+from transferfn.core.state_space import markov, state_space
 from transferfn.interop.arrays import from_ba, to_ba
 
 NUM, DEN = scipy.signal.butter(4, 2 * np.pi * 50, analog=True)
@@ -104,9 +104,9 @@ def test_errors_are_of_what_they_say() -> None:
     """The error of d2c is the difference of responses once sampled again."""
     h = c2d((NUM, DEN), 1e-3).value
     continuous, error = d2c(h)
-    A, B, C, D = (x[0].numpy() for x in continuous)
+    A, B, C, D = (x[0].numpy() for x in continuous[:4])
     sampled = scipy.signal.cont2discrete((A, B, C, D), 1e-3)[:4]
-    response = markov(type(continuous)(*(torch.from_numpy(np.ascontiguousarray(x))[None] for x in sampled)), 1024)
+    response = markov(state_space(*sampled), 1024)
     truth = h.impulse_response(1024)
     assert float((response[0, 0] - truth).abs().max() / truth.abs().max()) == pytest.approx(float(error), abs=1e-11)
 
@@ -180,7 +180,7 @@ def test_objects_of_scipy_are_sampled(form: str) -> None:
     system = getattr(scipy.signal.lti(NUM, DEN), form)()
     h, _ = c2d(system, 1e-3)
     same_filter(h, *to_ba(c2d((NUM, DEN), 1e-3).value))
-    with pytest.raises(TypeError, match=r"discrete time already, dt=True: take from_dlti"):
+    with pytest.raises(TypeError, match=r"discrete time already, dt=True: take from_state_space, from_dlti"):
         c2d(scipy.signal.dlti(NUM, DEN), 1e-3)
     with pytest.raises(TypeError, match=r"expected \(num, den\).*got int"):
         c2d(3, 1e-3)

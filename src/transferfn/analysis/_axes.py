@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from transferfn.analysis.banks import FilterBank
-from transferfn.core import TransferFunction
+from transferfn.analysis.banks import FilterBank, ModalBank
+from transferfn.core.bank import check_one_bank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,22 @@ def in_unit(omega: np.ndarray, dt: float | None) -> np.ndarray:
 def frequency_axis(ax: Axes, omega: np.ndarray, dt: float | None, *, log: bool) -> None:
     if log:
         ax.set_xscale("log")
-    elif dt is None:
+        ax.grid(which="minor", axis="x", color="0.93", linewidth=0.5)
+    elif dt is None and omega[-1] == np.pi:
         ax.set_xticks(np.linspace(0, np.pi, 5), ["0", "π/4", "π/2", "3π/4", "π"])
     ends = in_unit(omega, dt)
     ax.set_xlim(ends[0], ends[-1])
     ax.set_xlabel("frequency (rad/sample)" if dt is None else "frequency (Hz)")
+
+
+def angle_axis(ax: Axes) -> None:
+    """Degrees at parts or multiples of a quarter of a turn."""
+    from matplotlib.ticker import MultipleLocator
+
+    low, high = ax.get_ylim()
+    steps = (*(part * 10.0**power for power in (-2, -1, 0) for part in (1, 2, 5)), 15, 30, 45, 90, 180, 360)
+    step = next((step for step in steps if high - low <= 6 * step), 360 * np.ceil((high - low) / 2160))
+    ax.yaxis.set_major_locator(MultipleLocator(step))
 
 
 def unwrapped(response: np.ndarray) -> np.ndarray:
@@ -73,18 +84,28 @@ def mark_frequencies(dt: float | None, ax: Axes) -> None:
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
+    return _pyplot().subplots(figsize=(5.0, 3.2), layout="constrained")[1] if ax is None else ax
+
+
+def two_axes_or_new(axes: tuple[Axes, Axes] | None) -> tuple[Axes, Axes]:
+    """One above the other."""
+    if axes is None:
+        upper, lower = _pyplot().subplots(2, figsize=(5.0, 4.8), layout="constrained")[1]
+        return upper, lower
+    return axes
+
+
+def _pyplot() -> Any:
     try:
         from matplotlib import pyplot
     except ModuleNotFoundError:
         raise ModuleNotFoundError("drawing needs matplotlib: pip install 'transferfn[plots]'") from None
-    return pyplot.subplots(figsize=(5.0, 3.2), layout="constrained")[1]
+    return pyplot
 
 
 def rows_of(h: FilterBank, channels: Sequence[int] | None) -> list[int]:
-    if isinstance(h, TransferFunction) and h.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: pick one, e.g. [0]")
+    if not isinstance(h, ModalBank):
+        check_one_bank(h)
     rows = list(range(h.channels)) if channels is None else [int(channel) for channel in channels]
     if wrong := [row for row in rows if not 0 <= row < h.channels]:
         raise ValueError(f"channels must lie in 0..{h.channels - 1}, got {wrong}")

@@ -24,6 +24,7 @@ MOST_NUMBERS = 2**22  # that a sum over modes holds at a time
 LARGEST_BALANCED = 128  # orders up to here are balanced exactly, from poles; beyond, from as many samples as below
 HANKEL_ROWS = 768
 LARGEST_LEFT_OUT = 0.01  # of the largest value, by the samples that follow those rows
+ON_CIRCLE = 1e-12  # poles so close to the unit circle are on it: rounding decides
 COMPARED = 256  # samples over which modes of a full state matrix are held against its powers
 
 
@@ -194,7 +195,7 @@ def modal_bank(system: ModalSystem | DenseSystem) -> ModalBank:
         modes, residues = (x.detach().cpu().to(torch.complex128) for x in (system.A, system.B * system.C))
         if system.A.is_complex():
             modes, residues = (torch.cat((x, x.conj()), -1).resolve_conj() for x in (modes, residues))
-        return ModalBank(modes, residues, feedthrough)
+        return ModalBank(modes, residues, feedthrough, system.dt)
     a, b, c = (x.detach().cpu().double() for x in (system.A, system.B, system.C))
     modes, vectors = torch.linalg.eig(a)
     into = torch.linalg.solve(vectors, b[..., None].to(vectors.dtype))[..., 0]
@@ -224,8 +225,8 @@ def hankel_values(bank: FilterBank) -> Tensor:
         bank: The filters.
 
     Returns:
-        Values, (D, n), float64; NaN where a filter has a pole on or outside the unit circle, and none are defined, and
-        where they are not computed.
+        Values, (D, n), float64; NaN where a filter has a pole, to rounding, on or outside the unit circle, and none are
+        defined, and where they are not computed.
 
     Example:
         >>> h = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))
@@ -237,7 +238,7 @@ def hankel_values(bank: FilterBank) -> Tensor:
     found = torch.full((bank.channels, order), math.nan, dtype=torch.float64)
     for channel in range(bank.channels):
         own = poles[channel * len(poles) // bank.channels]
-        if bool((own.abs() >= 1).any()):
+        if bool((own.abs() >= 1 - ON_CIRCLE).any()):
             continue
         one = channels_of(bank, [channel])
         if order > LARGEST_BALANCED:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -195,47 +194,17 @@ def layer_of(system: TransferFunction, horizon: int, like: Tensor) -> RTF | Real
         ``RTF(..., numerator="exact", constraint="reflection")``, or a Realization if reflection coefficients in that
         type are off by more than a thousandth.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # rounded parameters that change the filters are no layer to hand on
-        try:
-            layer = RTF(
-                system.channels,
-                system.order,
-                horizon=max(horizon, 1),
-                numerator="exact",
-                constraint="reflection",
-                init=given([system]),
-                device=like.device,
-                dtype=torch.promote_types(like.dtype, torch.float32),
-            )
-        except (ValueError, UserWarning):
-            return Realization(system.to(device=like.device))
-    layer.init = "comb"
-    return layer
-
-
-def given(systems: list[TransferFunction]) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
-    """An initializer that returns given coefficients, of one bank after the other.
-
-    Args:
-        systems: The banks, one denominator a channel; those of lower order than the layer's end in zeros.
-    """
-    banks = iter(systems)
-
-    def coefficients(
-        channels: int,
-        order: int,
-        *,
-        horizon: int,
-        denominator_groups: int,
-        exact: bool,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        system = next(banks)
-        missing = (0, order - system.order)
-        return pad(system.b, missing), pad(system.a, missing), system.h0
-
-    return coefficients
+    try:
+        return RTF.from_transfer_function(
+            system,
+            horizon=max(horizon, 1),
+            numerator="exact",
+            constraint="reflection",
+            device=like.device,
+            dtype=torch.promote_types(like.dtype, torch.float32),
+        ).value
+    except (ValueError, ArithmeticError):
+        return Realization(system.to(device=like.device))
 
 
 def replaced(model: nn.Module, fresh: dict[str, nn.Module]) -> nn.Module:

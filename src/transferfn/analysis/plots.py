@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from transferfn.analysis._axes import COLOURS as COLOURS
 from transferfn.analysis._axes import (
     GREY,
+    angle_axis,
     as_array,
     axes_or_new,
     finished,
@@ -24,9 +25,12 @@ from transferfn.analysis._axes import (
     looks_of,
     mark_frequencies,
     rows_of,
+    two_axes_or_new,
     unwrapped,
 )
 from transferfn.analysis.banks import FilterBank
+from transferfn.analysis.memory_plots import hankel_values as hankel_values
+from transferfn.analysis.memory_plots import time_constants as time_constants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,6 +212,8 @@ def bode_magnitude(
         >>> bode_magnitude(h).get_xlabel()
         'frequency (Hz)'
     """
+    from matplotlib.ticker import MaxNLocator
+
     ax = axes_or_new(ax)
     rows = rows_of(h, channels)
     omega = frequencies_of(h, points, log=log)
@@ -215,6 +221,7 @@ def bode_magnitude(
     for row, look in zip(response, looks_of(rows, labels), strict=True):
         ax.plot(in_unit(omega, h.dt), 20 * np.log10(np.maximum(row, 1e-12)), **look)
     frequency_axis(ax, omega, h.dt, log=log)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 4, 10]))
     ax.set_ylabel("magnitude (dB)")
     return finished(ax, len(rows))
 
@@ -247,8 +254,6 @@ def bode_phase(
         >>> bode_phase(h).get_ylabel()
         'phase (degrees)'
     """
-    from matplotlib.ticker import MaxNLocator
-
     ax = axes_or_new(ax)
     rows = rows_of(h, channels)
     omega = frequencies_of(h, points, log=log)
@@ -256,9 +261,47 @@ def bode_phase(
     for row, look in zip(response, looks_of(rows, labels), strict=True):
         ax.plot(in_unit(omega, h.dt), np.degrees(unwrapped(row)), **look)
     frequency_axis(ax, omega, h.dt, log=log)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.8, 3, 4.5, 9, 10]))
+    angle_axis(ax)
     ax.set_ylabel("phase (degrees)")
     return finished(ax, len(rows))
+
+
+def bode(
+    h: FilterBank,
+    *,
+    channels: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    points: int = 1024,
+    log: bool = True,
+    axes: tuple[Axes, Axes] | None = None,
+) -> tuple[Axes, Axes]:
+    """Draw the frequency response as a Bode plot: magnitude in decibels above phase in degrees.
+
+    Args:
+        h: The filters.
+        channels: Which filters; None means all.
+        labels: What to call them; None means by their channel.
+        points: Number of frequencies of the grid, to which the angles of the poles are added.
+        log: Whether the frequency axis is logarithmic, over three decades or, of slow filters, more, or linear from 0.
+        axes: Where to draw, for the magnitude and for the phase; None makes a figure.
+
+    Returns:
+        Both axes; frequency is in Hz if the filters have a sampling interval, else in rad/sample.
+
+    Example:
+        >>> from transferfn.core import TransferFunction
+        >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]), dt=0.001)
+        >>> [ax.get_ylabel() for ax in bode(h)]
+        ['magnitude (dB)', 'phase (degrees)']
+    """
+    upper, lower = two_axes_or_new(axes)
+    bode_magnitude(h, channels=channels, labels=labels, points=points, log=log, ax=upper)
+    bode_phase(h, channels=channels, labels=labels, points=points, log=log, ax=lower)
+    upper.set_xlabel("")  # that of the phase is for both
+    upper.tick_params(axis="x", labelbottom=False)
+    if (legend := lower.get_legend()) is not None:
+        legend.remove()
+    return upper, lower
 
 
 def group_delay(

@@ -15,7 +15,8 @@ from transferfn.analysis import balanced
 from transferfn.analysis.balanced import StateSpace
 from transferfn.analysis.hankel import truncate_response
 from transferfn.core import TransferFunction
-from transferfn.core.checks import check_whole
+from transferfn.core.bank import check_one_bank
+from transferfn.core.checks import check_whole, what_instead
 from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 
@@ -200,9 +201,8 @@ def _frequencies(poles: Tensor) -> Tensor:
 
 def _check(system: object, order: int | None, tolerance: float | None, method: str) -> None:
     if not isinstance(system, TransferFunction):
-        raise TypeError(f"expected a TransferFunction, got {type(system).__name__}; a layer has transfer_function()")
-    if system.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(system.b.shape)}")
+        raise TypeError(f"expected a TransferFunction (a layer has transfer_function()), got {what_instead(system)}")
+    check_one_bank(system)
     if system.order < 1:
         raise ValueError("filters of order 0 are gains, which cannot be reduced")
     if method not in get_args(Method):

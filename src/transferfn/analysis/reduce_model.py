@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from transferfn.analysis.distill import given, like_of, replaced
+from transferfn.analysis.distill import like_of, replaced
 from transferfn.analysis.reduce import SHOWN, Method, Reduction, check_target, reduce
 from transferfn.core import TransferFunction, TruncatedTransferFunction, select, stack
 from transferfn.nn import RTF, Realization
-from transferfn.nn.options import Constraint, NumeratorKind
+from transferfn.nn.options import Initializer, NumeratorKind
 
 FEWEST_STEPS = 30  # timed, of each model in turn
 
@@ -205,12 +207,12 @@ def _decoder(model: Any) -> Any:
 
 def _banks(layer: RTF | Realization) -> list[TransferFunction]:
     """The filters, one bank a direction."""
-    return _split(*_parts(layer.transfer_function()))
+    return _split(*_parts(layer.transfer_function()), layer.dt)
 
 
 def _as_read(layer: RTF | Realization) -> list[TransferFunction]:
     """The same with the numerators that the layer's parameters hold, which may be relative to its horizon."""
-    return _split(*_parts(layer.system() if isinstance(layer, RTF) else layer.transfer_function()))
+    return _split(*_parts(layer.system() if isinstance(layer, RTF) else layer.transfer_function()), layer.dt)
 
 
 def _parts(system: TransferFunction | TruncatedTransferFunction) -> tuple[Tensor, Tensor, Tensor]:
@@ -219,10 +221,10 @@ def _parts(system: TransferFunction | TruncatedTransferFunction) -> tuple[Tensor
     return system.b_tilde, system.a, system.h0_tilde
 
 
-def _split(b: Tensor, a: Tensor, h0: Tensor) -> list[TransferFunction]:
+def _split(b: Tensor, a: Tensor, h0: Tensor, dt: float | None) -> list[TransferFunction]:
     if b.dim() == 2:
-        return [TransferFunction(b, a, h0)]
-    return [TransferFunction(*parts) for parts in zip(b, a, h0, strict=True)]
+        return [TransferFunction(b, a, h0, dt)]
+    return [TransferFunction(*parts, dt) for parts in zip(b, a, h0, strict=True)]
 
 
 def _unstable(bank: TransferFunction) -> dict[int, float]:
@@ -245,7 +247,7 @@ def _among(left: dict[int, float], bank: TransferFunction, small: TransferFuncti
     mixed = stack([select(bank, there).to(device="cpu", dtype=torch.float64), small])
     order = max(small.order, _degree(mixed))
     back = torch.tensor([*there, *others]).argsort()
-    return TransferFunction(mixed.b[back, :order], mixed.a[back, :order], mixed.h0[back])
+    return TransferFunction(mixed.b[back, :order], mixed.a[back, :order], mixed.h0[back], mixed.dt)
 
 
 def _degree(bank: TransferFunction) -> int:
@@ -268,34 +270,55 @@ def _smaller(
         # Unstable responses outgrow what true numerators hold: what the layer has, horizon and all, stays.
         numerator = layer.numerator_kind if isinstance(layer, RTF) else "exact"
         if isinstance(layer, RTF) and numerator == "truncated":
-            systems = [TransferFunction(*_parts(system.truncate(layer.horizon))) for system in systems]
+            systems = [TransferFunction(*_parts(system.truncate(layer.horizon)), system.dt) for system in systems]
         systems = [
             _among(*parts) if parts[0] else parts[2] for parts in zip(left, _as_read(layer), systems, strict=True)
         ]
     if isinstance(layer, Realization):
         return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method)
     order = max(system.order for system in systems)
-
-    def build(constraint: Constraint | None) -> RTF:
-        return RTF(
+    b, a, h0 = (
+        torch.stack(parts) if layer.bidirectional else parts[0]
+        for parts in zip(*((_to(h.b, order), _to(h.a, order), h.h0) for h in systems), strict=True)
+    )
+    horizon = max(layer.horizon, order + 1)
+    if numerator == "truncated":  # given relative to the horizon, which no transfer function is
+        new = RTF(
             layer.channels,
             order,
-            horizon=max(layer.horizon, order + 1),
+            horizon=horizon,
             bidirectional=layer.bidirectional,
-            numerator=numerator,
-            init=given(systems),
-            constraint=constraint,
+            init=_given(b, a, h0),
+            method=layer.method,
+            kernel_dropout=layer.kernel_dropout,
+            dt=layer.dt,
+            device=like.device,
+            dtype=like.dtype,
+        )
+    else:
+        build = partial(
+            RTF.from_transfer_function,
+            TransferFunction(b, a, h0, layer.dt),
+            horizon=horizon,
+            numerator="exact",
             method=layer.method,
             kernel_dropout=layer.kernel_dropout,
             device=like.device,
             dtype=like.dtype,
         )
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # reflection coefficients that rounding spoils are none to keep
         try:
-            new = build("reflection" if layer.constraint == "reflection" else None)
-        except (ValueError, UserWarning):
-            new = build(None)
+            new = build(constraint="reflection" if layer.constraint == "reflection" else None).value
+        except (ValueError, ArithmeticError):  # reflection coefficients that rounding spoils are none to keep
+            new = build(tolerance=math.inf).value
     new.init = layer.init
     return new
+
+
+def _given(b: Tensor, a: Tensor, h0: Tensor) -> Initializer:
+    """An initializer that returns coefficients, of one bank after the other."""
+    banks = iter(zip(b, a, h0, strict=True) if b.dim() == 3 else [(b, a, h0)])
+    return lambda *_, **__: next(banks)
+
+
+def _to(coefficients: Tensor, order: int) -> Tensor:
+    return pad(coefficients, (0, order - coefficients.shape[-1]))

@@ -9,6 +9,7 @@ from transferfn.core.dense import DenseSystem as DenseSystem
 from transferfn.core.doubt import IllConditionedWarning as IllConditionedWarning
 from transferfn.core.dplr import DPLR as DPLR
 from transferfn.core.dplr import DiscreteDPLR as DiscreteDPLR
+from transferfn.core.from_matrices import from_state_space as from_state_space
 from transferfn.core.kernel import aliased_kernel as aliased_kernel
 from transferfn.core.kernel import conditioning as conditioning
 from transferfn.core.kernel import impulse_response as impulse_response
@@ -24,6 +25,5 @@ from transferfn.core.stability import UnstableFilterWarning as UnstableFilterWar
 from transferfn.core.stability import spectral_radius as spectral_radius
 from transferfn.core.stability import stability as stability
 from transferfn.core.state_space import StateSpace as StateSpace
-from transferfn.core.state_space import from_state_space as from_state_space
 from transferfn.core.system import TransferFunction as TransferFunction
 from transferfn.core.system import TruncatedTransferFunction as TruncatedTransferFunction

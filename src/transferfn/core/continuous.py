@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.core.checks import as_tensor
 from transferfn.core.state_space import StateSpace, state_space
 from transferfn.core.system import TransferFunction
 
@@ -24,8 +25,8 @@ def given_systems(system: Any) -> list[Given]:
     Other libraries' objects are known by their attributes, so that none of them need be installed.
 
     Args:
-        system: (num, den) or (A, B, C, D); or an object that has them as attributes, as those of ``scipy.signal.lti``
-            and python-control do.
+        system: (num, den) or (A, B, C, D); or an object that has them as attributes, as a ``StateSpace`` of ours and
+            those of ``scipy.signal.lti`` and python-control do.
 
     Returns:
         One pair or four matrices; of a transfer function of m inputs and p outputs, p m pairs, the first output from
@@ -41,7 +42,11 @@ def given_systems(system: Any) -> list[Given]:
         >>> den
         array([1., 2.])
     """
-    if isinstance(system, Sequence):
+    if isinstance(system, TransferFunction):
+        raise TypeError(f"filters are in discrete time already, here dt={system.dt}: with_rate(h, dt) changes it")
+    if isinstance(system, StateSpace):
+        system = system if system.dt else system[:4]  # matrices of no interval may be meant either way
+    if not hasattr(system, "dt") and isinstance(system, Sequence):
         if len(system) not in (2, 4):
             raise ValueError(f"expected (num, den) or (A, B, C, D), got {len(system)} parts")
         return [system]
@@ -52,8 +57,8 @@ def given_systems(system: Any) -> list[Given]:
         )
     if getattr(system, "dt", None):  # scipy has None for continuous time, python-control 0
         raise TypeError(
-            f"the system is in discrete time already, dt={system.dt}: take from_dlti or from_control, and with_rate "
-            f"for another interval"
+            f"the system is in discrete time already, dt={system.dt}: take from_state_space, from_dlti or "
+            f"from_control, and with_rate for another interval"
         )
     if not hasattr(system, "A") and not hasattr(system, "num"):
         system = system.to_ss()  # zeros, poles and gain of scipy
@@ -83,9 +88,9 @@ def in_steps(system: Given, dt: float) -> StateSpace:
         tensor([[[-0.2000]]], dtype=torch.float64)
     """
     if len(system) == 4:
-        A, B, C, D = state_space(*system)
-        return _balanced(StateSpace(A * dt, B * dt, C, D))
-    num, den = (torch.atleast_2d(torch.as_tensor(x).to(torch.float64)) for x in system)
+        given = state_space(*system)
+        return _balanced(given._replace(A=given.A * dt, B=given.B * dt))
+    num, den = (torch.atleast_2d(as_tensor(x).to(torch.float64)) for x in system)
     if not num.shape[-1] or not den.shape[-1] or bool((den[:, 0] == 0).any()):
         raise ValueError("num and den need a coefficient at least, and the first of den must not be zero")
     n = den.shape[-1] - 1
@@ -101,7 +106,7 @@ def in_steps(system: Given, dt: float) -> StateSpace:
     num, den = num.expand(channels, -1), den.expand(channels, -1)
     h0 = num[:, 0]
     companion = TransferFunction((num - h0[:, None] * den)[:, 1:], den[:, 1:], h0)
-    return StateSpace(*companion.state_space())
+    return companion.state_space()
 
 
 def _balanced(system: StateSpace) -> StateSpace:
@@ -110,7 +115,8 @@ def _balanced(system: StateSpace) -> StateSpace:
 
     if not system.A.shape[-1]:
         return system
-    balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
+    with np.errstate(invalid="ignore"):  # it looks for integers in scales beyond them
+        balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
     scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
     A = system.A * scale[:, None] / scale[:, :, None]
-    return StateSpace(A, system.B / scale[:, :, None], system.C * scale[:, None], system.D)
+    return system._replace(A=A, B=system.B / scale[:, :, None], C=system.C * scale[:, None])

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from transferfn.core.bank import check_filters
 from transferfn.core.kernel import spread
 from transferfn.core.modal import ModalSystem
 from transferfn.core.polynomial import roots
@@ -88,7 +89,7 @@ def modes(system: TransferFunction) -> ModalSystem:
     A, C = filled([p for p, _, _ in found]), filled([c for _, c, _ in found])
     gain = (1 - A.abs() ** 2).abs().clamp_min(torch.finfo(torch.float64).eps).sqrt()
     D = torch.as_tensor(np.array([float(d) for _, _, d in found]), dtype=torch.float64, device=system.a.device)
-    return ModalSystem(A, gain.to(A.dtype), C / gain, D)
+    return ModalSystem(A, gain.to(A.dtype), C / gain, D, system.dt)
 
 
 def lattice(system: TransferFunction) -> tuple[Tensor, Tensor, Tensor]:
@@ -325,6 +326,7 @@ def _backward_polynomials(k: Any, c: Any) -> Any:
 
 
 def _by_channel(system: TransferFunction) -> tuple[Any, Any, Any]:
+    check_filters(system)
     return _extended(system.b), _extended(spread(system.a, system.channels)), _extended(system.h0)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transferfn.core.algebra import numerator
-from transferfn.core.bank import select, stack
+from transferfn.core.bank import check_one_bank, select, stack
 from transferfn.core.converted import Converted, samples_to_compare
 from transferfn.core.from_poles import from_poles
 from transferfn.core.kernel import impulse_response
@@ -50,8 +50,7 @@ def minimal(
         >>> (h * h * g).order, minimal(h * h * g).value.order
         (3, 1)
     """
-    if h.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: take one of them")
+    check_one_bank(h)
     length = samples_to_compare(roots(h.a.to(torch.float64))[0]) if length is None else length
     if length <= h.order:
         raise ValueError(f"order {h.order} needs a response of at least {h.order + 1} samples, got {length}")

@@ -30,6 +30,7 @@ class ModalSystem:
         B: Input coefficients, (D, N).
         C: Output coefficients, (*bank, D, N).
         D: Feedthrough, real, (*bank, D).
+        dt: Sampling interval in seconds; None means per sample.
 
     Example:
         >>> half = torch.tensor([[0.5]])
@@ -41,6 +42,7 @@ class ModalSystem:
     B: Tensor
     C: Tensor
     D: Tensor
+    dt: float | None = None
 
     @property
     def channels(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from transferfn.core.bank import check_one_bank
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.kernel import impulse_response, spread
@@ -44,8 +45,7 @@ def to_modal(
         >>> system.A, error.item()
         (tensor([[0.5000+0.j]], dtype=torch.complex128), 0.0)
     """
-    if h.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: take one of them")
+    check_one_bank(h)
     h = h.to(dtype=torch.float64)
     poles = roots(h.a)[0]
     size = poles.abs().amax(-1, keepdim=True) if h.order else poles.abs()
@@ -64,7 +64,7 @@ def to_modal(
     b_at, slope = (_values(c, p) for c in (h.b, (h.order - k) * a[:, :-1]))
     weight = torch.where(p.imag == 0, 0.5, 1.0)
     c = torch.where(used, weight * b_at / (slope * p), 0)
-    system = ModalSystem(p, torch.ones_like(p), c, h.h0 - 2 * c.real.sum(-1))  # x_0 = B u_0 is seen at once
+    system = ModalSystem(p, torch.ones_like(p), c, h.h0 - 2 * c.real.sum(-1), h.dt)  # x_0 = B u_0 is seen at once
     length = samples_to_compare(poles) if length is None else length
     truth = impulse_response(h.b, h.a, h.h0, length=length)
     error = response_error(system.kernel(length, torch.float64), truth)
@@ -79,7 +79,7 @@ def to_modal(
 
 @torch.no_grad()
 def from_modal(
-    system: ModalSystem, *, length: int | None = None, tolerance: float = LARGEST_ERROR, dt: float | None = None
+    system: ModalSystem, *, length: int | None = None, tolerance: float = LARGEST_ERROR
 ) -> Converted[TransferFunction]:
     """Coefficients of a sum of modes: real modes count once, complex ones stand for a pair.
 
@@ -88,11 +88,10 @@ def from_modal(
         length: Number of samples over which the impulse responses are compared, more than the number of poles; None
             means until they have died out.
         tolerance: Largest error that is not refused, relative to the largest sample of each channel.
-        dt: Sampling interval in seconds; None means per sample.
 
     Returns:
-        The filters, float64, and the error of each channel, (D). Their order is the largest number of poles that are
-        not zero.
+        The filters, float64, with the ``dt`` of the modes, and the error of each channel, (D). Their order is the
+        largest number of poles that are not zero.
 
     Raises:
         ArithmeticError: if coefficients in float64 do not hold the filters.
@@ -105,7 +104,7 @@ def from_modal(
     """
     wide = torch.complex128 if system.A.is_complex() else torch.float64
     A, B, C = (x.to(wide) for x in (system.A, system.B, system.C))
-    system = ModalSystem(A, B, C, system.D.to(torch.float64))
+    system = ModalSystem(A, B, C, system.D.to(torch.float64), system.dt)
     poles = A.to(torch.complex128)
     if A.is_complex():
         poles = torch.cat((A, torch.where(A.imag == 0, 0, A.conj())), -1)
@@ -114,7 +113,7 @@ def from_modal(
     first = torch.argsort((~is_there).to(torch.int8), dim=-1, stable=True)[:, :count]
     poles = torch.take_along_dim(poles, first, -1)
     length = samples_to_compare(poles) if length is None else length
-    return from_poles(poles, system.kernel(length, torch.float64), tolerance=tolerance, dt=dt)
+    return from_poles(poles, system.kernel(length, torch.float64), tolerance=tolerance, dt=system.dt)
 
 
 def _values(c: Tensor, z: Tensor) -> Tensor:

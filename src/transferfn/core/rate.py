@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.core.bank import stack
+from transferfn.core.bank import check_one_bank, stack
+from transferfn.core.checks import check_interval
 from transferfn.core.continuous import given_systems, in_steps
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
+from transferfn.core.from_matrices import from_state_space
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.kernel import impulse_response
 from transferfn.core.polynomial import roots
-from transferfn.core.state_space import StateSpace, from_state_space, markov
+from transferfn.core.state_space import StateSpace, markov
 from transferfn.core.system import TransferFunction
 
 FREQUENCIES = 1024  # of the band over which two rates are compared
@@ -37,9 +39,10 @@ def c2d(
 
     Args:
         system: (num, den), coefficients of descending powers of s, of one filter (k) or of several, (D, k); or
-            (A, B, C, D) with dx/dt = A x + B u, as :func:`~transferfn.core.state_space.from_state_space` takes them.
-            Time is in seconds. Or an object that has either: a ``lti`` of ``scipy.signal``, or a system of
-            python-control, whose m inputs and p outputs become p m channels, the first output from each input first.
+            (A, B, C, D) with dx/dt = A x + B u, as :func:`~transferfn.core.from_matrices.from_state_space` takes them.
+            Time is in seconds. Or an object that has either: a ``StateSpace`` without a ``dt``, a ``lti`` of
+            ``scipy.signal``, or a system of python-control, whose m inputs and p outputs become p m channels, the first
+            output from each input first.
         dt: Sampling interval in seconds.
         method: ``"zoh"``: the input is held between samples; step responses agree. ``"bilinear"`` (Tustin): frequency
             responses agree, over a warped frequency axis. ``"impulse"``: impulse responses agree, times dt.
@@ -69,12 +72,12 @@ def c2d(
         >>> h.b, h.dt
         (tensor([[0.0952]], dtype=torch.float64), 0.1)
     """
-    _check_interval(dt)
+    check_interval(dt)
     warp = _warp(dt, method, prewarp_hz)
     sampled = [_sampled(in_steps(one, dt), method, warp) for one in given_systems(system)]
     if length is None:
         length = max(samples_to_compare(torch.linalg.eigvals(one.A)) for one in sampled)
-    found = [from_state_space(*one, length=length, tolerance=tolerance, dt=float(dt)) for one in sampled]
+    found = [from_state_space(*one[:4], float(dt), length=length, tolerance=tolerance) for one in sampled]
     if len(found) == 1:
         return found[0]
     return Converted(stack([one.value for one in found]), torch.cat([one.error for one in found]), length)
@@ -99,8 +102,8 @@ def d2c(
         tolerance: Largest error that is not refused.
 
     Returns:
-        D systems of one input and one output, dx/dt = A x + B u with time in seconds; and how far the impulse
-        responses are from those of h once sampled again, (D).
+        D systems of one input and one output, dx/dt = A x + B u with time in seconds, their ``dt`` 0; and how far the
+        impulse responses are from those of h once sampled again, (D).
 
     Raises:
         ArithmeticError: if there is no such system: of poles on the negative real axis or at zero none that is held,
@@ -118,7 +121,7 @@ def d2c(
     dt = _interval_of(h)
     warp = _warp(dt, method, prewarp_hz)
     h = h.to(dtype=torch.float64)
-    A, B, C, D = h.state_space()
+    A, B, C, D, _ = h.state_space()
     n = h.order
     if method == "zoh":
         _check_has_logarithm(h)
@@ -142,8 +145,8 @@ def d2c(
         what=f"rounding loses the system in continuous time that {method} leads back to",
         instead="Use the other method, a lower order, or convert the sections of the filter one by one.",
     )
-    A, B, C, D = per_step
-    return Converted(StateSpace(A / dt, B / dt, C, D), error, length)
+    continuous = per_step._replace(A=per_step.A / dt, B=per_step.B / dt, dt=0.0)
+    return Converted(continuous, error, length)
 
 
 @torch.no_grad()
@@ -186,7 +189,7 @@ def with_rate(
         (tensor([[-0.9512]], dtype=torch.float64), 0.05)
     """
     before = _interval_of(h)
-    _check_interval(dt)
+    check_interval(dt)
     nyquist = 0.5 / max(before, dt)
     if up_to_hz is not None and not 0 < up_to_hz <= nyquist:
         raise ValueError(f"up_to_hz lies in (0, {nyquist:g}], half the lower sampling rate, got {up_to_hz}")
@@ -200,7 +203,7 @@ def with_rate(
 
 def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:
     """One step of a system whose unit of time is the step."""
-    A, B, C, D = system
+    A, B, C, D, _ = system
     n = A.shape[-1]
     if method == "zoh":
         exponential = _exponential(pad(torch.cat((A, B), -1), (0, 0, 0, B.shape[-1])))
@@ -258,13 +261,7 @@ def _check_has_logarithm(h: TransferFunction) -> None:
 
 
 def _interval_of(h: TransferFunction) -> float:
-    if h.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: take one of them")
+    check_one_bank(h)
     if h.dt is None:
         raise ValueError("the filters have no sampling interval: give them one, dataclasses.replace(h, dt=...)")
     return h.dt
-
-
-def _check_interval(dt: float) -> None:
-    if not (math.isfinite(dt) and dt > 0):
-        raise ValueError(f"dt is the sampling interval in seconds and must be positive, got {dt}")

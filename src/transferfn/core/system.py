@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,12 +14,15 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from transferfn.core import algebra, convert, kernel
-from transferfn.core.checks import Gain, as_number, check_bank, check_whole
+from transferfn.core.checks import Gain, as_gain, check_bank, check_interval, check_whole, common_interval
 from transferfn.core.doubt import warn_of_lost, warn_of_uncertain
 from transferfn.core.polynomial import companion, finite_roots, monic, roots
 from transferfn.core.stability import Stability, stability
 from transferfn.core.stabilize import stabilize
+from transferfn.core.state_space import StateSpace
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
+
+Connection = Callable[[algebra.Coefficients, algebra.Coefficients], algebra.Coefficients]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +32,9 @@ class TransferFunction:
     H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
 
     Channel d uses denominator d * G // D. The value is immutable, a pytree, and adds up as transfer functions do:
-    ``g * h`` in series, ``g + h`` and ``g - h`` in parallel, ``g.feedback(h)``; scalars scale.
+    ``g * h`` in series, ``g + h`` and ``g - h`` in parallel, ``g.feedback(h)``. A bank of one channel goes with one of
+    any number. ``h * gain`` and ``h / gain`` scale, ``h + gain`` adds to the feedthrough: a gain is a number, or a
+    tensor or array of one a channel, (D). The intervals ``dt`` of two banks agree, or one is None.
 
     Args:
         b: True numerator b_1..b_n, strictly proper, (*bank, D, n).
@@ -57,8 +64,8 @@ class TransferFunction:
 
     def __post_init__(self) -> None:
         check_bank(self.b, self.a, self.h0)
-        if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
-            raise ValueError(f"dt is the sampling interval in seconds and must be positive, got {self.dt}")
+        if self.dt is not None:
+            check_interval(self.dt)
 
     @property
     def order(self) -> int:
@@ -192,18 +199,18 @@ class TransferFunction:
         """
         return kernel.conditioning(self.a.to(torch.float64), period=period)
 
-    def state_space(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Companion realisation x' = A x + B u, y = C x + D u, as ``scipy.signal.tf2ss`` gives it.
+    def state_space(self) -> StateSpace:
+        """Companion realisation x' = A x + B u, y = C x + D u, as ``scipy.signal.tf2ss`` gives it, with its ``dt``.
 
         The state is (w_(t-1), ..., w_(t-n)) with w the input filtered by 1/A(z).
 
         Returns:
-            A (*bank, D, n, n), B (*bank, D, n, 1), C (*bank, D, 1, n) and D (*bank, D, 1, 1).
+            A (*bank, D, n, n), B (*bank, D, n, 1), C (*bank, D, 1, n), D (*bank, D, 1, 1) and dt.
         """
         a_matrix = companion(kernel.spread(self.a, self.channels))
         first = torch.zeros_like(self.b[..., None])
         first[..., :1, 0] = 1
-        return a_matrix, first, self.b[..., None, :], self.h0[..., None, None]
+        return StateSpace(a_matrix, first, self.b[..., None, :], self.h0[..., None, None], self.dt)
 
     def truncate(self, horizon: int) -> TruncatedTransferFunction:
         """Express the same filters relative to a horizon.
@@ -228,36 +235,46 @@ class TransferFunction:
         """Close a loop around these filters: H / (1 - sign H G).
 
         Args:
-            other: G in the feedback path, as many channels; a number is a gain.
+            other: G in the feedback path, as many channels, or one of the two has one; a number, or a tensor or array
+                of one a channel, (D), is a gain.
             sign: -1 for negative feedback, +1 for positive.
 
         Returns:
             The closed loop, one denominator a channel.
 
         Raises:
-            ValueError: if the loop has no solution at t = 0 (1 - sign h0 g0 = 0), or sampling intervals differ.
+            TypeError: if G is something else.
+            ValueError: if the loop has no solution at t = 0 (1 - sign h0 g0 = 0), channels do not fit, or sampling
+                intervals differ.
         """
         if sign not in (-1, 1):
             raise ValueError(f"sign is -1 (negative feedback) or +1 (positive feedback), got {sign}")
         path = other if isinstance(other, TransferFunction) else self._constant(other)
-        dt = self._common_dt(path)
-        return TransferFunction(*algebra.feedback(self._coefficients, path._coefficients, sign=sign), dt)
+        return self._joined(partial(algebra.feedback, sign=sign), path)
 
     def __mul__(self, other: TransferFunction | Gain) -> TransferFunction:
         if isinstance(other, TransferFunction):
-            dt = self._common_dt(other)
-            return TransferFunction(*algebra.series(self._coefficients, other._coefficients), dt)
-        gain = as_number(other)
-        return NotImplemented if gain is None else replace(self, b=self.b * gain, h0=self.h0 * gain)
+            return self._joined(algebra.series, other)
+        gain = as_gain(other, self.channels)
+        if gain is None:
+            return NotImplemented
+        h, each = self._beside(gain)
+        return replace(h, b=h.b * each[..., None], h0=h.h0 * each)
 
     __rmul__ = __mul__
 
+    def __truediv__(self, other: Gain) -> TransferFunction:
+        gain = as_gain(other, self.channels)
+        return NotImplemented if gain is None else self * (1 / gain)
+
     def __add__(self, other: TransferFunction | Gain) -> TransferFunction:
         if isinstance(other, TransferFunction):
-            dt = self._common_dt(other)
-            return TransferFunction(*algebra.parallel(self._coefficients, other._coefficients), dt)
-        gain = as_number(other)
-        return NotImplemented if gain is None else replace(self, h0=self.h0 + gain)
+            return self._joined(algebra.parallel, other)
+        gain = as_gain(other, self.channels)
+        if gain is None:
+            return NotImplemented
+        h, each = self._beside(gain)
+        return replace(h, h0=h.h0 + each)
 
     __radd__ = __add__
 
@@ -265,7 +282,7 @@ class TransferFunction:
         return self * -1.0
 
     def __sub__(self, other: TransferFunction | Gain) -> TransferFunction:
-        term = other if isinstance(other, TransferFunction) else as_number(other)
+        term = other if isinstance(other, TransferFunction) else as_gain(other, self.channels)
         return NotImplemented if term is None else self + (-term)
 
     def __rsub__(self, other: Gain) -> TransferFunction:
@@ -275,18 +292,36 @@ class TransferFunction:
     def _coefficients(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.b, self.a, self.h0
 
+    def _joined(self, connect: Connection, other: TransferFunction) -> TransferFunction:
+        """Connect two banks, where a single filter stands for as many as the other has."""
+        dt = common_interval((self.dt, other.dt))
+        try:
+            shape = torch.broadcast_shapes(self.h0.shape, other.h0.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"the banks must have as many channels, or one of them one, got numerators {tuple(self.b.shape)} and "
+                f"{tuple(other.b.shape)}"
+            ) from None
+        return TransferFunction(*connect(self._spread(shape)._coefficients, other._spread(shape)._coefficients), dt)
+
+    def _beside(self, gain: float | Tensor) -> tuple[TransferFunction, Tensor]:
+        """These filters and a gain for each, in their type; a single filter becomes as many as there are gains."""
+        each = torch.as_tensor(gain, dtype=self.h0.dtype, device=self.h0.device)
+        return self._spread(torch.broadcast_shapes(self.h0.shape, each.shape)), each
+
+    def _spread(self, shape: torch.Size) -> TransferFunction:
+        """The same with more channels, if it has one, or leading axes: its feedthrough has this shape."""
+        if shape == self.h0.shape:
+            return self
+        a = self.a.expand(*shape[:-1], *self.a.shape[-2:])
+        return TransferFunction(self.b.expand(*shape, self.order), a, self.h0.expand(shape), self.dt)
+
     def _constant(self, value: Gain) -> TransferFunction:
-        gain = as_number(value)
+        gain = as_gain(value, self.channels)
         if gain is None:
             raise TypeError(f"expected a bank or a number in the feedback path, got {type(value).__name__}")
-        return TransferFunction(self.b[..., :0], self.a[..., :1, :0], torch.ones_like(self.h0) * gain, self.dt)
-
-    def _common_dt(self, other: TransferFunction) -> float | None:
-        if self.channels != other.channels:
-            raise ValueError(f"the banks must have as many channels, got {self.channels} and {other.channels}")
-        if self.dt is not None and other.dt is not None and self.dt != other.dt:
-            raise ValueError(f"the filters must share a sampling interval, got dt={self.dt} and dt={other.dt}")
-        return self.dt if self.dt is not None else other.dt
+        h, each = self._beside(gain)
+        return TransferFunction(h.b[..., :0], h.a[..., :1, :0], each.expand_as(h.h0), h.dt)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from transferfn.core.algebra import numerator
+from transferfn.core.bank import check_one_bank
+from transferfn.core.checks import refuse_foreign
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import warn_of_rounded
 from transferfn.core.from_poles import LARGEST_ERROR, check_holds_sections
@@ -282,8 +284,7 @@ def one_bank(h: TransferFunction) -> TransferFunction:
     Raises:
         ValueError: if h is more than one bank.
     """
-    if h.b.dim() != 2:
-        raise ValueError(f"expected one bank of filters, numerator (D, n), got {tuple(h.b.shape)}: take one of them")
+    check_one_bank(h)
     b, a, h0 = (x.detach().to("cpu", torch.float64) for x in (h.b, h.a, h.h0))
     return TransferFunction(b, a, h0, h.dt)
 
@@ -299,8 +300,9 @@ def as_real(name: str, value: ArrayLike | Tensor) -> Array:
         The array.
 
     Raises:
-        TypeError: if it is complex.
+        TypeError: if it is complex, or a system of another library.
     """
+    refuse_foreign(f"an array {name}", value)
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     if np.iscomplexobj(array):
         raise TypeError(f"{name} must be real, got {array.dtype}")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferfn.core.bank import stack
+from transferfn.core.checks import interval, what_instead
 from transferfn.core.converted import Converted
+from transferfn.core.from_matrices import from_state_space
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
 from transferfn.interop.arrays import as_given, one_bank, to_ba
-from transferfn.interop.scipy_signal import from_powers_of_z, interval, one_channel
+from transferfn.interop.scipy_signal import from_powers_of_z, one_channel
 
 if TYPE_CHECKING:
     import control
@@ -72,7 +73,7 @@ def to_ss(h: TransferFunction) -> control.StateSpace:
     from scipy.linalg import block_diag
 
     h = one_bank(h)
-    matrices = h.state_space()
+    matrices = h.state_space()[:4]
     if h.order:
         A, B, C, D = (block_diag(*x.numpy()) for x in matrices)
     else:
@@ -112,12 +113,12 @@ def from_control(
     """
     control = _control()
     if not isinstance(system, control.TransferFunction | control.StateSpace):
-        raise TypeError(f"expected a TransferFunction or StateSpace of python-control, got {type(system).__name__}")
+        raise TypeError(f"expected a TransferFunction or StateSpace of python-control, got {what_instead(system)}")
     given: Any = system
     dt = interval(given.dt)
     if isinstance(system, control.StateSpace):
         matrices = (np.asarray(x, dtype=np.float64) for x in (given.A, given.B, given.C, given.D))
-        return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
+        return from_state_space(*matrices, dt=dt, length=length, tolerance=tolerance)
     pairs = [pair for rows in zip(given.num, given.den, strict=True) for pair in zip(*rows, strict=True)]
     h = stack([from_powers_of_z(num, den, dt=dt) for num, den in pairs])
     return as_given(h, length, tolerance)

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from transferfn.core.bank import select
+from transferfn.core.checks import interval, what_instead
 from transferfn.core.converted import Converted
+from transferfn.core.from_matrices import from_state_space
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.state_space import from_state_space
 from transferfn.core.system import TransferFunction
 from transferfn.interop.arrays import as_given, as_real, bank_of, one_bank
 from transferfn.interop.arrays import from_ba as from_ba
@@ -56,19 +57,17 @@ def from_dlti(
         TransferFunction(b=tensor([[1.]], dtype=torch.float64), a=tensor([[-0.5000]], dtype=torch.float64),
         h0=tensor([0.], dtype=torch.float64), dt=0.1)
     """
-    from scipy.signal import StateSpace, ZerosPolesGain, dlti, lti
+    from scipy.signal import StateSpace, ZerosPolesGain, dlti
 
-    if isinstance(system, lti):
-        raise TypeError("the system is in continuous time: sample it with transferfn.c2d(system, dt)")
     if not isinstance(system, dlti):
-        raise TypeError(f"expected a discrete-time system of scipy.signal, got {type(system).__name__}")
+        raise TypeError(f"expected a discrete-time system of scipy.signal, got {what_instead(system)}")
     given: Any = system
     dt = interval(given.dt)
     if isinstance(system, ZerosPolesGain):
         return from_zpk(given.zeros, given.poles, given.gain, dt=dt, length=length, tolerance=tolerance)
     if isinstance(system, StateSpace):
         matrices = (np.asarray(x, dtype=np.float64) for x in (given.A, given.B, given.C, given.D))
-        return from_state_space(*matrices, length=length, tolerance=tolerance, dt=dt)
+        return from_state_space(*matrices, dt=dt, length=length, tolerance=tolerance)
     h = from_powers_of_z(given.num, given.den, dt=dt)
     return as_given(h, length, tolerance)
 
@@ -115,7 +114,7 @@ def to_dlti(
     if form == "zpk":
         return ZerosPolesGain(*to_zpk(one, length=length, tolerance=tolerance).value[0], dt=dt)
     if form == "ss":
-        return StateSpace(*(x[0].to(torch.float64).numpy(force=True) for x in one.state_space()), dt=dt)
+        return StateSpace(*(x[0].to(torch.float64).numpy(force=True) for x in one.state_space()[:4]), dt=dt)
     raise ValueError(f"form is 'tf', 'zpk' or 'ss', got {form!r}")
 
 
@@ -170,26 +169,3 @@ def one_channel(h: TransferFunction, channel: int | None) -> TransferFunction:
     if channel is None and h.channels != 1:
         raise ValueError(f"such an object holds one filter, the bank has {h.channels}: name one, channel=0")
     return select(h, [0 if channel is None else channel])
-
-
-def interval(dt: float | int | bool | None) -> float | None:
-    """Our sampling interval from that of another library: a number, or True for a unit that is not known.
-
-    Args:
-        dt: What the other library has.
-
-    Returns:
-        Seconds, or None.
-
-    Raises:
-        TypeError: if it stands for continuous time.
-
-    Example:
-        >>> interval(True), interval(0.5)
-        (None, 0.5)
-    """
-    if dt is None or dt is True:
-        return None
-    if dt is False or dt == 0:
-        raise TypeError("the system is in continuous time (dt = 0): sample it with transferfn.c2d(system, dt)")
-    return float(dt)

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from transferfn.core.bank import check_one_bank
+from transferfn.core.checks import refuse_foreign
 from transferfn.core.forms import second_order_sections
 from transferfn.core.system import TransferFunction
 from transferfn.nn.realize import error_of, true_output
@@ -150,8 +152,7 @@ def _measured(system: TransferFunction | ArrayLike, name: str) -> tuple[Tensor, 
         raise ValueError(f"a name is made of letters, digits and underscores and begins with no digit, got {name!r}")
     u = torch.randn(SAMPLES, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     if isinstance(system, TransferFunction):
-        if system.a.dim() != 2:
-            raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(system.a.shape[:-2])}")
+        check_one_bank(system)
         sections, order, dt = second_order_sections(system), system.order, system.dt
         truth = true_output(system, u.expand(-1, system.channels))
     else:
@@ -177,6 +178,7 @@ def _measured(system: TransferFunction | ArrayLike, name: str) -> tuple[Tensor, 
 
 def _as_sections(sos: ArrayLike) -> Tensor:
     """Sections (D, S, 6) whose a0 is 1."""
+    refuse_foreign("a TransferFunction or sections", sos)
     found = torch.as_tensor(np.asarray(sos, np.float64))
     found = found[None] if found.dim() == 2 else found
     if found.dim() != 3 or found.shape[-1] != 6 or 0 in found.shape:

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, no_type_check
 
-from numba import config, njit
+from numba import config as _untyped
+from numba import njit
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 
 OPTIMIZATION = 2  # LLVM's level: a third one makes these loops no faster and takes three times as long to compile
+
+config: Any = _untyped  # its values have no types
 
 _BARE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 

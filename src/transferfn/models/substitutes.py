@@ -23,7 +23,7 @@ class Substitute:
     """A bank of filters, all but its coefficients."""
 
     kind: Literal["rtf", "realization"]
-    """Filters that are learned, or fixed ones; these have the fields up to `method` only."""
+    """Filters that are learned, or fixed ones; these have the fields up to `method` and `dt` only."""
 
     channels: int
     """Number of channels D."""
@@ -55,6 +55,9 @@ class Substitute:
     kernel_dropout: float = 0.0
     """Probability of dropping a tap in training."""
 
+    dt: float | None = None
+    """Sampling interval in seconds; None means per sample."""
+
     def build(self) -> RTF | Realization:
         """Build the layer; its coefficients are for a state dict to fill in."""
         dtype = getattr(torch, self.dtype)
@@ -63,7 +66,7 @@ class Substitute:
                 torch.zeros(*shape, dtype=dtype)
                 for shape in ((self.channels, self.order), (self.denominator_groups, self.order), (self.channels,))
             )
-            return Realization(TransferFunction(b, a, h0), method=self.method)
+            return Realization(TransferFunction(b, a, h0, self.dt), method=self.method)
         return RTF(
             self.channels,
             self.order,
@@ -75,6 +78,7 @@ class Substitute:
             constraint=None if self.constraint == "none" else self.constraint,
             method=self.method,
             kernel_dropout=self.kernel_dropout,
+            dt=self.dt,
             dtype=dtype,
         )
 
@@ -100,6 +104,7 @@ def described(layer: RTF | Realization) -> Substitute:
             denominator_groups=layer.a.shape[0],
             dtype=dtype,
             method=layer.method,
+            dt=layer.dt,
         )
     return Substitute(
         kind="rtf",
@@ -113,6 +118,7 @@ def described(layer: RTF | Realization) -> Substitute:
         constraint=layer.constraint or "none",
         bidirectional=layer.bidirectional,
         kernel_dropout=layer.kernel_dropout,
+        dt=layer.dt,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from transferfn.core.bank import check_filters
 from transferfn.core.forms import companion_to_lattice, lattice
 from transferfn.core.kernel import spread
 from transferfn.core.system import TransferFunction
@@ -56,6 +57,7 @@ class LatticeRealization(SequenceMixer):
 
     def __init__(self, system: TransferFunction, *, dtype: torch.dtype | None = None, method: Method = "auto") -> None:
         super().__init__()
+        check_filters(system)
         self.channels, self.order, self.dt = system.channels, system.order, system.dt
         self.method: Method = method
         k, c, v = lattice(system)

@@ -7,7 +7,9 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
+from transferfn.core.bank import check_filters
 from transferfn.core.checks import check_whole
+from transferfn.core.system import TransferFunction
 from transferfn.ops.choice import Method
 
 Constraint = Literal["l1", "reflection"]
@@ -145,6 +147,24 @@ def check_draw(draw: tuple[Tensor, Tensor, Tensor], channels: int, order: int, d
     if found != expected:
         raise ValueError(
             f"init must return b (D, n), a (G, n) and h0 (D), here of the shapes {expected}, but returned {found}"
+        )
+
+
+def check_start(h: TransferFunction, constraint: Constraint | None) -> None:
+    """Raise unless a layer can start as given filters.
+
+    Args:
+        h: The filters, meant to be (D, n), or (2, D, n) for both directions.
+        constraint: What is to keep the layer's denominators stable.
+    """
+    check_filters(h)
+    if h.b.dim() != 2 and h.b.shape[:-2] != (2,):
+        raise ValueError(f"expected one bank (D, n), or one for each direction (2, D, n), got {tuple(h.b.shape)}")
+    total = h.a.abs().sum(-1)
+    if constraint == "l1" and not bool((total < 1).all()):
+        raise ValueError(
+            f"constraint='l1' holds denominators whose |a_i| add up to less than 1, got up to "
+            f"{float(total.max()):.3g}: take constraint='reflection', which holds every stable filter, or None"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transferfn.core.bank import check_filters
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.step import step
 from transferfn.kernels.tracing import is_plain
@@ -43,6 +44,7 @@ class Realization(SequenceMixer):
 
     def __init__(self, system: TransferFunction, *, method: Method = "auto") -> None:
         super().__init__()
+        check_filters(system)
         self.channels, self.order, self.dt = system.channels, system.order, system.dt
         self.method: Method = method
         for name in ("b", "a", "h0"):

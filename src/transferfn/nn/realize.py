@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from transferfn.core.bank import check_one_bank
 from transferfn.core.forms import modes, second_order_sections
 from transferfn.core.kernel import spread
 from transferfn.core.polynomial import monic
@@ -104,8 +105,7 @@ def realize(
         raise ValueError(f"filters decode in torch.float32 or torch.float64, got dtype={dtype}; see state_dtype")
     if state_dtype is not None:
         check_dtype(state_dtype)
-    if system.a.dim() != 2:
-        raise ValueError(f"expected one bank, got coefficients with leading axes {tuple(system.a.shape[:-2])}")
+    check_one_bank(system)
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
     candidates: list[Form] = [one for one in get_args(Form) if form in ("auto", one)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 
 import torch
@@ -10,6 +11,11 @@ from torch import Tensor, nn
 
 from transferfn.core import constrain
 from transferfn.core import init as inits
+from transferfn.core.checks import check_interval
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
+from transferfn.core.doubt import IllConditionedWarning
+from transferfn.core.from_poles import LARGEST_ERROR
+from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable, widest
 from transferfn.nn.horizon import RelativeToHorizon
@@ -18,7 +24,7 @@ from transferfn.nn.options import Constraint as Constraint
 from transferfn.nn.options import Init as Init
 from transferfn.nn.options import Initializer as Initializer
 from transferfn.nn.options import NumeratorKind as NumeratorKind
-from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options, parameter_dtype
+from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options, check_start, parameter_dtype
 from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import filter_both_ways, linear_filter, signal_dtype
@@ -51,13 +57,14 @@ class RTF(RelativeToHorizon, SequenceMixer):
         method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
         kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
             mode ``extend`` and ``step`` raise.
+        dt: Sampling interval of the filters in seconds; None means per sample. No output depends on it.
         device: Where the parameters live.
         dtype: Their type; None means PyTorch's default. Types narrower than float32 become float32.
 
     Raises:
         TypeError: if a size is no whole number.
-        ValueError: if the sizes or options do not fit each other, or ``init`` returns coefficients of other shapes or
-            unstable ones for ``constraint="reflection"``.
+        ValueError: if the sizes or options do not fit each other, dt is not positive, or ``init`` returns coefficients
+            of other shapes or unstable ones for ``constraint="reflection"``.
 
     Source:
         Parnichkun et al. 2024, arXiv:2405.06147.
@@ -87,19 +94,22 @@ class RTF(RelativeToHorizon, SequenceMixer):
         constraint: Constraint | None = None,
         method: Method = "auto",
         kernel_dropout: float = 0.0,
+        dt: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         groups = channels if denominator_groups is None else denominator_groups
         check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout)
+        if dt is not None:
+            check_interval(dt)
         self.channels, self.order, self.horizon, self.denominator_groups = channels, order, horizon, groups
         self.bidirectional, self.is_causal = bidirectional, not bidirectional
         self.numerator_kind: NumeratorKind = numerator
         self.init: Init = init
         self.constraint: Constraint | None = constraint
         self.method: Method = method
-        self.kernel_dropout = kernel_dropout
+        self.kernel_dropout, self.dt = kernel_dropout, dt
 
         directions = (2,) if bidirectional else ()
         dtype = parameter_dtype(dtype)
@@ -120,6 +130,87 @@ class RTF(RelativeToHorizon, SequenceMixer):
         if constraint == "l1":
             self.slack = parameter(groups)
         self.reset_parameters()
+
+    @classmethod
+    def from_transfer_function(
+        cls,
+        h: TransferFunction,
+        *,
+        horizon: int,
+        numerator: NumeratorKind = "truncated",
+        constraint: Constraint | None = None,
+        method: Method = "auto",
+        kernel_dropout: float = 0.0,
+        length: int | None = None,
+        tolerance: float = LARGEST_ERROR,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Converted[RTF]:
+        """A layer that starts as given filters and learns on; it keeps their ``dt`` and shared denominators.
+
+        :meth:`transfer_function` leads back. ``reset_parameters`` draws the comb of a new layer.
+
+        Args:
+            h: The filters, numerator (D, n), order 1 at least; (2, D, n) makes a bidirectional layer of a causal bank
+                and one for the future.
+            horizon: As for the layer itself, like the next four.
+            numerator: ``"truncated"`` or ``"exact"``.
+            constraint: None, ``"l1"`` or ``"reflection"``.
+            method: ``"auto"``, ``"fft"`` or ``"scan"``.
+            kernel_dropout: Probability of dropping a tap of the kernel in training.
+            length: Number of samples over which the impulse responses are compared; None means until they have died
+                out, for which all poles are computed.
+            tolerance: Largest error that is not refused, relative to the largest sample of each channel.
+            device: Where the parameters live; None means where h does.
+            dtype: Their type; None means PyTorch's default, whatever that of h is.
+
+        Returns:
+            The layer, and what rounding its parameters changed of each channel's response, (D) or (2, D).
+
+        Raises:
+            ArithmeticError: if parameters of that type do not hold the filters.
+            TypeError: if h is another object.
+            ValueError: if h has no such shape, a denominator is not stable with ``constraint="reflection"``, or its
+                |a_i| add up to 1 or more with ``"l1"``.
+
+        Example:
+            >>> h = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]), dt=0.1)
+            >>> layer, error = RTF.from_transfer_function(h, horizon=16, constraint="reflection")
+            >>> layer(torch.eye(4)[None, :, :1]).flatten().detach()
+            tensor([1.0000, 0.5000, 0.2500, 0.1250])
+            >>> layer.transfer_function().dt, bool(error < 1e-6)
+            (0.1, True)
+        """
+        check_start(h, constraint)
+        layer = cls(
+            h.channels,
+            h.order,
+            horizon=horizon,
+            denominator_groups=h.denominator_groups,
+            bidirectional=h.b.dim() == 3,
+            numerator=numerator,
+            init="zeros",
+            constraint=constraint,
+            method=method,
+            kernel_dropout=kernel_dropout,
+            dt=h.dt,
+            device=device or h.a.device,
+            dtype=dtype,
+        )
+        layer.init = "comb"
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", IllConditionedWarning)  # what it warns of is measured
+            layer._start_as(h)
+            length = samples_to_compare(roots(widest(h.a))[0]) if length is None else length
+            found, truth = (x.impulse_response(length) for x in (layer.transfer_function(), h.to(dtype=torch.float64)))
+        error = response_error(found.cpu(), truth.cpu())
+        check_error(
+            error,
+            tolerance,
+            what=f"parameters in {str(layer._numerators()[0].dtype).removeprefix('torch.')} do not hold the filters",
+            instead="Take dtype=torch.float64, numerator='exact' or a lower order, or keep them fixed: realize(h).",
+        )
+        return Converted(layer, error, length)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the parameters anew, as the layer's ``init`` says.
@@ -170,8 +261,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
 
     def _as_system(self, b: Tensor, a: Tensor, h0: Tensor) -> TransferFunction | TruncatedTransferFunction:
         if self.numerator_kind == "exact":
-            return TransferFunction(b, a, h0)
-        return TruncatedTransferFunction(b, a, h0, self.horizon)
+            return TransferFunction(b, a, h0, self.dt)
+        return TruncatedTransferFunction(b, a, h0, self.horizon, self.dt)
 
     def transfer_function(self) -> TransferFunction:
         """The filters with their true numerator and feedthrough, valid at every length; differentiable.
@@ -301,11 +392,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
         with torch.no_grad():
             system, error = self.transfer_function().to(dtype=like.dtype).stabilize(self.horizon, margin=margin)
             layer = copy.deepcopy(self)
-            if self.numerator_kind == "exact":
-                layer._assign(system.b, system.a, system.h0)
-            else:
-                truncated = system.to(dtype=torch.float64).truncate(self.horizon)
-                layer._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
+            layer._start_as(system)
         return layer, error
 
     def filter_parameters(self) -> Iterable[nn.Parameter]:
@@ -328,12 +415,23 @@ class RTF(RelativeToHorizon, SequenceMixer):
             parts.append(f"method={self.method!r}")
         if self.kernel_dropout:
             parts.append(f"kernel_dropout={self.kernel_dropout}")
+        if self.dt is not None:
+            parts.append(f"dt={self.dt}")
         return ", ".join(parts)
 
     def _numerators(self) -> tuple[Tensor, Tensor]:  # functional_call puts tensors where parameters were
         if self.numerator_kind == "truncated":
             return self.truncated_numerator, self.truncated_feedthrough
         return self.numerator, self.feedthrough
+
+    def _start_as(self, h: TransferFunction) -> None:
+        """Set the parameters to filters, their numerator expressed as the layer learns it."""
+        h = h.to(dtype=torch.float64)
+        if self.numerator_kind == "exact":
+            self._assign(h.b, h.a, h.h0)
+        else:
+            truncated = h.truncate(self.horizon)
+            self._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
 
     @torch.no_grad()
     def _assign(self, b: Tensor, a: Tensor, h0: Tensor) -> None:

@@ -102,7 +102,8 @@ class StateSpaceMixer(SequenceMixer):
         self._require_recurrence("to_transfer_function")
         check_length(length)
         system = self.state_space()
-        return from_poles(system.poles(), self.kernel(length), tolerance=tolerance)
+        dt = system.dt if isinstance(system, ModalSystem) else None
+        return from_poles(system.poles(), self.kernel(length), tolerance=tolerance, dt=dt)
 
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
         check_signal(u, self.channels)

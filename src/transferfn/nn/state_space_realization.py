@@ -68,14 +68,18 @@ class ModalRealization(_Fixed):
 
     def __init__(self, system: ModalSystem, *, dtype: torch.dtype) -> None:
         super().__init__({"A": system.A, "B": system.B, "C": system.C, "D": system.D}, signal_dtype(dtype))
-        self.channels = system.channels
+        self.channels, self.dt = system.channels, system.dt
 
     def state_space(self) -> ModalSystem:
         """The systems, in float64 where the device has it."""
-        return ModalSystem(**self._held(wide=True))
+        return self._system(wide=True)
 
     def _recurrence(self) -> Recurrence:
-        return ModalSystem(**self._held(wide=False))
+        return self._system(wide=False)
+
+    def _system(self, *, wide: bool) -> ModalSystem:
+        held = self._held(wide=wide)
+        return ModalSystem(held["A"], held["B"], held["C"], held["D"], self.dt)
 
     def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
         if not (values_are_hidden() or self._coefficients().is_meta):

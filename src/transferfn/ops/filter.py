@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, pad
 
+from transferfn.core.checks import what_instead
 from transferfn.core.convert import LARGEST_SOLVE, untruncate
 from transferfn.core.kernel import damped_response, impulse_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
@@ -403,6 +404,8 @@ def _check(u: Tensor, system: System, method: Method, bank: tuple[int, ...]) -> 
     check_tensor("u", u)
     if not u.is_floating_point():
         raise TypeError(f"expected a real floating-point signal, got {u.dtype}. Convert it, e.g. with u.float().")
+    if not isinstance(system, TransferFunction | TruncatedTransferFunction):
+        raise TypeError(f"expected a TransferFunction or TruncatedTransferFunction, got {what_instead(system)}")
     if system.a.shape[:-2] != bank:
         raise ValueError(
             f"expected coefficients with leading axes {bank}, got a of shape {tuple(system.a.shape)}: "
