@@ -6,7 +6,6 @@ import pytest
 import torch
 from scipy import signal
 
-from transferfn.analysis.distill import given
 from transferfn.core import TransferFunction, UnstableFilterWarning, stack
 from transferfn.interop.export import StepProgram
 from transferfn.models import Backbone, Classifier, LanguageModel
@@ -28,13 +27,9 @@ def low_pass(cutoff: float) -> TransferFunction:
 def crowded() -> Classifier:
     """A model whose second layer has poles that crowd together at z = 1; its reflections hold them in float32."""
     torch.manual_seed(0)
-    bank = given([stack([low_pass(0.05), low_pass(0.055)])])
-    layers = iter(
-        [
-            RTF(2, 4, horizon=256),
-            RTF(2, 8, horizon=256, init=bank, constraint="reflection", method="fft"),
-        ]
-    )
+    bank = stack([low_pass(0.05), low_pass(0.055)])
+    second, _ = RTF.from_transfer_function(bank, horizon=256, constraint="reflection", method="fft", tolerance=1.0)
+    layers = iter([RTF(2, 4, horizon=256), second])
     return Classifier(Backbone(2, 2, lambda: next(layers), inputs=1), 3, head="per_step").eval()
 
 
