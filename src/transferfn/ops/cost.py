@@ -81,12 +81,12 @@ class Costs:
 
 # Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
 MEASURED = Costs(
-    scan=(5.92e4, 5.34, 0.318, 0.0, 1.05, 0.241, 0.0664),
-    scan_training=(1.85e5, 31.8, 1.17, 0.0, 4.91, 0.732, 0.144),
-    fft=(8.22e4, 0.751, 0.141, 0.659, 92.8, 1.38),
-    fft_training=(2.78e5, 2.51, 0.336, 2.1, 396.0, 2.84),
-    blocks=(3e5, 0.9, 0.7, 92.8, 1.38),
-    blocks_training=(8e5, 2.9, 2.1, 396.0, 2.84),
+    scan=(8.61e4, 13.2, 0.659, 0.0, 0.0, 0.395, 0.107),
+    scan_training=(3.16e5, 62.2, 2.34, 0.0, 5.68, 1.32, 0.273),
+    fft=(9.98e4, 1.95, 0.0, 1.05, 152.0, 2.71),
+    fft_training=(4.08e5, 6.1, 0.0588, 3.15, 631.0, 5.75),
+    blocks=(5.4e5, 1.86, 7.09, 117.0, 4.12),
+    blocks_training=(1.81e6, 4.98, 18.4, 471.0, 13.2),
 )
 
 
