@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,30 @@ def test_targets_name_the_worst_cell() -> None:
     row = found["forward, n <= 16, exact: published / ours"]
     assert (row["reached"], row["worst"], row["where"]) == ("1 of 2", 4.0, "B, L, D 1, 2, 3, n 4")
     assert not any("truncated" in name for name in found)
+
+
+def test_one_row_with_a_truncated_numerator_has_an_aim_of_its_own() -> None:
+    cells = [
+        {"B, L, D": shape, "n": 4, "numerator": "truncated"}
+        | {f"{what}, {side} / ours": 2.5 for what in ("forward", "training") for side in ("published", "floor")}
+        for shape in ("1, 9, 3", "16, 9, 3")
+    ]
+    found = {row["what"]: row for row in targets.verdicts(cells, [], [])}
+    names = [f"forward, n <= 16, truncated: floor / ours{end}" for end in ("", ", one row")]
+    assert [(found[name]["target"], found[name]["reached"]) for name in names] == [
+        (">= 3", "0 of 1"),
+        (">= 2", "1 of 1"),
+    ]
+
+
+def test_memory_may_hardly_grow_with_the_order() -> None:
+    def row(side: str, n: int, peak: float) -> dict[str, Any]:
+        sizes = {f"{what}, {unit}": peak for what in ("forward", "training") for unit in ("MiB", "inputs")}
+        return {"B, L, D": "1, 9, 3", "side": side, "n": n, "numerator": "exact"} | sizes
+
+    rows = [row("published", 4, 9.0), *(row("ours", n, peak) for n, peak in ((4, 1.0), (256, 2.0), (2048, 2.2)))]
+    found = {x["what"]: x for x in targets.verdicts([], [], rows)}["memory, training: growth from n = 256"]
+    assert (found["reached"], round(found["worst"], 3)) == ("0 of 1", 0.1)
 
 
 def test_a_report_is_one_set_of_figures_in_three_forms(tmp_path, monkeypatch, capsys) -> None:
