@@ -25,6 +25,7 @@ def test_others_keep_their_level_of_optimization(monkeypatch) -> None:
         return compiled(self)
 
     monkeypatch.setattr(_compile.Compiler, "_compile_core", spied)
+    monkeypatch.setattr(_compile, "njit", lambda loop, *, cache=False, **options: numba.njit(loop, **options))
     before = numba.config.OPT
     _compile.native(abs_of)(-2.0)
     numba.njit(abs_of)(-2.0)

@@ -32,7 +32,7 @@ from transferfn.nn import RTF
         ({"horizon": 0, "numerator": "exact"}, "got horizon=0"),
         ({"numerator": "true"}, "numerator must be one of 'truncated', 'exact', got 'true'"),
         ({"constraint": "L1"}, "constraint must be one of None, 'l1', 'reflection', got 'L1'"),
-        ({"method": "direct"}, "method must be one of 'auto', 'fft', 'scan', got 'direct'"),
+        ({"method": "direct"}, "method must be one of 'auto', 'fft', 'scan', 'blocks', got 'direct'"),
         (
             {"init": "hippo"},
             "init must be one of 'resonators', 'comb', 'zeros', 'xavier', 'montel' or a function, got 'hippo'",

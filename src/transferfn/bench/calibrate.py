@@ -26,13 +26,11 @@ from transferfn.ops.cost import (
     Costs,
     Job,
     Terms,
-    block_cost,
     block_size,
     block_terms,
+    cheapest,
     current,
-    fft_cost,
     fft_terms,
-    scan_cost,
     scan_terms,
 )
 from transferfn.ops.cost import save as keep
@@ -52,7 +50,6 @@ LARGEST_SCAN = 2**29  # samples times order, beyond which nobody would run a rec
 
 Way = Literal["scan", "fft", "blocks"]
 Cell = tuple[Job, dict[Way, float]]
-COSTS: dict[Way, Callable[[Job, Costs], float]] = {"scan": scan_cost, "fft": fft_cost, "blocks": block_cost}
 
 
 def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
@@ -183,7 +180,7 @@ def ratios(costs: Costs, found: list[Cell]) -> Iterator[float]:
         found: Cells and their times.
     """
     for job, times in found:
-        chosen = min(times, key=lambda way: COSTS[way](job, costs))
+        chosen = cheapest(job, in_blocks="blocks" in times, costs=costs)
         yield times[chosen] / min(times.values())
 
 

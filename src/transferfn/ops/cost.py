@@ -21,6 +21,7 @@ from transferfn.files import write_json
 from transferfn.kernels.arrays import lanes_of
 from transferfn.kernels.convolution import fast_points
 
+BLOCKS_GAIN = 1.3  # how many times faster blocks must promise to be: rows of few blocks take more memory than one FFT
 NEAR = 4096  # points up to which a transform stays in the cache
 
 Terms = tuple[float, ...]
@@ -185,17 +186,19 @@ def _tiles(job: Job) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def cheapest(job: Job, *, in_blocks: bool) -> Literal["scan", "fft", "blocks"]:
-    """The way that costs least: the recurrence, one FFT or FFTs of blocks.
+def cheapest(job: Job, *, in_blocks: bool, costs: Costs | None = None) -> Literal["scan", "fft", "blocks"]:
+    """The way that costs least: the recurrence, one FFT or, where that gains enough, FFTs of blocks.
 
     Args:
         job: What is to be filtered.
         in_blocks: Whether it can be filtered block by block; more than one block are asked for in any case.
+        costs: None means :func:`current`.
     """
-    found = "scan" if scan_cost(job) <= fft_cost(job) else "fft"
-    if in_blocks and job.length > block_size(job.order) and block_cost(job) < min(scan_cost(job), fft_cost(job)):
+    by_scan, by_fft = scan_cost(job, costs), fft_cost(job, costs)
+    several = in_blocks and job.length > block_size(job.order)
+    if several and BLOCKS_GAIN * block_cost(job, costs) < min(by_scan, by_fft):
         return "blocks"
-    return found
+    return "scan" if by_scan <= by_fft else "fft"
 
 
 def scan_cost(job: Job, costs: Costs | None = None) -> float:
