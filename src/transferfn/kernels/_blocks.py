@@ -19,14 +19,14 @@ from typing import no_type_check
 from transferfn.kernels._compile import clear, inline, native, part
 from transferfn.kernels._convolve import (
     BLOCK,
-    _put,
-    _read,
-    _read_kernel,
-    _real,
-    _write_kernel,
     far_read,
     far_write,
+    put,
+    read_kernel,
+    read_samples,
+    real_part,
     tile_of,
+    write_kernel,
 )
 from transferfn.kernels._fft import far_down, far_up, near_down, near_up, transform, transform_back
 from transferfn.kernels._simd import load, splat, spread, store, width
@@ -51,7 +51,7 @@ def _far_put_rows(x, first, last, begin, z, plan):
     clear(z, 0, z.size // W, W)
     for j in range(first, last):
         t = begin + j - first
-        _put(z, 2 * W * _row(t, layout), load(x, j * W), weights, t)
+        put(z, 2 * W * _row(t, layout), load(x, j * W), weights, t)
     for column in range(0, near, columns):
         far_down(z, column, min(columns, near - column), table)
 
@@ -75,7 +75,7 @@ def _put_sums(x, count, z, plan):
     points = layout[0] * layout[1]
     clear(z, 0, z.size // W, W)
     zero = splat(z.dtype.type(0))
-    _put(z, 2 * W * _row(points - 1, layout), load(x, 0), weights, points - 1)
+    put(z, 2 * W * _row(points - 1, layout), load(x, 0), weights, points - 1)
     for t in range(1, count):
         at, value = 2 * W * _row(t - 1, layout), load(x, t * W)
         re, im = zero - value * spread(weights, 2 * t - 1), value * spread(weights, 2 * t - 2)
@@ -95,7 +95,7 @@ def _take_sums(p, k, q, x, count, sign, plan):
     scale = splat(q.dtype.type(sign / points))
     for t in range(count):
         if t == 0:
-            store(x, 0, scale * _real(q, 2 * W * _row(points - 1, layout), weights, points - 1))
+            store(x, 0, scale * real_part(q, 2 * W * _row(points - 1, layout), weights, points - 1))
         else:
             at = 2 * W * _row(t - 1, layout)
             re, im = spread(weights, 2 * t - 2), spread(weights, 2 * t - 1)
@@ -121,7 +121,7 @@ def _far_read_driven(u, strides, tile, size, c, driven, z, plan, block):
     W = width(z)
     for column in range(0, near, columns):
         some = min(columns, near - column)
-        _read(u, strides, tile, size, column, some, weights, z, layout, block)
+        read_samples(u, strides, tile, size, column, some, weights, z, layout, block)
         for g in range(groups):
             t0 = g * near + column
             for t in range(t0, min(t0 + some, driven)):
@@ -193,7 +193,7 @@ def _hand_over(v, past, size, order, plan):
         store(past, j * W, load(past, (j + fresh) * W))
     for j in range(fresh):
         t = size - fresh + j
-        store(past, (order - fresh + j) * W, scale * _real(v, 2 * W * _row(t, layout), weights, t))
+        store(past, (order - fresh + j) * W, scale * real_part(v, 2 * W * _row(t, layout), weights, t))
 
 
 @part
@@ -230,7 +230,7 @@ def _hand_back(q, gpast, room, driven, order, begin, plan):
     transform_back(q, table)
     scale = splat(q.dtype.type(1 / (layout[0] * layout[1])))
     for j in range(order):
-        value = scale * _real(q, 2 * W * _row(begin + j, layout), weights, begin + j)
+        value = scale * real_part(q, 2 * W * _row(begin + j, layout), weights, begin + j)
         if j >= driven:  # a sample that is still among the last ones after the block
             value = value + load(gpast, (j - driven) * W)
         store(room, j * W, value)
@@ -249,7 +249,7 @@ def _copy(x, at, y, to, count):
 @no_type_check
 def _spectrum(k, none, tile, length, z, plan, block):
     weights, table, layout = plan
-    _read_kernel(k, none, tile, length, weights, z, layout, block)
+    read_kernel(k, none, tile, length, weights, z, layout, block)
     transform(z, table)
 
 
@@ -258,7 +258,7 @@ def _spectrum(k, none, tile, length, z, plan, block):
 def _gradient(k, none, tile, length, z, plan, block):
     weights, table, layout = plan
     transform_back(z, table)
-    _write_kernel(k, none, tile, length, weights, z, layout, block)
+    write_kernel(k, none, tile, length, weights, z, layout, block)
 
 
 @inline

@@ -24,14 +24,14 @@ BLOCK = 16  # taps for which a tile is read channel by channel
 
 @inline
 @no_type_check
-def _put(z, to, value, weights, t):
+def put(z, to, value, weights, t):
     """Write a sample of every lane, weighted."""
     store(z, to, value * spread(weights, 2 * t)), store(z, to + width(z), value * spread(weights, 2 * t + 1))
 
 
 @inline
 @no_type_check
-def _real(z, at, weights, t):
+def real_part(z, at, weights, t):
     """The real part of a row without its weight."""
     return load(z, at) * spread(weights, 2 * t) + load(z, at + width(z)) * spread(weights, 2 * t + 1)
 
@@ -44,7 +44,7 @@ def _imaginary(z, at, weights, t):
 
 @part
 @no_type_check
-def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
+def read_samples(x, strides, tile, length, column, columns, weights, z, layout, block):
     """Weighted samples of a tile into a few columns, zero past ``length``."""
     groups, near, pitch, _, _ = layout
     row, _, c0, channels = tile
@@ -63,13 +63,13 @@ def _read(x, strides, tile, length, column, columns, weights, z, layout, block):
             store(z, i, zero)
         if whole:
             for j in range(count):
-                _put(z, to + 2 * W * j, load(x, base + (t0 + j) * step), weights, t0 + j)
+                put(z, to + 2 * W * j, load(x, base + (t0 + j) * step), weights, t0 + j)
             continue
         for j0 in range(0, count, BLOCK):
             some = min(BLOCK, count - j0)
             read(x, (*strides, 0), tile, t0 + j0, some, block, 0, W)
             for j in range(some):
-                _put(z, to + 2 * W * (j0 + j), load(block, j * W), weights, t0 + j0 + j)
+                put(z, to + 2 * W * (j0 + j), load(block, j * W), weights, t0 + j0 + j)
 
 
 @part
@@ -89,18 +89,18 @@ def _write(y, strides, tile, length, column, columns, weights, z, layout, block)
         count = max(min(columns, length - t0), 0)
         if whole:
             for j in range(count):
-                store(y, base + (t0 + j) * step, scale * _real(z, to + 2 * W * j, weights, t0 + j))
+                store(y, base + (t0 + j) * step, scale * real_part(z, to + 2 * W * j, weights, t0 + j))
             continue
         for j0 in range(0, count, BLOCK):
             some = min(BLOCK, count - j0)
             for j in range(some):
-                store(block, j * W, scale * _real(z, to + 2 * W * (j0 + j), weights, t0 + j0 + j))
+                store(block, j * W, scale * real_part(z, to + 2 * W * (j0 + j), weights, t0 + j0 + j))
             write(y, (*strides, 0), tile, t0 + j0, some, block, 0, W)
 
 
 @part
 @no_type_check
-def _read_kernel(k, ahead, tile, length, weights, z, layout, block):
+def read_kernel(k, ahead, tile, length, weights, z, layout, block):
     """Weighted taps of a tile's channels: those ahead are imaginary, from the end backwards."""
     groups, near, pitch, _, _ = layout
     _, rows, c0, channels = tile
@@ -118,7 +118,7 @@ def _read_kernel(k, ahead, tile, length, weights, z, layout, block):
                     block[j * W + c] = k[c0 + c, t0 + j]
             _repeat(block, channels, rows, W)
             for t in range(t0, t0 + some):
-                _put(z, 2 * W * (row + t), load(block, (t - t0) * W), weights, t)
+                put(z, 2 * W * (row + t), load(block, (t - t0) * W), weights, t)
         for t0 in range(max(begin, points - further), end, BLOCK):
             some = min(BLOCK, end - t0)
             for c in range(channels):
@@ -143,7 +143,7 @@ def _repeat(block, channels, rows, W):
 
 @part
 @no_type_check
-def _write_kernel(k, ahead, tile, length, weights, z, layout, block):
+def write_kernel(k, ahead, tile, length, weights, z, layout, block):
     """Gradients of a tile's taps, summed over the rows it holds side by side."""
     groups, near, pitch, _, _ = layout
     _, rows, c0, channels = tile
@@ -157,7 +157,7 @@ def _write_kernel(k, ahead, tile, length, weights, z, layout, block):
         for t0 in range(begin, min(end, causal), BLOCK):
             some = min(BLOCK, end - t0, causal - t0)
             for t in range(t0, t0 + some):
-                store(block, (t - t0) * W, scale * _real(z, 2 * W * (row + t), weights, t))
+                store(block, (t - t0) * W, scale * real_part(z, 2 * W * (row + t), weights, t))
             _sum(block, channels, rows, W)
             for c in range(channels):
                 for j in range(some):
@@ -221,7 +221,7 @@ def far_read(x, strides, tile, length, z, plan, block):
     _, near, _, columns, _ = layout
     for column in range(0, near, columns):
         some = min(columns, near - column)
-        _read(x, strides, tile, length, column, some, weights, z, layout, block)
+        read_samples(x, strides, tile, length, column, some, weights, z, layout, block)
         far_down(z, column, some, table)
 
 
@@ -306,7 +306,7 @@ def convolve(u, u_strides, k, ahead, y, y_strides, sizes, plan, work, first, las
     block = np.empty(BLOCK * width(work), work.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, width(work))
-        _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
+        read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
         transform(spectrum, table)
         filter_rows(u, u_strides, y, y_strides, tile, end, length, z, spectrum, plan, block)
 
@@ -322,11 +322,11 @@ def backward(gy, gy_strides, u, u_strides, k, ahead, gu, gu_strides, gk, ga, siz
     block = np.empty(BLOCK * width(work), work.dtype)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, width(work))
-        _read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
+        read_kernel(k, ahead, tile, length, weights, spectrum, layout, block)
         transform(spectrum, table)
         correlate_rows(
             gy, gy_strides, u, u_strides, gu, gu_strides, tile, end, length, z, x, spectrum, s, plan, block, False
         )
         transform_back(s, table)
         part = job % parts
-        _write_kernel(gk[part], ga[part], tile, length, weights, s, layout, block)
+        write_kernel(gk[part], ga[part], tile, length, weights, s, layout, block)
