@@ -48,7 +48,7 @@ class Constraints:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibrate:
-    """Measure what each way to filter costs on this machine, so that method="auto" chooses well here; 2 minutes."""
+    """Measure what each way to filter costs on this machine, so that method="auto" chooses well here; 3 minutes."""
 
     seconds: float = 0.15
     """How long to measure each of some 180 cells."""

@@ -388,7 +388,7 @@ def _far_up(z, column, columns, factors, passes, layout):
 
 @no_type_check
 def _passes_of(kind):
-    """Everything below, for one type: compiled once, and called by all loops that transform."""
+    """All passes of a transform for one type: compiled once, and called by all loops that transform."""
 
     def run(z_at, which, first, count, table_at):
         head = array(table_at, HEADER, np.int64)

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, workspace
-from transferfn.kernels.convolution import convolution, fast_points
+from transferfn.kernels.convolution import convolution, fast_points, parts_of
 from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Signal = Float[Tensor, "B L D"]
@@ -98,7 +98,7 @@ def _run_back(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     from transferfn.kernels import _blocks as loops
 
-    parts = _parts(u)
+    parts = parts_of(u)
     gu, gstate = torch.empty_like(u), torch.empty_like(state, memory_format=torch.contiguous_format)
     of_kernels = [x.new_zeros(parts, *x.shape) for x in (h, g, b, a)]
     if u.numel():
@@ -125,20 +125,11 @@ def _outputs(u: Tensor, h: Tensor, a: Tensor, *, keep: bool) -> tuple[Tensor, Te
     )
 
 
-def _parts(u: Tensor) -> int:
-    """How many jobs share a tile's rows, each of which transforms the tile's kernels. It depends on shapes alone."""
-    batch, _, channels = u.shape
-    if not u.numel():
-        return 1
-    groups = -(-batch // max(lanes(u) // channels, 1))
-    return max(min(groups, 8 * lanes(u) // channels), 1)
-
-
 def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, h: Tensor, a: Tensor, *, transforms: int) -> None:
     from transferfn.kernels._convolve import BLOCK
 
     batch, length, channels = u.shape
-    order, size, width, parts = a.shape[1], h.shape[1], lanes(u), _parts(u)
+    order, size, width, parts = a.shape[1], h.shape[1], lanes(u), parts_of(u)
     sizes = (batch, length, channels, order, size, parts)
     plans = plan(size, u.dtype), plan(fast_points(order), u.dtype)
     room = transforms * sum(elements(each, width) for each in plans) + (3 * order + BLOCK) * width

@@ -45,7 +45,7 @@ def _convolution(u: Tensor, k: Tensor, ahead: Tensor) -> Tensor:
     if not u.numel():
         return y
     arrays = (*flat(u), numpy(k), numpy(ahead), *flat(y))
-    _over_tiles(loops.convolve, arrays, u, _parts(u), buffers=2)
+    _over_tiles(loops.convolve, arrays, u, parts_of(u), buffers=2)
     return y
 
 
@@ -60,7 +60,7 @@ def _backward(gy: Tensor, u: Tensor, k: Tensor, ahead: Tensor) -> tuple[Tensor, 
     from transferfn.kernels import _convolve as loops
 
     gu = torch.empty_like(u)
-    parts = _parts(u)
+    parts = parts_of(u)
     gk, ga = k.new_zeros(parts, *k.shape), k.new_zeros(parts, *ahead.shape)
     if u.numel():
         arrays = (*flat(gy), *flat(u), numpy(k), numpy(ahead), *flat(gu), gk.numpy(), ga.numpy())
@@ -148,8 +148,12 @@ def _operations(points: int) -> float:
     return total * points
 
 
-def _parts(u: Tensor) -> int:
-    """How many jobs share a tile. It depends on shapes alone, so that sums do not depend on the number of threads."""
+def parts_of(u: Tensor) -> int:
+    """How many jobs share a tile. It depends on shapes alone, so that sums do not depend on the number of threads.
+
+    Args:
+        u: The signal, (B, L, D).
+    """
     batch, _, channels = u.shape
     width = lanes(u)
     if not u.numel():

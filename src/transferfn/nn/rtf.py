@@ -156,7 +156,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
             horizon: As for the layer itself, like the next four.
             numerator: ``"truncated"`` or ``"exact"``.
             constraint: None, ``"l1"`` or ``"reflection"``.
-            method: ``"auto"``, ``"fft"`` or ``"scan"``.
+            method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
             kernel_dropout: Probability of dropping a tap of the kernel in training.
             length: Number of samples over which the impulse responses are compared; None means until they have died
                 out, for which all poles are computed.

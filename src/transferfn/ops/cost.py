@@ -80,7 +80,8 @@ class Costs:
     blocks_training: Terms
 
 
-# Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68).
+# Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68) at half
+# their speed, which all constants share.
 MEASURED = Costs(
     scan=(8.61e4, 13.2, 0.659, 0.0, 0.0, 0.395, 0.107),
     scan_training=(3.16e5, 62.2, 2.34, 0.0, 5.68, 1.32, 0.273),
