@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from transferfn.files import replacing, write_json, write_text
 
@@ -36,6 +39,21 @@ def test_after_an_error_all_is_as_it_was(tmp_path: Path, before: str | None) -> 
     with pytest.raises(FileNotFoundError), replacing(file):
         pass  # nothing was written
     assert [path.read_text() for path in tmp_path.iterdir()] == ([] if before is None else [before])
+
+
+@pytest.mark.parametrize("stopped", range(8))
+def test_an_interrupted_archive_tells_of_the_interrupt(tmp_path: Path, stopped: int) -> None:
+    class Interrupted(io.BytesIO):
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes == stopped + 1:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "kept"):
+        torch.save({"weights": torch.zeros(3)}, Interrupted())
 
 
 def test_everything_is_written_this_way() -> None:

@@ -22,6 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: if the file cannot be written.
+        KeyboardInterrupt: if the user stops it, whatever the writer makes of that.
 
     Example:
         >>> import tempfile
@@ -39,9 +40,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())  # otherwise a power cut may leave an empty file under the final name
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             part.unlink(missing_ok=True)
+        if isinstance(error.__context__, KeyboardInterrupt):
+            # torch.save, stopped half-way, closes its archive and complains that it is not whole.
+            raise error.__context__ from None
         raise
 
 
