@@ -27,7 +27,9 @@ def test_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(mixers, "OVER_LENGTH", (16, 32))
     monkeypatch.setattr(mixers, "ORDER", 4)
     monkeypatch.setattr(mixers, "CHANNELS", 4)
+    monkeypatch.setattr(mixers, "PEERS_ORDERS", (16,))
     monkeypatch.setattr(mixers, "STEPS", 3)
+    monkeypatch.setattr(memory, "retain_freed_memory", lambda: None)  # would last for all tests to come
     monkeypatch.setattr(memory, "is_measurable", lambda: False)
     mixers.report(out=tmp_path / "mixers", seconds=0.01)
     found = json.loads((tmp_path / "mixers.json").read_text())
@@ -41,6 +43,10 @@ def test_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     half = {row["layer"]: row["state, KiB"] for row in found["length"] if row["B, L, D"].startswith("1, 16")}
     grows = {name for name in names if states[name] > half[name]}
     assert grows == {"Hyena", "attention"}
+    assert [row["layer"] for row in found["peers"]] == ["S4", "S4D", "S5"]
+    for row in found["peers"]:
+        assert row["forward, peer / ours"] == pytest.approx(row["forward, peer"] / row["forward, ours"])
+    assert found["peers"][2]["training, peer"] == 0.43
     assert (tmp_path / "mixers.md").read_text().strip() == capsys.readouterr().out.strip()
     assert {path.name for path in tmp_path.glob("*.png")} == {"mixers-order.png", "mixers-length.png"}
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from tqdm import tqdm
 
-from transferfn.bench import memory, pictures
+from transferfn.bench import elsewhere, memory, pictures, sides
 from transferfn.bench.contenders import Contender, build, has_order
 from transferfn.bench.layer import MIB, table
 from transferfn.bench.machine import machine, machine_line
@@ -31,6 +31,8 @@ ORDERS = (16, 64, 256)
 OVER_LENGTH = (256, 1024, 4096, 16384)
 ORDER = 64
 CHANNELS = 64
+PEERS_ORDERS = (16, 64, 256, 1024)
+BASELINES: tuple[Contender, ...] = ("S4", "S4D", "S5")
 STEPS = 50  # decoding steps that are timed, the last ones of the length
 
 Row = dict[str, Any]
@@ -57,12 +59,12 @@ def cells(shape: Shape, order: int, seconds: float) -> Iterator[Row]:
     """
     torch.manual_seed(0)
     layers = {name: build(name, shape[2], order, shape[1]) for name in get_args(Contender)}
-    sides = {name: side(layer, shape) for name, layer in layers.items()}
+    everyone = {name: side(layer, shape) for name, layer in layers.items()}
     decoders = {name: getattr(layer, "realize", lambda layer=layer: layer)() for name, layer in layers.items()}
     u = torch.randn(shape)
     calls = {
-        "forward": {name: one.inference for name, one in sides.items()},
-        "training": {name: one.training for name, one in sides.items()},
+        "forward": {name: one.inference for name, one in everyone.items()},
+        "training": {name: one.training for name, one in everyone.items()},
         "prefill": {name: lambda one=one: _prefill(one, u) for name, one in decoders.items()},
     }
     medians = {
@@ -83,6 +85,38 @@ def cells(shape: Shape, order: int, seconds: float) -> Iterator[Row]:
             peak = memory.measure(name, shape, order, "truncated", training=True, retain=False)
             row["training, MiB"] = peak / MIB
         yield row
+
+
+def beside_peers(order: int, seconds: float) -> Iterator[Row]:
+    """S4, S4D and S5 beside the best of their official codes, which were measured elsewhere, a row each.
+
+    Times are multiples of those of RTF as published, ours in this run: freed memory is to be retained, as it was there.
+
+    Args:
+        order: Number of states, one of :data:`transferfn.bench.elsewhere.RATIOS`.
+        seconds: How long to measure forward, and training.
+    """
+    torch.manual_seed(0)
+    layers = {name: build(name, OVER_ORDER[2], order, OVER_ORDER[1]) for name in BASELINES}
+    _, rtf = sides.ours(OVER_ORDER, order, "truncated")
+    everyone = {"published": sides.published(OVER_ORDER, rtf)}
+    everyone |= {name: side(layer, OVER_ORDER) for name, layer in layers.items()}
+    rows: dict[str, Row] = {name: {"n": order, "layer": name} for name in layers}
+    for at, what in enumerate(("forward", "training")):
+        calls = {name: one.training if at else one.inference for name, one in everyone.items()}
+        median = {name: statistics.median(values) for name, values in alternate(calls, seconds).items()}
+        for name, row in rows.items():
+            theirs = elsewhere.best(elsewhere.RATIOS[order], name)
+            assert theirs is not None
+            mine = median[name] / median["published"]
+            row |= {f"{what}, ours": mine, f"{what}, peer": theirs[at], f"{what}, peer / ours": theirs[at] / mine}
+    if memory.is_measurable():
+        for at, what in enumerate(("forward", "training")):
+            for name, row in rows.items():
+                peak = memory.measure(name, OVER_ORDER, order, "truncated", training=bool(at), retain=True)
+                known = elsewhere.best(elsewhere.MEMORY[order], name)
+                row |= {f"{what}, MiB, ours": peak / MIB, f"{what}, MiB, peer": known[at] if known else "-"}
+    yield from rows.values()
 
 
 def report(*, out: Path, seconds: float = 2.0) -> None:
@@ -111,6 +145,18 @@ def report(*, out: Path, seconds: float = 2.0) -> None:
         progress = tqdm(shapes, title, unit="shape")
         found[key] = [row for shape, order in progress for row in cells(shape, order, seconds)]
         lines += ["", f"## {title}", "", *table(found[key])]
+    memory.retain_freed_memory()  # from here on
+    progress = tqdm(PEERS_ORDERS, "Beside official codes", unit="order")
+    found["peers"] = [row for order in progress for row in beside_peers(order, seconds)]
+    lines += [
+        "",
+        f"## Beside the best official codes, B, L, D = {', '.join(map(str, OVER_ORDER))}",
+        "",
+        "Theirs were measured elsewhere, on two cores, with freed memory retained, as it is here. Times are multiples of "
+        "RTF as published in the same run, ours here and theirs there; the faster of KeOps and PyTorch.",
+        "",
+        *table(found["peers"]),
+    ]
     print("\n".join(lines))
     write_json(out.with_suffix(".json"), found)
     write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
