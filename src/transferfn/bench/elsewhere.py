@@ -38,8 +38,9 @@ RATIOS: dict[int, dict[str, tuple[float, float]]] = {
         "S4D (PyTorch)": (406.0, 156.0),
     },
 }
-# Peak memory of the same calls beyond their input, MiB. Of S4 it was only told that it lies between 37 and 44, and between
-# 91 and 122, at all orders: the lower ends stand here. Of S4D with KeOps, the leanest of its kind, one order was measured.
+# Peak memory of the same calls beyond their input, MiB. Of S4 it was only told that it lies between 37 and 44, and
+# between 91 and 122, at all orders: the lower ends stand here. Of S4D with KeOps, the leanest of its kind, one order
+# was measured.
 MEMORY: dict[int, dict[str, tuple[float, float]]] = {
     16: {"S5 (JAX)": (14.0, 46.0), "S4 (KeOps)": (37.0, 91.0)},
     64: {"S5 (JAX)": (16.0, 74.0), "S4 (KeOps)": (39.0, 91.0), "S4D (KeOps)": (37.0, 81.0)},

@@ -152,8 +152,8 @@ def report(*, out: Path, seconds: float = 2.0) -> None:
         "",
         f"## Beside the best official codes, B, L, D = {', '.join(map(str, OVER_ORDER))}",
         "",
-        "Theirs were measured elsewhere, on two cores, with freed memory retained, as it is here. Times are multiples of "
-        "RTF as published in the same run, ours here and theirs there; the faster of KeOps and PyTorch.",
+        "Theirs were measured elsewhere, on two cores, with freed memory retained, as it is here. Times are multiples "
+        "of RTF as published in the same run, ours here and theirs there; the faster of KeOps and PyTorch.",
         "",
         *table(found["peers"]),
     ]
