@@ -64,11 +64,16 @@ def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizo
 def _eliminated(sums: Tensor, half: Tensor, scale: Tensor, phi: Tensor) -> Tensor:
     """K(w) of some channels, (D, J, F), from the sums, (D, J + R, 1 + R, F)."""
     rank = sums.shape[2] - 1
-    scaled = half * phi.cos() * sums[:, -rank:]
-    one = torch.eye(rank, 1 + rank, dtype=sums.dtype, device=sums.device).roll(1, -1)[..., None]
-    table = torch.cat((sums[:, :-rank], scaled + one), 1)
+    # Entries apart: the gradient of a slice of a table is a table of zeros.
+    table = [list(row.unbind(1)) for row in sums.unbind(1)]
+    factor = half[:, 0, 0] * phi.cos()
+    for at, row in enumerate(table[-rank:], 1):
+        row[:] = [factor * entry for entry in row]
+        row[at] = row[at] + 1
     # Eliminate row by row. I + dt / 2 cos phi S(P^*, P) has a positive definite Hermitian part: any pivot will do.
     for _ in range(rank):
-        column, row = table[:, :-1, -1:], table[:, -1:, :-1]
-        table = table[:, :-1, :-1] - column * row / table[:, -1:, -1:]
-    return scale * table[:, :, 0]
+        *rows, last = table
+        *last, pivot = last
+        last = [entry / pivot for entry in last]
+        table = [[entry - row[-1] * below for entry, below in zip(row, last, strict=False)] for row in rows]
+    return scale * torch.stack([row[0] for row in table], 1)
