@@ -193,14 +193,20 @@ class DiagonalMixer(SequenceMixer):
                 u = torch.where(valid_samples(lengths, u.shape[1])[..., None], u, 0)
             v = self._into(u, system)
             before = None if state is None else torch.view_as_complex(state.to(dtype).contiguous())
-            x, after = diagonal_scan(v, system.a, before, lengths=lengths, resets=resets)
+            # States are as large as the signal, or larger: none stays longer than it must.
             C, *back = system.C.unbind() if self.bidirectional else [system.C]
-            y = _out_of(x, C) + system.D.to(dtype) * u
+            y = None
             if back:
                 z, _ = diagonal_scan(v, system.a, lengths=lengths, resets=resets, reverse=True)
                 if not self.shared_sample:
                     z = _next(z, resets)
-                y = y + _out_of(z, back[0])
+                y = _out_of(z, back[0])
+                del z
+            x, after = diagonal_scan(v, system.a, before, lengths=lengths, resets=resets)
+            del v
+            y = _out_of(x, C) if y is None else y + _out_of(x, C)
+            del x
+            y = torch.addcmul(y, system.D.to(dtype), u)
         return y.to(given), torch.view_as_real(after)
 
     def _whole(self, u: Signal, system: DiagonalSystem, lengths: Lengths | None, resets: Resets | None) -> Signal:
@@ -233,7 +239,7 @@ class DiagonalMixer(SequenceMixer):
             u = u_t.to(dtype)
             v = self._into(u, system)
             x = torch.addcmul(v, system.a.to(v.dtype), torch.view_as_complex(state.to(dtype).contiguous()))
-            y = _out_of(x, system.C) + system.D.to(dtype) * u
+            y = torch.addcmul(_out_of(x, system.C), system.D.to(dtype), u)
         after = torch.view_as_real(x)
         require_finite(after, u_t, self._largest_pole, self._advice())
         return y.to(given), after
