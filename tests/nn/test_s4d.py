@@ -15,7 +15,7 @@ from laws.runs import signal
 from laws.tolerance import relative_error, tolerance
 from nn.golden import TOLERANCES, cases, pairs
 from nn.layers import untyped
-from transferfn.core import hippo
+from transferfn.core import hippo, modal
 from transferfn.models import Backbone
 from transferfn.nn import RTF, S4D, NotCausalError, Stream
 
@@ -227,6 +227,31 @@ def test_both_ways_shares_all_but_the_output() -> None:
     response = layer(pulse)[0].mT
     assert torch.allclose(response[:, 4:], k[0], rtol=1e-12, atol=1e-12)
     assert torch.allclose(response[:, :4].flip(-1), k[1, :, :4], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"init": "real"}, {"bidirectional": True}], ids=str)
+def test_kernels_come_in_pieces(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some channels at a time give what all give together, with first and second derivatives."""
+    layer = make(**options)
+    parameters = list(layer.parameters())
+
+    def found() -> list[Tensor]:
+        kernel = layer.kernel(23)
+        first = torch.autograd.grad(kernel.square().sum(), parameters, create_graph=True)
+        return [
+            kernel,
+            *first,
+            *torch.autograd.grad(torch.cat([x.flatten() for x in first]).square().sum(), parameters),
+        ]
+
+    together = found()
+    sizes, sums = [], modal._sums
+    monkeypatch.setattr(modal, "ROOM", 1)
+    monkeypatch.setattr(modal, "_sums", lambda w, *rest: sizes.append(w.shape[-2]) or sums(w, *rest))
+    for expected, one in zip(together, found(), strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-12, atol=1e-12)
+    assert set(sizes) == {1}
+    assert len(sizes) > D  # computed again for derivatives
 
 
 def test_realize() -> None:

@@ -11,9 +11,13 @@ import dataclasses
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
 
 from transferfn.core.blocks import by_blocks, doublings, shifted, split
+from transferfn.kernels.tracing import values_are_hidden
 from transferfn.typing import Kernel, Lengths, Resets, Signal
+
+ROOM = 2**16  # numbers of each table of powers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +65,8 @@ class ModalSystem:
     def kernel(self, length: int, dtype: torch.dtype) -> Kernel:
         """Impulse response: k_t = c Re(sum_n C_n A_n^t B_n), and D more at t = 0.
 
+        Powers are there for some channels at a time, and are computed again for derivatives.
+
         Args:
             length: Number of samples L.
             dtype: Type of the result. Powers are computed in the type of the system and rounded to it.
@@ -68,11 +74,16 @@ class ModalSystem:
         Returns:
             k_0..k_(L-1), (*bank, D, L).
         """
-        block = split(length)
-        low, high = _powers(self.A, block, -(-length // block))
-        outer = (self.C * self.B)[..., None, :] * high  # (*bank, D, Q, N)
-        k = _dual(self._weight * outer, dtype) @ _flat(low, dtype).mT
-        k = k.flatten(-2)[..., :length]
+        weights = self._weight * self.C * self.B
+        channels = max(ROOM // (split(length) * max(self.A.shape[-1], 1)), 1)
+        again = self.channels > channels and torch.is_grad_enabled() and not values_are_hidden()
+        pieces = [
+            checkpoint(_sums, *piece, length, dtype, use_reentrant=False, preserve_rng_state=False)
+            if again
+            else _sums(*piece, length, dtype)
+            for piece in zip(weights.split(channels, -2), self.A.split(channels), strict=True)
+        ]
+        k = torch.cat(pieces, -2)  # pyright: ignore[reportArgumentType]
         return k + pad(self.D[..., None].to(dtype), (0, length - 1))
 
     def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,6 +193,14 @@ class ModalSystem:
     def _output(self, x: Tensor) -> Tensor:
         y = (self.C.to(x.dtype) * x).sum(-1)
         return 2 * y.real if y.is_complex() else y
+
+
+def _sums(weights: Tensor, A: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """Re(sum_n w_n A_n^t) for t < L, (*bank, D, L), from weights (*bank, D, N)."""
+    block = split(length)
+    low, high = _powers(A, block, -(-length // block))
+    k = _dual(weights[..., None, :] * high, dtype) @ _flat(low, dtype).mT
+    return k.flatten(-2)[..., :length]
 
 
 def _powers(A: Tensor, block: int, blocks: int) -> tuple[Tensor, Tensor]:
