@@ -217,3 +217,13 @@ def test_nothing_depends_on_the_default_device_or_type() -> None:
         found = [*hippo("legs", 4), low_rank("legt", 4), *s4d("lin", 4), *hippo_n_blocks(4, 1), nplr("lagt", 4).V]
     assert {x.device.type for x in found} == {"cpu"}
     assert {x.dtype for x in found} == {torch.float64, torch.complex128}
+
+
+def test_what_was_given_is_the_callers_own() -> None:
+    """Eigenvectors are computed once and kept; changing what was returned changes nothing that comes later."""
+    first = nplr("legs", 6)
+    kept = [x.clone() for x in (first.Lambda, first.V, first.B, first.P)]
+    for x in (first.Lambda, first.V, first.B, first.P):
+        x.zero_()
+    again = nplr("legs", 6)
+    assert all(torch.equal(x, y) for x, y in zip(kept, (again.Lambda, again.V, again.B, again.P), strict=True))

@@ -7,6 +7,7 @@ the state size N, its complex form stores N/2 modes; the other half are their co
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Literal, get_args
 
@@ -139,12 +140,12 @@ def nplr(measure: Measure, N: int, *, b_clip: float | None = OFFICIAL_CLIP) -> N
     """
     if b_clip is not None and not b_clip > 0:
         raise ValueError(f"b_clip is a positive bound, or None for the exact system; got {b_clip}")
-    A, B, p = _system(measure, N)
+    _, B, p = _system(measure, N)
     _check_even(N)
     if measure == "fourier":
         Lambda, V = _fourier_modes(N)
     else:
-        Lambda, V = _modes(A + p.T @ p)
+        Lambda, V = _normal_modes(measure, N)
         Lambda, V = Lambda[: N // 2], V[:, : N // 2]
     to_modes = V.conj().T
     B, P = to_modes @ B, p @ V.conj()
@@ -189,8 +190,7 @@ def hippo_n_blocks(N: int, blocks: int, *, conj_sym: bool = True) -> tuple[Tenso
             f"conjugate symmetry pairs the modes of a block, which needs blocks of even size; {N} states in {blocks} "
             f"blocks make blocks of {m}. Use another size, or conj_sym=False."
         )
-    A, _, p = _system("legs", m)
-    Lambda, V = _modes(A + p.T @ p)
+    Lambda, V = _normal_modes("legs", m)
     kept = m // 2 if conj_sym else m
     return _tensor(np.tile(Lambda[:kept], blocks)), _tensor(np.kron(np.eye(blocks), V[:, :kept]))
 
@@ -285,8 +285,11 @@ def _system(measure: Measure, N: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.diag(turn, -1) - np.diag(turn, 1) - np.outer(B, B), B, B[None].copy()
 
 
-def _modes(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, ascending imaginary parts, and eigenvectors of a multiple of I plus a skew-symmetric matrix."""
+@functools.lru_cache(maxsize=8)  # all layers of a model start from the same
+def _normal_modes(measure: Measure, N: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues, ascending imaginary parts, and eigenvectors of A + p^T p, a multiple of I plus a skew matrix."""
+    A, _, p = _system(measure, N)
+    normal = A + p.T @ p
     skew = (normal - normal.T) / 2
     frequency, V = np.linalg.eigh(-1j * skew)
     # Rounding breaks the symmetry of a spectrum that is conjugate in exact arithmetic.
@@ -312,4 +315,4 @@ def _check_even(N: int) -> None:
 
 
 def _tensor(x: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.complex128))
+    return torch.from_numpy(np.array(x, dtype=np.complex128, order="C"))  # a copy: what is kept must not change
