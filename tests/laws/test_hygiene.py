@@ -266,6 +266,11 @@ VARIANTS = (
 COMPILED = [mixer for mixer in MIXERS if mixer.name in NAMES] + [
     pytest.param(mixer, marks=pytest.mark.exhaustive) for mixer in MIXERS if mixer.name in VARIANTS
 ]
+BUILT = [mixer for mixer in MIXERS if mixer.name in ("rtf", "rtf-scan")] + [
+    pytest.param(mixer, marks=pytest.mark.exhaustive)
+    for mixer in MIXERS
+    if mixer.name in ("s4", "s4d", "s5", "lru", "hyena-rtf", "implicit", "attention")
+]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -311,6 +316,18 @@ def test_8_compiles_in_one_graph(mixer: Mixer, bounds: Any) -> None:
         expected = outcome(module, lambda mixer, u, state: mixer.step(u[:, 0], state), u, state)
         found = outcome(module, lambda _, u, state: step(u, state), u, state)
         assert_same(found, expected, tolerance(module, F64))
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex:UserWarning")
+@pytest.mark.parametrize("mixer", BUILT, ids=str)
+def test_8_the_usual_compiler_builds_the_graph(mixer: Mixer) -> None:
+    """Not only its front end: others take tens of seconds each, and `make laws` has them."""
+    torch.compiler.reset()
+    module, u = mixer.make(), mixer.signal(3, 9)
+    whole = torch.compile(module, fullgraph=True)
+    expected = outcome(module, lambda mixer, u, _: (mixer(u), None), u)
+    assert_same(outcome(module, lambda _, u, __: (whole(u), None), u), expected, tolerance(module, F64))
 
 
 @pytest.mark.compile
