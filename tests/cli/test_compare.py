@@ -11,7 +11,6 @@ from transferfn.cli import main
 from transferfn.cli.compare import finished, grouped, row
 from transferfn.training import Result, TrainConfig
 from transferfn.training.config import to_dict
-from transferfn.training.published import experiment, published
 from transferfn.training.recipes import delay, smnist
 from transferfn.training.variant import Variant
 
@@ -74,14 +73,6 @@ def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsy
     screen = capsys.readouterr().out
     assert "| delay | rtf | 1,234 | rmse 0.02 | 0.006 |" in screen
     assert "Published for delay at order 1024 (not measured here): S4 0.029, RTF 0.006." in screen
-
-
-def test_only_the_published_experiment_is_compared_with_it() -> None:
-    assert published(delay()) == {"S4": 0.029, "RTF": 0.006}
-    assert experiment(delay(Variant(size="small"))) is None
-    assert published(smnist()) == {}
-    between = replace(delay(), model=replace(delay().model, order=100))
-    assert published(between) == {}
 
 
 def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:
