@@ -8,16 +8,20 @@ from pathlib import Path
 import pytest
 
 from transferfn.cli import main
-from transferfn.cli.compare import finished, grouped, row
+from transferfn.cli.compare import row
+from transferfn.cli.compare_pictures import learning_figure
+from transferfn.cli.groups import finished, grouped
+from transferfn.tasks import SmnistConfig
 from transferfn.training import Result, TrainConfig
-from transferfn.training.config import to_dict
-from transferfn.training.recipes import delay, smnist
+from transferfn.training.config import MixerName, to_dict
+from transferfn.training.objective import Metric
+from transferfn.training.recipes import delay, lra_listops, lra_text, smnist
 from transferfn.training.variant import Variant
 
 RADII = "radius_min,radius_low,radius_median,radius_high,radius_max"
 
 
-def result(score: float, metric: str = "accuracy") -> Result:
+def result(score: float, metric: Metric = "accuracy") -> Result:
     return Result(
         metric=metric,
         test_score=score,
@@ -94,6 +98,67 @@ def test_what_was_made_from_a_run_is_no_further_seed_of_it(tmp_path: Path) -> No
     trained, distilled = [row(group) for group in grouped(finished(tmp_path / "run"))]
     assert (trained["model"], trained["seeds"], trained["mean"]) == ("rtf", 1, 0.75)
     assert (distilled["model"], distilled["seeds"], distilled["mean"]) == ("rtf, distilled to order 16", 2, 0.5)
+
+
+def at_order(mixer: MixerName, order: int) -> TrainConfig:
+    config = delay(Variant(mixer=mixer))
+    return replace(config, model=replace(config.model, order=order))
+
+
+def test_tasks_are_compared_and_drawn_apart(tmp_path: Path) -> None:
+    small = Variant(size="small")
+    tasks: tuple[tuple[str, TrainConfig, Metric], ...] = (
+        ("a", smnist(), "accuracy"),
+        ("b", replace(smnist(), data=SmnistConfig(side=14, permuted=True, validation=0.2)), "accuracy"),
+        ("c", delay(small), "rmse"),
+        ("d", lra_listops(small), "accuracy"),
+        ("e", lra_listops(replace(small, mixer="s5")), "accuracy"),
+    )
+    for name, config, metric in tasks:
+        write(tmp_path / name, config, result(0.5, metric))
+    groups = grouped(finished(tmp_path))
+    assert [(group.task, group.label) for group in groups] == [
+        ("smnist, side 28", "rtf"),
+        ("smnist, side 14", "rtf"),
+        ("delay", "rtf"),
+        ("listops", "rtf"),
+        ("listops", "s5"),
+    ]
+    figure = learning_figure(groups)
+    assert figure is not None
+    assert [(ax.get_title("left"), ax.get_ylabel(), len(ax.lines)) for ax in figure.axes] == [
+        ("smnist, side 28", "validation accuracy (%)", 1),
+        ("smnist, side 14", "validation accuracy (%)", 1),
+        ("delay", "validation root mean squared error", 1),
+        ("listops", "validation accuracy (%)", 2),
+    ]
+
+
+def test_where_runs_of_a_task_differ_in_order_all_tell_theirs(tmp_path: Path) -> None:
+    write(tmp_path / "a", at_order("rtf", 512), result(0.4, "rmse"))
+    write(tmp_path / "b", at_order("rtf", 1024), result(0.1, "rmse"))
+    write(tmp_path / "c", at_order("s4d", 512), result(0.2, "rmse"))
+    write(tmp_path / "d", at_order("attention", 1024), result(0.3, "rmse"))
+    groups = grouped(finished(tmp_path))
+    assert [group.label for group in groups] == ["rtf, order 512", "rtf, order 1024", "s4d, order 512", "attention"]
+
+
+def test_published_lines_say_of_which_order_they_are(tmp_path: Path) -> None:
+    write(tmp_path / "a", at_order("rtf", 512), result(0.4, "rmse"))
+    write(tmp_path / "b", at_order("rtf", 1024), result(0.1, "rmse"))
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    assert {text.get_text() for text in figure.axes[0].texts} == {
+        f"{layer} of order {order}, published" for layer in ("S4", "RTF") for order in (512, 1024)
+    }
+
+
+def test_names_of_published_lines_that_nearly_coincide_stand_together(tmp_path: Path) -> None:
+    write(tmp_path / "text", lra_text(), result(0.8))
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    names = [text.get_text() for text in figure.axes[0].texts]
+    assert names == ["Transformer, published", "S4D, SpaceTime, S4, S5, RTF, published"]
 
 
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,6 +66,20 @@ def _compared(data: TaskConfig) -> tuple[type, dict[str, Any]]:
     return type(data), {name: value for name, value in to_dict(data).items() if name not in ("path", "seed")}
 
 
+def published_order(config: TrainConfig) -> int | None:
+    """Return the order that the published scores of a run's experiment are those of; None where they have no one order.
+
+    Args:
+        config: The run's configuration.
+
+    Example:
+        >>> from transferfn.training.recipes import copying, lra_text
+        >>> published_order(copying()), published_order(lra_text())
+        (1024, None)
+    """
+    return config.model.order if experiment(config) in ("copying", "delay") else None
+
+
 def published(config: TrainConfig) -> dict[str, float]:
     """Return the published scores of a run's experiment by layer, for its order where they depend on it.
 
