@@ -52,7 +52,7 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
             layers=6,
             order=64,
             denominator_groups=1,
-            bidirectional=True,
+            bidirectional=variant.layer != "hyena",
             init="zeros",
             constraint="none",
             norm="batch",
@@ -104,6 +104,7 @@ def delay(variant: Variant = DEFAULT) -> TrainConfig:
         width=4,
         layers=1,
         order=1024,
+        heads=2 if variant.layer == "attention" else 4,  # of four channels; positions are turned in pairs of channels
         denominator_groups=1,
         init="zeros",
         constraint="none",
