@@ -13,10 +13,22 @@ from transferfn.tasks import DataError, Signature
 from transferfn.training.build import build_model
 from transferfn.training.config import MixerName, ModelConfig
 from transferfn.training.recipes import RECIPES, recipe_name, recipes_in
+from transferfn.training.text import lm, wikitext
 from transferfn.training.variant import Variant
 
 MIXERS = tuple(dict.fromkeys((*get_args(MixerName), *get_args(LanguageMixer))))
 WORDS = Signature(length=1024, vocabulary=50_257, outputs=50_257, target="next-token")  # as in GPT-2's tokenizer
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe not in (lm, wikitext)], ids=recipe_name)
+def test_each_mixer_learns_at_rates_of_its_own(recipe, size: Literal["small", "full"]) -> None:
+    for mixer in ("s4", "s4d", "s5"):
+        filter_lr = recipe(Variant(size=size, mixer=mixer)).optimizer.filter_lr
+        assert filter_lr is not None, mixer
+        assert filter_lr <= 1e-3, mixer
+    for mixer in ("attention", "hyena"):
+        assert recipe(Variant(size=size, mixer=mixer)).optimizer.lr <= 1e-3, mixer
 
 
 @pytest.mark.parametrize("size", ["small", "full"])

@@ -30,7 +30,8 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
     Args:
         variant: Which form of it.
     """
-    config = TrainConfig(model=ModelConfig(mixer=variant.layer))
+    optimizer = optimizer_for(variant, lr=0.01, weight_decay=0.05, filter_lr=None, filter_weight_decay=0.0, s4_lr=0.01)
+    config = TrainConfig(model=ModelConfig(mixer=variant.layer), optimizer=optimizer)
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
     return config
