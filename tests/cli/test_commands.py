@@ -37,7 +37,7 @@ def small(data: Path, out: Path, *more: str) -> list[str]:
         "--accelerator": "cpu",
         "--out": out,
     }
-    return ["train", "smnist", *(str(part) for pair in options.items() for part in pair), *more]
+    return ["train", "smnist", *(str(part) for pair in options.items() for part in pair), "--data.no-published", *more]
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -22,7 +22,7 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
     options = {"--data.path": data, "--data.side": 7, "--width": 4, "--layers": 1, "--epochs": 1, "--batch-size": 60}
     words = [str(part) for pair in options.items() for part in pair]
     search = ["--search", "optimizer.lr=1e-3..1e-1", "model.order=2,4"]
-    return ["sweep", "smnist", "--out", str(out), *search, *words, *more]
+    return ["sweep", "smnist", "--out", str(out), *search, *words, "--data.no-published", *more]
 
 
 def test_a_sweep_goes_on_where_it_was(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
