@@ -161,6 +161,15 @@ def test_names_of_published_lines_that_nearly_coincide_stand_together(tmp_path: 
     assert names == ["Transformer, published", "S4D, SpaceTime, S4, S5, RTF, published"]
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "run", smnist(), result(0.5))
+    (tmp_path / "file").write_text("in the way")
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "file" / "mine")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"transferfn: {tmp_path / 'file'} cannot be read or written (")
+    assert told.count("\n") == 1
+
+
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "no finished run in" in capsys.readouterr().err
