@@ -3,12 +3,13 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from transferfn.cli import main
-from transferfn.cli.compare import row
+from transferfn.cli.compare import row, table
 from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import finished, grouped
 from transferfn.tasks import SmnistConfig
@@ -66,7 +67,16 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     with out.with_suffix(".csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(found["mean"]) for found in rows] == [0.625, 0.6]
-    assert json.loads(out.with_suffix(".json").read_text())[0]["seeds"] == 2
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert [group["mean"] for group in told["groups"]] == [0.625, 0.6]
+    assert told["groups"][0]["runs"] == [
+        {"seed": 0, "score": 0.5, "steps": 300, "seconds": 60.0},
+        {"seed": 1, "score": 0.75, "steps": 300, "seconds": 60.0},
+    ]
+    reported = told["reported"]
+    assert reported["command"] == f"transferfn report {tmp_path / 'runs'} --out {out}"
+    assert datetime.now(UTC) - datetime.fromisoformat(reported["date"]) < timedelta(minutes=10)
+    assert {"processor", "Python", "torch"} <= reported["machine"].keys()
     for name in ("learning", "radii"):
         assert out.with_name(f"mnist-{name}.png").stat().st_size > 5000
 
@@ -168,6 +178,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.
     told = capsys.readouterr().err
     assert told.startswith(f"transferfn: {tmp_path / 'file'} cannot be read or written (")
     assert told.count("\n") == 1
+
+
+def test_memory_that_was_not_told_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "run", smnist(), replace(result(0.5), peak_memory=0))
+    found = row(grouped(finished(tmp_path))[0])
+    assert found["memory MB"] is None
+    assert table([found]).splitlines()[-1].endswith("| 5.0 |  |")
 
 
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from transferfn.bench.machine import machine
 from transferfn.cli.compare_pictures import learning_figure, radii_figure
 from transferfn.cli.groups import Group, finished, grouped
 from transferfn.files import replacing, write_json, write_text
@@ -29,14 +32,16 @@ class Compare:
     were reduced or distilled are rows of their own."""
 
     out: Path = Path("runs") / "report"
-    """Where it goes: with .md, .csv, .json and, of the pictures, -*.png at its end."""
+    """Where it goes: with .md, .csv, .json and, of the pictures, -*.png at its end. The .json also has every run by
+    itself, and when and on what the report was made."""
 
 
-def compare(command: Compare) -> None:
+def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
     """Read, write the tables and pictures, and print the table.
 
     Args:
         command: Which runs.
+        asked: The command line that asks for this, without the program's name; None means ``transferfn report``.
 
     Raises:
         RunError: if there is no finished run.
@@ -50,7 +55,17 @@ def compare(command: Compare) -> None:
     text = table(rows) + "".join(f"\n{line}\n" for line in beside(groups))
     write_text(command.out.with_suffix(".md"), text)
     write_text(command.out.with_suffix(".csv"), comma_separated(rows))
-    write_json(command.out.with_suffix(".json"), rows)
+    if asked is None:
+        asked = ["report", *map(str, command.runs), "--out", str(command.out)]
+    found = {
+        "reported": {
+            "command": shlex.join(["transferfn", *asked]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine("torch", "numba"),  # runs may have been carried out on another
+        },
+        "groups": [values | {"runs": each_run(group)} for values, group in zip(rows, groups, strict=True)],
+    }
+    write_json(command.out.with_suffix(".json"), found)
     pictures = {"learning": learning_figure(groups), "radii": radii_figure(groups)}
     for name, figure in pictures.items():
         if figure is not None:
@@ -80,9 +95,26 @@ def row(group: Group) -> dict[str, Any]:
         "steps": results[0].steps,
         # What was derived from an interrupted run knows neither: both are 0.
         "steps a second": statistics.fmean(result.steps / (result.seconds or 1) for result in results),
-        "memory MB": max(result.peak_memory for result in results) / 1e6,
+        "memory MB": max(result.peak_memory for result in results) / 1e6 or None,  # 0 where it was not told
         "published": published(group.config).get(_NAMES.get(group.config.model.mixer, "")),
     }
+
+
+def each_run(group: Group) -> list[dict[str, Any]]:
+    """Return what each run of a group came to.
+
+    Args:
+        group: The runs.
+    """
+    return [
+        {
+            "seed": run.config.seed,
+            "score": run.result.test_score,
+            "steps": run.result.steps,
+            "seconds": run.result.seconds,
+        }
+        for run in group.runs
+    ]
 
 
 _NAMES = {"rtf": "RTF", "s4": "S4", "s4d": "S4D", "s5": "S5", "attention": "Transformer"}
@@ -101,10 +133,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         score = told(metric, values["mean"])
         if values["seeds"] > 1:
             score += f" ({told(metric, values['lowest'])} to {told(metric, values['highest'])}, {values['seeds']})"
+        memory = "" if values["memory MB"] is None else f"{values['memory MB']:,.0f}"
         beside_it = "" if values["published"] is None else told(metric, values["published"])
         lines.append(
             f"| {values['task']} | {values['model']} | {values['parameters']:,} | {metric} {score} | {beside_it} | "
-            f"{values['steps']:,} | {values['steps a second']:.1f} | {values['memory MB']:,.0f} |"
+            f"{values['steps']:,} | {values['steps a second']:.1f} | {memory} |"
         )
     return "\n".join(lines) + "\n"
 
