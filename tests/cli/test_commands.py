@@ -37,7 +37,7 @@ def small(data: Path, out: Path, *more: str) -> list[str]:
         "--accelerator": "cpu",
         "--out": out,
     }
-    return ["train", "smnist", *(str(part) for pair in options.items() for part in pair), *more]
+    return ["train", "smnist", *(str(part) for pair in options.items() for part in pair), "--data.no-published", *more]
 
 
 def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -151,6 +151,52 @@ def test_options_of_a_layer_are_chosen_by_name(capsys: pytest.CaptureFixture[str
     options = commands.parse(arguments).run.config.model.s4d
     assert (options.init, options.dt_min, options.dt_max) == ("inv", 1e-4, 0.01)
     assert "would do nothing with --mixer rtf" in error(capsys, "train", "smnist", "--model.s4d.init", "inv")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data", "inspect", "smnist", "--data.side", "1", "--out"],
+        ["sweep", "smnist", "--search", "optimizer.lr=1e-3", "--trials", "1", "--out"],
+    ],
+)
+def test_places_that_cannot_be_written_are_named(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    told = error(capsys, *arguments, str(tmp_path / "file" / "below.png"))
+    assert f"{tmp_path / 'file'}" in told
+    assert "cannot be read or written" in told
+
+
+@pytest.mark.parametrize("argument", ["list", "--help"])
+def test_a_reader_that_has_gone_is_no_error(argument: str) -> None:
+    with subprocess.Popen(
+        process(argument), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        told = running.stderr.read()
+    assert (running.returncode, told) == (141, "")
+
+
+def test_commands_without_out_do_not_speak_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = error(capsys, "eval", str(tmp_path / "nowhere"))
+    assert "is missing: train first, or name the folder of another run" in told
+    assert "--out" not in told
+
+
+def test_missing_corpora_are_told_with_their_addresses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "wikitext-103"
+    told = error(capsys, "train", "wikitext", "--data.path", str(folder))
+    assert f"{folder} is no folder with WikiText-103" in told
+    assert "https://huggingface.co/datasets/Salesforce/wikitext" in told
+    folder.mkdir()
+    for part in ("train", "valid", "test"):
+        (folder / f"wiki.{part}.raw").write_text(" = A = \n\n words \n")
+    words = ["train", "wikitext", "--data.path", str(folder), "--data.tokenizer-file", str(tmp_path / "tokenizer.json")]
+    assert "https://huggingface.co/openai-community/gpt2" in error(capsys, *words)
 
 
 def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

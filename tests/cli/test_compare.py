@@ -3,22 +3,26 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from transferfn.cli import main
-from transferfn.cli.compare import finished, grouped, row
+from transferfn.cli.compare import row, table
+from transferfn.cli.compare_pictures import learning_figure
+from transferfn.cli.groups import finished, grouped
+from transferfn.tasks import SmnistConfig
 from transferfn.training import Result, TrainConfig
-from transferfn.training.config import to_dict
-from transferfn.training.published import experiment, published
-from transferfn.training.recipes import delay, smnist
+from transferfn.training.config import MixerName, to_dict
+from transferfn.training.objective import Metric
+from transferfn.training.recipes import delay, lra_listops, lra_text, smnist
 from transferfn.training.variant import Variant
 
 RADII = "radius_min,radius_low,radius_median,radius_high,radius_max"
 
 
-def result(score: float, metric: str = "accuracy") -> Result:
+def result(score: float, metric: Metric = "accuracy") -> Result:
     return Result(
         metric=metric,
         test_score=score,
@@ -63,7 +67,16 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     with out.with_suffix(".csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(found["mean"]) for found in rows] == [0.625, 0.6]
-    assert json.loads(out.with_suffix(".json").read_text())[0]["seeds"] == 2
+    told = json.loads(out.with_suffix(".json").read_text())
+    assert [group["mean"] for group in told["groups"]] == [0.625, 0.6]
+    assert told["groups"][0]["runs"] == [
+        {"seed": 0, "score": 0.5, "steps": 300, "seconds": 60.0},
+        {"seed": 1, "score": 0.75, "steps": 300, "seconds": 60.0},
+    ]
+    reported = told["reported"]
+    assert reported["command"] == f"transferfn report {tmp_path / 'runs'} --out {out}"
+    assert datetime.now(UTC) - datetime.fromisoformat(reported["date"]) < timedelta(minutes=10)
+    assert {"processor", "Python", "torch"} <= reported["machine"].keys()
     for name in ("learning", "radii"):
         assert out.with_name(f"mnist-{name}.png").stat().st_size > 5000
 
@@ -74,14 +87,6 @@ def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsy
     screen = capsys.readouterr().out
     assert "| delay | rtf | 1,234 | rmse 0.02 | 0.006 |" in screen
     assert "Published for delay at order 1024 (not measured here): S4 0.029, RTF 0.006." in screen
-
-
-def test_only_the_published_experiment_is_compared_with_it() -> None:
-    assert published(delay()) == {"S4": 0.029, "RTF": 0.006}
-    assert experiment(delay(Variant(size="small"))) is None
-    assert published(smnist()) == {}
-    between = replace(delay(), model=replace(delay().model, order=100))
-    assert published(between) == {}
 
 
 def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:
@@ -103,6 +108,83 @@ def test_what_was_made_from_a_run_is_no_further_seed_of_it(tmp_path: Path) -> No
     trained, distilled = [row(group) for group in grouped(finished(tmp_path / "run"))]
     assert (trained["model"], trained["seeds"], trained["mean"]) == ("rtf", 1, 0.75)
     assert (distilled["model"], distilled["seeds"], distilled["mean"]) == ("rtf, distilled to order 16", 2, 0.5)
+
+
+def at_order(mixer: MixerName, order: int) -> TrainConfig:
+    config = delay(Variant(mixer=mixer))
+    return replace(config, model=replace(config.model, order=order))
+
+
+def test_tasks_are_compared_and_drawn_apart(tmp_path: Path) -> None:
+    small = Variant(size="small")
+    tasks: tuple[tuple[str, TrainConfig, Metric], ...] = (
+        ("a", smnist(), "accuracy"),
+        ("b", replace(smnist(), data=SmnistConfig(side=14, permuted=True, validation=0.2)), "accuracy"),
+        ("c", delay(small), "rmse"),
+        ("d", lra_listops(small), "accuracy"),
+        ("e", lra_listops(replace(small, mixer="s5")), "accuracy"),
+    )
+    for name, config, metric in tasks:
+        write(tmp_path / name, config, result(0.5, metric))
+    groups = grouped(finished(tmp_path))
+    assert [(group.task, group.label) for group in groups] == [
+        ("smnist, side 28", "rtf"),
+        ("smnist, side 14", "rtf"),
+        ("delay", "rtf"),
+        ("listops", "rtf"),
+        ("listops", "s5"),
+    ]
+    figure = learning_figure(groups)
+    assert figure is not None
+    assert [(ax.get_title("left"), ax.get_ylabel(), len(ax.lines)) for ax in figure.axes] == [
+        ("smnist, side 28", "validation accuracy (%)", 1),
+        ("smnist, side 14", "validation accuracy (%)", 1),
+        ("delay", "validation root mean squared error", 1),
+        ("listops", "validation accuracy (%)", 2),
+    ]
+
+
+def test_where_runs_of_a_task_differ_in_order_all_tell_theirs(tmp_path: Path) -> None:
+    write(tmp_path / "a", at_order("rtf", 512), result(0.4, "rmse"))
+    write(tmp_path / "b", at_order("rtf", 1024), result(0.1, "rmse"))
+    write(tmp_path / "c", at_order("s4d", 512), result(0.2, "rmse"))
+    write(tmp_path / "d", at_order("attention", 1024), result(0.3, "rmse"))
+    groups = grouped(finished(tmp_path))
+    assert [group.label for group in groups] == ["rtf, order 512", "rtf, order 1024", "s4d, order 512", "attention"]
+
+
+def test_published_lines_say_of_which_order_they_are(tmp_path: Path) -> None:
+    write(tmp_path / "a", at_order("rtf", 512), result(0.4, "rmse"))
+    write(tmp_path / "b", at_order("rtf", 1024), result(0.1, "rmse"))
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    assert {text.get_text() for text in figure.axes[0].texts} == {
+        f"{layer} of order {order}, published" for layer in ("S4", "RTF") for order in (512, 1024)
+    }
+
+
+def test_names_of_published_lines_that_nearly_coincide_stand_together(tmp_path: Path) -> None:
+    write(tmp_path / "text", lra_text(), result(0.8))
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    names = [text.get_text() for text in figure.axes[0].texts]
+    assert names == ["Transformer, published", "S4D, SpaceTime, S4, S5, RTF, published"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "run", smnist(), result(0.5))
+    (tmp_path / "file").write_text("in the way")
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "file" / "mine")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"transferfn: {tmp_path / 'file'} cannot be read or written (")
+    assert told.count("\n") == 1
+
+
+def test_memory_that_was_not_told_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "run", smnist(), replace(result(0.5), peak_memory=0))
+    found = row(grouped(finished(tmp_path))[0])
+    assert found["memory MB"] is None
+    assert table([found]).splitlines()[-1].endswith("| 5.0 |  |")
 
 
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

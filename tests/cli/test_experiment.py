@@ -39,6 +39,10 @@ def test_runs_of_equal_time_are_done_once_and_compared(
     runs = [RunFolder(path=path).read_result() for path in folders]
     assert [run.steps for run in runs if run] == [6, 4]  # 3 s over 2 epochs: 3 steps of 0.5 s each, or 2 of 1 s
     assert len((tmp_path / "results" / "two.md").read_text().splitlines()) == 4
+    told = json.loads((tmp_path / "results" / "two.json").read_text())
+    assert [run["steps"] for group in told["groups"] for run in group["runs"]] == [6, 4]
+    assert told["reported"]["command"].startswith("transferfn experiment two-runs --runs ")
+    assert told["reported"]["command"].endswith(" --minutes 0.05 --jobs 2")
 
     monkeypatch.setattr(command, "step_seconds", None)  # what was measured is kept
     capsys.readouterr()

@@ -36,11 +36,11 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_TH
 PROGRAM = [sys.executable, "-c", "import sys; from transferfn.cli import main; sys.exit(main(sys.argv[1:]))"]
 
 
-def trained(recipe: str, out: Path, **options: object) -> Path:
+def trained(recipe: str, out: Path, *more: str, **options: object) -> Path:
     """A run that takes a second or two."""
     common = {"epochs": 1, "accelerator": "cpu", "out": out}
     words = [word for name, value in {**options, **common}.items() for word in (f"--{name.replace('_', '-')}", value)]
-    assert main(["train", recipe, "--size", "small", "--no-progress", *map(str, words)]) == 0
+    assert main(["train", recipe, "--size", "small", "--no-progress", *map(str, words), *more]) == 0
     return out
 
 
@@ -48,7 +48,7 @@ def trained(recipe: str, out: Path, **options: object) -> Path:
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = write_idx(tmp_path_factory.mktemp("digits"))
     options = {"data.path": data, "data.side": 7, "width": 8, "layers": 2, "order": 4, "batch-size": 30}
-    return trained("smnist", tmp_path_factory.mktemp("classes"), **options)
+    return trained("smnist", tmp_path_factory.mktemp("classes"), "--data.no-published", **options)
 
 
 @pytest.fixture(scope="module")

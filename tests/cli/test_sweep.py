@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 
 from tasks.digit_files import write_idx
 from transferfn.cli import main
+from transferfn.cli import sweep as command
 from transferfn.cli.sweep import read_range, summary, with_value
 from transferfn.training import TrainConfig
 
@@ -22,7 +25,7 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
     options = {"--data.path": data, "--data.side": 7, "--width": 4, "--layers": 1, "--epochs": 1, "--batch-size": 60}
     words = [str(part) for pair in options.items() for part in pair]
     search = ["--search", "optimizer.lr=1e-3..1e-1", "model.order=2,4"]
-    return ["sweep", "smnist", "--out", str(out), *search, *words, *more]
+    return ["sweep", "smnist", "--out", str(out), *search, *words, "--data.no-published", *more]
 
 
 def test_a_sweep_goes_on_where_it_was(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,3 +80,30 @@ def test_a_value_goes_to_its_place() -> None:
     assert config.data.signature.length == 196
     assert read_range("--model.denominator-groups=1,4", TrainConfig()).choices == (1, 4)
     assert read_range("batch_size=10..100", TrainConfig()).high == 100
+
+
+class Started:
+    """A job that ends at once, and what it was given."""
+
+    threads: ClassVar[list[str]] = []
+    returncode = 1
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.threads.append(env["OMP_NUM_THREADS"])
+
+    def wait(self) -> int:
+        return self.returncode
+
+
+@pytest.mark.parametrize(("said", "share"), [(None, "3"), ("2", "2")])
+def test_jobs_share_the_threads(
+    said: str | None, share: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.setattr(command.subprocess, "Popen", Started)
+    monkeypatch.setattr(Started, "threads", [])
+    assert main(arguments(data, tmp_path / "sweep", "--jobs", "2")) == 2  # they "failed"
+    assert Started.threads == [share, share]

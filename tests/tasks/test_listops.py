@@ -3,13 +3,14 @@ from __future__ import annotations
 import hashlib
 import random
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from transferfn.tasks import DataError, ListopsConfig, Task
+from transferfn.tasks import DataError, ListopsConfig, Task, listops
 from transferfn.tasks.listops import TOKENS, tokenize, value
 from transferfn.tasks.sequences import TokenSequences
 
@@ -228,7 +229,7 @@ def test_published_files_are_read(tmp_path: Path) -> None:
     for name, part in (("train", train), ("val", validation), ("test", test)):
         write(tmp_path, name, [(nested(words(part, row)), int(part.labels[row])) for row in range(len(part))])
     assert nested(closed(EXAMPLE)) == EXAMPLE
-    config = ListopsConfig(path=tmp_path)
+    config = ListopsConfig(path=tmp_path, published=False)
     assert config.signature.length == 2048
     for read, made in zip(parts(config), (train, validation, test), strict=True):
         np.testing.assert_array_equal(read.tokens, made.tokens)
@@ -254,7 +255,16 @@ def test_damaged_files_are_refused_with_the_line(
     write_all(tmp_path, [(EXAMPLE, 9)])
     write(tmp_path, "test", rows)
     with pytest.raises(DataError, match=message):
+        ListopsConfig(path=tmp_path, published=False).load()
+
+
+def test_files_that_were_cut_between_lines_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_all(tmp_path, [(EXAMPLE, 9)])
+    with pytest.raises(DataError, match=r"holds 1 train, 1 validation, 1 test, published are 96,000 train, .*no-publ"):
         ListopsConfig(path=tmp_path).load()
+    sizes = {"train": 1, "validation": 1, "test": 1}
+    monkeypatch.setattr(listops, "_SOURCE", replace(listops._SOURCE, sizes=sizes))
+    ListopsConfig(path=tmp_path).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"Source,Target\n", b"Source\tTarget\n\xff\t1\n"])
@@ -262,14 +272,14 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     write_all(tmp_path, [(EXAMPLE, 9)])
     (tmp_path / "basic_val.tsv").write_bytes(content)
     with pytest.raises(DataError, match=r"basic_val.tsv"):
-        ListopsConfig(path=tmp_path).load()
+        ListopsConfig(path=tmp_path, published=False).load()
 
 
 def test_a_missing_file_is_named_with_its_source(tmp_path: Path) -> None:
     write_all(tmp_path, [(EXAMPLE, 9)])
     (tmp_path / "basic_test.tsv").unlink()
     with pytest.raises(DataError, match=r"basic_test.tsv is missing.*long-range-arena"):
-        ListopsConfig(path=tmp_path).load()
+        ListopsConfig(path=tmp_path, published=False).load()
 
 
 @pytest.mark.parametrize("source", ["", "1 2", "]", "[MAX ]", "[MAX 1", "1 ]", "[MAX 1 2 ] 3", "[MAX 1 2 ] ]"])

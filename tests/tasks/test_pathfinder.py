@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from transferfn.tasks import DataError, PathfinderConfig, Task
+from transferfn.tasks import DataError, PathfinderConfig, Task, _pathfinder_files
 from transferfn.tasks.pathfinder import Pictures, Scene, scene
 
 SMALL = PathfinderConfig(train=200, validation=20, test=20)
@@ -231,7 +232,7 @@ def write(folder: Path, *, level: str = "curv_contour_length_14", side: int = 32
 
 
 def test_published_pictures_are_read_and_split_as_by_the_official_loader(tmp_path: Path) -> None:
-    found = parts(PathfinderConfig(path=write(tmp_path / "pathfinder32")))
+    found = parts(PathfinderConfig(path=write(tmp_path / "pathfinder32"), published=False))
     assert [len(part) for part in found] == [18, 2, 2]
     # torch's random_split with seed 42, on the pictures in the order of the lists: 0, 1, ..., 10, not 0, 1, 10, 2.
     rows = [(10 * batch + number, (batch + number) % 2) for batch in range(11) for number in range(2)]
@@ -269,13 +270,31 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, content: bytes | str
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else whole[: len(whole) // 2])
     with pytest.raises(DataError, match=message):
-        PathfinderConfig(path=tmp_path / "pathfinder32").load()
+        PathfinderConfig(path=tmp_path / "pathfinder32", published=False).load()
 
 
 def test_pictures_of_another_size_and_folders_without_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sample_.\.png has 64 x 64 pixels, expected 32 x 32"):
-        PathfinderConfig(path=write(tmp_path / "pathfinder64", side=64)).load()
+        PathfinderConfig(path=write(tmp_path / "pathfinder64", side=64), published=False).load()
     with pytest.raises(DataError, match=r"curv_contour_length_9.metadata holds no list"):
         PathfinderConfig(path=tmp_path / "pathfinder64", side=64, contour_length=9).load()
     with pytest.raises(DataError, match="lists 8 pictures, too few"):
         PathfinderConfig(path=write(tmp_path / "few", lists=4)).load()
+
+
+def test_pictures_that_are_not_all_there_are_refused_before_any_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "pathfinder32")
+    monkeypatch.setattr(_pathfinder_files, "_read_png", None)
+    with pytest.raises(DataError, match=r"holds 18 train, 2 validation, 2 test, published are 160,000 train, "):
+        PathfinderConfig(path=folder).load()
+    monkeypatch.undo()
+    sizes = {"train": 18, "validation": 2, "test": 2}
+    monkeypatch.setattr(_pathfinder_files, "_SOURCE", replace(_pathfinder_files._SOURCE, sizes=sizes))
+    PathfinderConfig(path=folder).load()
+
+
+def test_a_folder_that_is_not_there_is_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"pathfinder32 is missing\. The published pictures"):
+        PathfinderConfig(path=tmp_path / "pathfinder32").load()

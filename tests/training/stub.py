@@ -57,7 +57,7 @@ class Normed(Linear):
 def tiny(path: Path, **changes) -> TrainConfig:
     """200 digits of 7 x 7 pixels, 20 held out: 9 steps an epoch, 3 epochs."""
     values = {
-        "data": SmnistConfig(path=path, side=7),
+        "data": SmnistConfig(published=False, path=path, side=7),
         "model": ModelConfig(width=8, layers=1, order=4, dropout=0.2),
         "optimizer": OptimizerConfig(lr=1e-2),
         "epochs": 3,

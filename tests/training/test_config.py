@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from transferfn.tasks import SmnistConfig
+from transferfn.tasks import ListopsConfig, PathfinderConfig, SmnistConfig
 from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunOptions, TrainConfig
 from transferfn.training.config import differences, from_dict, to_dict
 from transferfn.training.layer_options import S4Options, S5Options
@@ -109,3 +109,10 @@ def test_values_that_make_no_sense_are_refused(build) -> None:
 def test_configurations_are_frozen() -> None:
     with pytest.raises(AttributeError):
         TrainConfig().epochs = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("data", [SmnistConfig(), ListopsConfig(), PathfinderConfig()])
+def test_runs_from_before_files_were_counted_can_be_read(data) -> None:
+    values = to_dict(TrainConfig(data=data))
+    del values["data"]["published"]
+    assert from_dict(TrainConfig, values).data == data

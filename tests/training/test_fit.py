@@ -71,7 +71,7 @@ def test_a_finished_run_is_not_touched(data: Path, tmp_path: Path) -> None:
 
 
 def test_without_validation_the_last_epoch_is_tested(data: Path, tmp_path: Path) -> None:
-    config = tiny(data, data=SmnistConfig(path=data, side=7, validation=0.0), epochs=2)
+    config = tiny(data, data=SmnistConfig(published=False, path=data, side=7, validation=0.0), epochs=2)
     result = fit(config, options(tmp_path), build=Stub)
     assert (result.validation_score, result.best_epoch) == (None, 2)
     last, best = (torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("last", "best"))

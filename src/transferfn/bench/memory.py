@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from transferfn.memory import resident
+
 Name = Literal["ours", "published", "floor"]
 
-_STATUS = Path("/proc/self/status")
 _FORGET = Path("/proc/self/clear_refs")
 
 
@@ -34,10 +35,12 @@ def peak(call: Callable[[], Any]) -> int:
     """
     ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed would be there for this one
     _FORGET.write_text("5")
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     kept = call()
-    after = _resident("VmHWM")
+    after = resident("VmHWM")
     del kept
+    assert before is not None  # whoever can forget a peak tells it
+    assert after is not None
     return max(after - before, 0)
 
 
@@ -65,11 +68,6 @@ def measure(name: str, shape: tuple[int, int, int], order: int, numerator: str, 
     if done.returncode:
         raise RuntimeError(f"the process that measures memory failed: {done.stderr.strip().splitlines()[-1:]}")
     return int(done.stdout)
-
-
-def _resident(field: str) -> int:
-    row = next(row for row in _STATUS.read_text().splitlines() if row.startswith(field))
-    return 1024 * int(row.split()[1])
 
 
 def _main(told: str) -> None:

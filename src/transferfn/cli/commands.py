@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import sys
@@ -164,11 +165,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; None takes it from the process.
 
     Returns:
-        Exit status: 0 if all went well, 2 if the user has to change something, 130 if the user interrupted.
+        Exit status: 0 if all went well, 2 if the user has to change something, 130 if the user interrupted, 141 if
+        whoever read what is printed has gone.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _carry_out(parse(arguments))
+        try:
+            _carry_out(parse(arguments))
+        finally:
+            sys.stdout.flush()  # not at the end of the process, which would complain of a reader that has gone
     except (UsageError, MissingPackageError, DataError, RunError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
@@ -176,6 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         again = [argument for argument in arguments if argument != "--overwrite"]
         print(f"\n{PROGRAM}: interrupted; to continue: {shlex.join([PROGRAM, *again])}", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        name = str(error.filename).removesuffix(".part")  # files are written beside their names
+        print(f"{PROGRAM}: {name} cannot be read or written ({error.strerror}): name another place", file=sys.stderr)
+        return 2
     return 0
 
 

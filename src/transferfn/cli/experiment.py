@@ -112,7 +112,14 @@ def run_experiment(asked: Experimenting) -> None:
             print(f"{count}/{len(waiting)}  {minutes:5.1f} min  {jobs[job].name}  {score}", flush=True)
     if failures:
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, first: {failures[0]}; the same command goes on")
-    compare(Compare(runs=tuple(folders), out=asked.out))
+    compare(Compare(runs=tuple(folders), out=asked.out), asked=_words(asked))
+
+
+def _words(asked: Experimenting) -> list[str]:
+    """Return the command line that asks for an experiment."""
+    words = ["experiment", asked.name, "--runs", str(asked.runs), "--out", str(asked.out)]
+    words += [] if asked.minutes is None else ["--minutes", str(asked.minutes)]
+    return [*words, "--jobs", str(asked.jobs)]
 
 
 def _of_equal_time(configs: list[TrainConfig], minutes: float, kept: Path) -> list[TrainConfig]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from transferfn.memory import highest, resident
 from transferfn.nn import Stream
 from transferfn.training import RunError, load_model
 
@@ -103,36 +104,15 @@ def _start_of_peak() -> int | None:
     """Forget the highest memory use so far, where the system can, and return the present one in bytes."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
     except OSError:
-        return _highest()
+        return highest()
+    return resident("VmRSS")
 
 
 def _peak_since(before: int | None) -> int | None:
     """Return the highest memory use since ``_start_of_peak``, less that at the start, in bytes."""
-    if before is None:
-        return None
-    try:
-        after: int | None = _status("VmHWM")
-    except OSError:
-        after = _highest()
-    return None if after is None else max(0, after - before)
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"{name} is not in /proc/self/status")
-
-
-def _highest() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    after = highest()
+    return None if before is None or after is None else max(0, after - before)
 
 
 if __name__ == "__main__":

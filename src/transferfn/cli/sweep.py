@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, fields, is_dataclass
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
+import torch
 import tyro
 
 from transferfn.cli.train import Size
@@ -36,7 +38,8 @@ class Sweep:
     """How many runs in all."""
 
     jobs: int = 1
-    """How many at a time on this machine. The same command on another machine with the same folder joins in."""
+    """How many at a time on this machine, which share its threads. The same command on another machine with the same
+    folder joins in."""
 
     out: Path
     """Folder of the sweep, with a run in a folder of its own for each trial."""
@@ -213,7 +216,10 @@ def sweep(asked: Sweep) -> None:
         write_json(about, wanted)
     if asked.jobs > 1:
         command = [sys.executable, "-m", "transferfn.cli.sweep", str(asked.out), str(asked.trials)]
-        workers = [subprocess.Popen(command) for _ in range(asked.jobs)]
+        # Each job would take all threads, and wait for the others.
+        share = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // asked.jobs))}
+        environment = share | os.environ  # unless the user has said how many
+        workers = [subprocess.Popen(command, env=environment) for _ in range(asked.jobs)]
         try:
             failed = [worker.returncode for worker in workers if worker.wait()]
         except KeyboardInterrupt:

@@ -17,15 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferfn.tasks._published import Source
 from transferfn.tasks.cache import cache_folder
 from transferfn.tasks.dataset import DataError
 
 SIDE = 28
 CLASSES = 10
-WHERE = (
-    "The full set is at https://huggingface.co/datasets/ylecun/mnist (Parquet) and "
-    "https://ossci-datasets.s3.amazonaws.com/mnist/ (IDX)."
+_LIES = (
+    "the full set is at https://huggingface.co/datasets/ylecun/mnist (Parquet) and "
+    "https://ossci-datasets.s3.amazonaws.com/mnist/ (IDX)"
 )
+WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
+SOURCE = Source(task="MNIST", expected=_LIES, sizes={"train": 60_000, "test": 10_000}, digests={})
 
 Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Images (N, 784), one row an image, and labels (N,)."""

@@ -8,39 +8,55 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transferfn.tasks._published import Source
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import DataError
 
-_WHERE = (
-    "The published pictures are in lra_release.gz, folders pathfinder32, pathfinder64, pathfinder128, at "
-    "https://github.com/google-research/long-range-arena."
+_LIES = (
+    "the published pictures are in lra_release.gz, folders pathfinder32, pathfinder64, pathfinder128, at "
+    "https://github.com/google-research/long-range-arena"
 )
+_WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
+_SOURCE = Source(
+    task="Pathfinder", expected=_LIES, sizes={"train": 160_000, "validation": 20_000, "test": 20_000}, digests={}
+)
+_COUNTED = 14  # dashes of a long path in the pictures whose number the paper tells
 _EMPTY = ("curv_baseline", "imgs/0", "sample_172.png")  # of pathfinder32; all loaders leave it out
 _SPLIT_SEED = 42  # as in the loader of S4 and of RTF
 _HELD_OUT = 0.1
 
 
-def read_folder(folder: Path, *, side: int, contour_length: int) -> Prepared:
+def read_folder(folder: Path, *, side: int, contour_length: int, published: bool) -> Prepared:
     """Read the pictures of one difficulty, once, and split them as the official loader does.
 
     Args:
         folder: Such as ``pathfinder32``.
         side: Pictures have side x side pixels.
         contour_length: Dashes of a long path; 6 is called ``curv_baseline`` there.
+        published: Whether to insist on the published number of pictures, where there is one.
 
     Raises:
         DataError: if a file is missing, damaged or of another size.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is {'no folder' if folder.exists() else 'missing'}. {_WHERE}")
     level = folder / ("curv_baseline" if contour_length == 6 else f"curv_contour_length_{contour_length}")
     lists = [path for path in (level / "metadata").glob("*.npy") if path.stem.isdigit()]
     lists.sort(key=lambda path: int(path.stem))
     if not lists:
         raise DataError(f"{level / 'metadata'} holds no list of pictures such as 0.npy. {_WHERE}")
-    key = {"files": fingerprint(lists), "folder": str(folder.resolve()), "side": side, "contours": contour_length}
-    return prepare("pathfinder-files", key, lambda to: _write(to, level, lists, side))
+    insist = published and contour_length == _COUNTED
+    key = {
+        "files": fingerprint(lists),
+        "folder": str(folder.resolve()),
+        "side": side,
+        "contours": contour_length,
+        "published": insist,
+    }
+    return prepare("pathfinder-files", key, lambda to: _write(to, level, lists, side, insist))
 
 
-def _write(to: Path, level: Path, lists: list[Path], side: int) -> None:
+def _write(to: Path, level: Path, lists: list[Path], side: int, insist: bool) -> None:
     from tqdm import tqdm
 
     samples = [sample for path in lists for sample in _samples(path, level)]
@@ -50,6 +66,8 @@ def _write(to: Path, level: Path, lists: list[Path], side: int) -> None:
     if held < 1:
         raise DataError(f"{level} lists {len(samples)} pictures, too few to hold out a tenth twice. {_WHERE}")
     parts = {"train": order[:train], "validation": order[train : train + held], "test": order[train + held :]}
+    if insist:
+        _SOURCE.check_sizes(level, {name: len(rows) for name, rows in parts.items()})
     for name, rows in parts.items():
         shape = (len(rows), side * side)
         images = np.lib.format.open_memmap(to / f"{name}-images.npy", "w+", np.uint8, shape)

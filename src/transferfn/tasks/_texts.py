@@ -123,10 +123,11 @@ def wikitext(folder: Path) -> tuple[list[Path], list[list[Path]]]:
         found.append(next((files for files in matches if files), []))
     for name, files in zip(PARTS, found, strict=True):
         if not files:
+            what = f"has no {name} part of WikiText-103" if folder.is_dir() else "is no folder with WikiText-103"
             raise DataError(
-                f"{folder} has no {name} part of WikiText-103: expected wiki.train.raw, wiki.valid.raw and "
-                "wiki.test.raw, or Parquet files train-*.parquet, validation-*.parquet and test-*.parquet, as they are "
-                "published"
+                f"{folder} {what}: expected wiki.train.raw, wiki.valid.raw and wiki.test.raw, or Parquet files "
+                "train-*.parquet, validation-*.parquet and test-*.parquet, as they are published at "
+                "https://huggingface.co/datasets/Salesforce/wikitext (wikitext-103-raw-v1)"
             )
     return [path for files in found for path in files], found
 
@@ -188,7 +189,10 @@ def enwik8_file(path: Path) -> Path:
     for candidate in (path, path / "enwik8", path / "enwik8.zip"):
         if candidate.is_file():
             return candidate
-    raise DataError(f"{path} is neither enwik8 nor a folder with enwik8 or enwik8.zip")
+    raise DataError(
+        f"{path} is neither enwik8 nor a folder with enwik8 or enwik8.zip, published at "
+        "https://mattmahoney.net/dc/enwik8.zip"
+    )
 
 
 def _texts(path: Path) -> Iterator[bytes]:

@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
+LATER = {"later": True}
+"""Metadata of a configuration's field that files of earlier versions do not have; its default is what they meant."""
+
 IGNORED = -100
 """Target of a sample that is not scored, as ``torch.nn.functional.cross_entropy`` has it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferfn.tasks._parallel import for_blocks
+from transferfn.tasks._published import Source
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
-from transferfn.tasks.dataset import DataError, Signature, Splits
+from transferfn.tasks.dataset import LATER, DataError, Signature, Splits
 from transferfn.tasks.sequences import TokenSequences, write_sequences
 
 TOKENS = ("<pad>", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
@@ -21,9 +22,13 @@ TOKENS = ("<pad>", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
 
 _PUBLISHED_LENGTH = 2048
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
-_WHERE = (
-    "The published files are in lra_release.gz, folder listops-1000, at https://github.com/google-research/"
-    "long-range-arena."
+_LIES = (
+    "the published files are in lra_release.gz, folder listops-1000, at https://github.com/google-research/"
+    "long-range-arena"
+)
+_WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
+_SOURCE = Source(
+    task="ListOps", expected=_LIES, sizes={"train": 96_000, "validation": 2_000, "test": 2_000}, digests={}
 )
 _TRIALS = 1_000_000  # by default one expression in 12 has the right length (measured)
 _DRAWS = 100
@@ -87,6 +92,9 @@ class ListopsConfig:
     seed: int = 0
     """Seed of the expressions."""
 
+    published: bool = field(default=True, metadata=LATER)
+    """Insist on the published number of expressions in files; False takes what is there, such as a part of them."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
@@ -127,7 +135,7 @@ class ListopsConfig:
         Raises:
             DataError: if a file is missing or damaged, or hardly any expression is as long as wanted.
         """
-        prepared = _made(self) if self.path is None else _read(self.path)
+        prepared = _made(self) if self.path is None else _read(self.path, published=self.published)
         train, validation, test = (_part(prepared, name, self.signature.length) for name in _FILES)
         return Splits(train, validation if len(validation) else None, test)
 
@@ -177,7 +185,7 @@ def value(tokens: NDArray[np.uint8]) -> int:
 
 
 def _made(config: ListopsConfig) -> Prepared:
-    key = {name: number for name, number in asdict(config).items() if name != "path"}
+    key = {name: number for name, number in asdict(config).items() if name not in ("path", "published")}
 
     def make(folder: Path) -> None:
         seen: set[bytes] = set()
@@ -244,7 +252,7 @@ def _draw(config: ListopsConfig, split: int, indices: NDArray[np.uint64], draw: 
 # ---------------------------------------------------------------------------------------------------- read
 
 
-def _read(folder: Path) -> Prepared:
+def _read(folder: Path, *, published: bool) -> Prepared:
     paths = {name: folder / file for name, file in _FILES.items()}
     for path in paths.values():
         if not path.is_file():
@@ -253,8 +261,10 @@ def _read(folder: Path) -> Prepared:
     def make(to: Path) -> None:
         for name, path in paths.items():
             write_sequences(to, name, _lines(path), dtype=np.uint8)
+        if published:
+            _SOURCE.check_sizes(folder, {name: len(np.load(to / f"{name}-labels.npy")) for name in paths})
 
-    return prepare("listops-files", {"files": fingerprint(paths.values())}, make)
+    return prepare("listops-files", {"files": fingerprint(paths.values()), "published": published}, make)
 
 
 def _lines(path: Path) -> Iterator[Expression]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transferfn.tasks._parallel import for_blocks
 from transferfn.tasks._pathfinder_files import read_folder
 from transferfn.tasks.cache import Prepared, prepare
-from transferfn.tasks.dataset import Batch, DataError, Signature, Splits
+from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
 
 _SPLITS = ("train", "validation", "test")
 _TRIALS = 100_000
@@ -118,6 +118,10 @@ class PathfinderConfig:
     seed: int = 0
     """Seed of the pictures."""
 
+    published: bool = field(default=True, metadata=LATER)
+    """Insist on the published number of pictures in folders, known for paths of 14 dashes alone; False takes what is
+    there, such as a part of them."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
@@ -150,7 +154,9 @@ class PathfinderConfig:
         if self.path is None:
             prepared = _drawn(self)
         else:
-            prepared = read_folder(self.path, side=self.side, contour_length=self.contour_length)
+            prepared = read_folder(
+                self.path, side=self.side, contour_length=self.contour_length, published=self.published
+            )
         train, validation, test = (Pictures(prepared[f"{n}-images"], prepared[f"{n}-labels"]) for n in _SPLITS)
         return Splits(train, validation if len(validation) else None, test)
 
@@ -271,7 +277,7 @@ def _draw(
 
 
 def _drawn(config: PathfinderConfig) -> Prepared:
-    key = {name: number for name, number in asdict(config).items() if name != "path"}
+    key = {name: number for name, number in asdict(config).items() if name not in ("path", "published")}
 
     def make(folder: Path) -> None:
         side = config.side

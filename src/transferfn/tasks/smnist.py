@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from transferfn.tasks._mnist import CLASSES, SIDE, Images, bundled_digits, read_folder
-from transferfn.tasks.dataset import Batch, DataError, Signature, Splits
+from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, Images, bundled_digits, read_folder
+from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
 from transferfn.tasks.signals import fixed_permutation
 
 _TEST_PER_CLASS = 100
@@ -43,6 +43,9 @@ class SmnistConfig:
 
     seed: int = 0
     """Seed of the split."""
+
+    published: bool = field(default=True, metadata=LATER)
+    """Insist on the published number of images in files; False takes what is there, such as a part of them."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -115,6 +118,8 @@ def load_smnist(config: SmnistConfig) -> Splits:
         train, test = _take(everything, kept), _take(everything, held)
     else:
         train, test = read_folder(config.path)
+        if config.published:
+            SOURCE.check_sizes(config.path, {"train": len(train[1]), "test": len(test[1])})
     if config.validation == 0:
         return Splits(_digits(train, config), None, _digits(test, config))
     per_class = round(config.validation * len(train[1]) / CLASSES)

@@ -155,7 +155,10 @@ class BpeTokenizer:
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise DataError(f"the tokenizer {path} cannot be read: {error}") from None
+            raise DataError(
+                f"the tokenizer {path} cannot be read: {error.strerror}; GPT-2's tokenizer.json is at "
+                "https://huggingface.co/openai-community/gpt2"
+            ) from None
         except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
             raise DataError(f"{path} is no file of the tokenizers library: {error}") from None
 

@@ -29,12 +29,10 @@ from transferfn.tasks import (
     TextConfig,
     TextCorpusConfig,
 )
+from transferfn.tasks.dataset import LATER
 from transferfn.training.layer_options import S4DOptions, S4Options, S5Options
 
 ConfigT = TypeVar("ConfigT")
-
-LATER = {"later": True}
-"""Metadata of a field that files of earlier versions do not have; its default is what they meant."""
 
 TaskConfig = (
     SmnistConfig

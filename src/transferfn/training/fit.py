@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from transferfn.files import write_json
+from transferfn.memory import highest
 from transferfn.models.substitutes import put_substitutes
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
@@ -232,12 +232,7 @@ def count_parameters(model: nn.Module) -> int:
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return highest() or 0
 
 
 @contextlib.contextmanager

@@ -222,5 +222,7 @@ def _small(config: TrainConfig, *, epochs: int) -> TrainConfig:
         dropout=0.0,
         mixer_dropout=None,
     )
-    optimizer = replace(config.optimizer, lr=0.01, filter_lr=0.01 if config.model.mixer == "rtf" else 1e-3)
+    mixer = config.model.mixer
+    lr = config.optimizer.lr if mixer in ("attention", "hyena") else 0.01  # these two are trained at a tenth of it
+    optimizer = replace(config.optimizer, lr=lr, filter_lr=0.01 if mixer == "rtf" else 1e-3)
     return replace(config, model=model, optimizer=optimizer, epochs=epochs, batch_size=50)

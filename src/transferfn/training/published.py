@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from transferfn.training.config import TrainConfig, kind_name
+from typing import Any
+
+from transferfn.training.config import TaskConfig, TrainConfig, to_dict
+from transferfn.training.lra import lra_image, lra_listops, lra_path_x, lra_pathfinder, lra_retrieval, lra_text
+from transferfn.training.recipes import Recipe, copying, delay
+from transferfn.training.variant import DEFAULT
 
 # Parnichkun et al. 2024, arXiv:2405.06147: accuracy on Long Range Arena; no figure where it was chance.
 _LRA: dict[str, dict[str, float]] = {
@@ -28,8 +33,22 @@ DISTILLED: dict[int, tuple[float, float]] = {4: (0.018, 0.032), 16: (0.013, 0.00
 """The same paper: error of the filters of its Hyena distilled to transfer functions and to modes, by order."""
 
 
+_RECIPES: dict[str, Recipe] = {
+    "listops": lra_listops,
+    "text": lra_text,
+    "retrieval": lra_retrieval,
+    "image": lra_image,
+    "pathfinder": lra_pathfinder,
+    "path-x": lra_path_x,
+    "copying": copying,
+    "delay": delay,
+}
+
+
 def experiment(config: TrainConfig) -> str | None:
     """Return which published experiment a run is on, or None if its data is not that of one.
+
+    Where the data lies and what it is drawn or split by does not matter; how much there is and how hard it is does.
 
     Args:
         config: The run's configuration.
@@ -39,20 +58,26 @@ def experiment(config: TrainConfig) -> str | None:
         >>> experiment(delay()), experiment(smnist())
         ('delay', None)
     """
-    name, length = kind_name(type(config.data)), config.data.signature.length
-    if name == "pathfinder" and length == 128 * 128:
-        name = "path-x"
-    full = {
-        "listops": 2000,
-        "text": 4096,
-        "retrieval": 4000,
-        "image": 1024,
-        "pathfinder": 1024,
-        "path-x": 128 * 128,
-        "copying": 2048,
-        "delay": 4000,
-    }
-    return name if full.get(name) == length else None
+    data = _compared(config.data)
+    return next((name for name, recipe in _RECIPES.items() if _compared(recipe(DEFAULT).data) == data), None)
+
+
+def _compared(data: TaskConfig) -> tuple[type, dict[str, Any]]:
+    return type(data), {name: value for name, value in to_dict(data).items() if name not in ("path", "seed")}
+
+
+def published_order(config: TrainConfig) -> int | None:
+    """Return the order that the published scores of a run's experiment are those of; None where they have no one order.
+
+    Args:
+        config: The run's configuration.
+
+    Example:
+        >>> from transferfn.training.recipes import copying, lra_text
+        >>> published_order(copying()), published_order(lra_text())
+        (1024, None)
+    """
+    return config.model.order if experiment(config) in ("copying", "delay") else None
 
 
 def published(config: TrainConfig) -> dict[str, float]:

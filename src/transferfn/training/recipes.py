@@ -30,7 +30,8 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
     Args:
         variant: Which form of it.
     """
-    config = TrainConfig(model=ModelConfig(mixer=variant.layer))
+    optimizer = optimizer_for(variant, lr=0.01, weight_decay=0.05, filter_lr=None, filter_weight_decay=0.0, s4_lr=0.01)
+    config = TrainConfig(model=ModelConfig(mixer=variant.layer), optimizer=optimizer)
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
     return config
@@ -52,7 +53,7 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
             layers=6,
             order=64,
             denominator_groups=1,
-            bidirectional=True,
+            bidirectional=variant.layer != "hyena",
             init="zeros",
             constraint="none",
             norm="batch",
@@ -104,6 +105,7 @@ def delay(variant: Variant = DEFAULT) -> TrainConfig:
         width=4,
         layers=1,
         order=1024,
+        heads=2 if variant.layer == "attention" else 4,  # of four channels; positions are turned in pairs of channels
         denominator_groups=1,
         init="zeros",
         constraint="none",

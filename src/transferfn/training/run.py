@@ -117,8 +117,8 @@ class RunFolder:
             raise RunError(f"{self.path} holds no run: {self.config.name} is missing") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{self.config} cannot be read ({error or type(error).__name__}): choose another folder with --out, "
-                "or start anew with --overwrite"
+                f"{self.config} cannot be read ({error or type(error).__name__}): name another folder, "
+                "or train anew with --overwrite"
             ) from None
 
     def read_result(self) -> Result | None:

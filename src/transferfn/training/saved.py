@@ -31,14 +31,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise RunError(f"checkpoint {path} is missing: train first, or name another run with --out") from None
+        raise RunError(f"checkpoint {path} is missing: train first, or name the folder of another run") from None
     except Exception:  # noqa: BLE001 (reading a damaged file can raise anything; what PyTorch advises is to trust it)
         raise RunError(
             f"checkpoint {path} is broken ({path.stat().st_size} bytes that cannot be read as weights): delete it to "
-            "start from the beginning, or start anew with --overwrite"
+            "start from the beginning, or train anew with --overwrite"
         ) from None
     if not isinstance(checkpoint, dict) or not {KEY, "state_dict", "loops"} <= checkpoint.keys():
-        raise RunError(f"{path} is not a checkpoint of transferfn: delete it, or name another run with --out")
+        raise RunError(f"{path} is not a checkpoint of transferfn: delete it, or name the folder of another run")
     return checkpoint
 
 

@@ -44,7 +44,7 @@ def optimizer_for(
     *,
     lr: float,
     weight_decay: float,
-    filter_lr: float,
+    filter_lr: float | None,
     filter_weight_decay: float,
     s4_lr: float,
 ) -> OptimizerConfig:
@@ -54,7 +54,7 @@ def optimizer_for(
         variant: Which mixer.
         lr: Highest learning rate of RTF's model.
         weight_decay: Its weight decay.
-        filter_lr: Highest learning rate of RTF's coefficients.
+        filter_lr: Highest learning rate of RTF's coefficients; None takes lr.
         filter_weight_decay: Their weight decay.
         s4_lr: Highest learning rate of a model of S4, S4D or S5; their own parameters learn at 0.001, if that is less,
             without decay. What attention and the implicit filters of Hyena learn at, 0.001 or less, is ours.

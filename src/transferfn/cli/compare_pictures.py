@@ -1,0 +1,156 @@
+"""Pictures of runs side by side: how they learned, and what became of their filters."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transferfn.cli.groups import Finished, Group, by_task
+from transferfn.training.published import published, published_order
+from transferfn.training.radii import QUANTILES
+from transferfn.training.run import read_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def learning_figure(groups: Sequence[Group]) -> Figure | None:
+    """Draw the score after each epoch: a panel a task, a line for the mean of each group, dotted ones as published.
+
+    Args:
+        groups: The groups.
+
+    Returns:
+        The figure, or None if there is nothing to draw.
+    """
+    curves = {task: _curves(members) for task, members in by_task(groups).items()}
+    curves = {task: found for task, found in curves.items() if found}
+    if not curves:
+        return None
+    from matplotlib.figure import Figure
+
+    # Panels of one size; the picture grows by the legends beside them, whose labels may be long.
+    figure = Figure(figsize=(4.4, 3.6 * len(curves)))
+    panels = figure.subplots(len(curves), squeeze=False, gridspec_kw={"hspace": 0.4}).flatten()
+    for (task, found), ax in zip(curves.items(), panels, strict=True):
+        _draw_curves(ax, found)
+        if len(curves) > 1:
+            ax.set_title(task, fontsize="small", loc="left", pad=10)
+    return figure
+
+
+def radii_figure(groups: Sequence[Group]) -> Figure | None:
+    """Draw the pole radii of the filters over training: the median, and from the lowest to the highest tenth.
+
+    Args:
+        groups: The groups; those without such filters are left out.
+
+    Returns:
+        The figure, or None if there are no filters.
+    """
+    found = [(group, {name: _column(group.runs[0], name) for name in QUANTILES}) for group in groups]
+    found = [(group, columns) for group, columns in found if all(columns.values())]
+    if not found:
+        return None
+    from matplotlib.figure import Figure
+
+    several = len(by_task([group for group, _ in found])) > 1
+    across = min(4, len(found))
+    down = -(-len(found) // across)
+    figure = Figure(figsize=(2.3 * across + 0.6, 1.9 * down + 0.4), layout="constrained")
+    axes = figure.subplots(down, across, sharex=not several, sharey=True, squeeze=False).flatten()
+    for (group, columns), ax in zip(found, axes, strict=False):
+        epochs = range(1, len(columns["radius_max"]) + 1)
+        ax.axhline(1, color="0.3", linewidth=0.8)
+        ax.fill_between(epochs, columns["radius_low"], columns["radius_high"], color="C0", alpha=0.25, linewidth=0)
+        ax.plot(epochs, columns["radius_median"], color="C0", linewidth=1.3)
+        ax.plot(epochs, columns["radius_max"], color="C1", linewidth=1.0, linestyle=(0, (4, 2)))
+        title = [group.task, group.label] if several else group.label.split(", ", 1)
+        ax.set_title("\n".join(textwrap.fill(line, 38) for line in title), fontsize="x-small", loc="left")
+        _tidy(ax)
+    for ax in axes[len(found) :]:
+        ax.set_visible(False)
+    figure.supxlabel("epoch", fontsize="small")
+    figure.supylabel("largest pole radius of each filter:\nmedian, middle 80 %, largest (dashed)", fontsize="small")
+    return figure
+
+
+_AXES = {
+    "accuracy": "validation accuracy (%)",
+    "rmse": "validation root mean squared error",
+    "bits": "validation bits a token",
+}
+
+
+def _curves(groups: Sequence[Group]) -> list[tuple[Group, list[list[float]]]]:
+    """Return the scores of the runs of each group after each epoch; groups of a single epoch are left out."""
+    found = []
+    for group in groups:
+        result = group.runs[0].result
+        column = f"{'train' if result.validation_score is None else 'val'}_{result.metric}"
+        scores = [_column(run, column) for run in group.runs]
+        if all(len(values) > 1 for values in scores):
+            found.append((group, scores))
+    return found
+
+
+def _draw_curves(ax: Any, curves: Sequence[tuple[Group, list[list[float]]]]) -> None:
+    metric = curves[0][0].runs[0].result.metric  # one task is judged in one way
+    scale = 100 if metric == "accuracy" else 1
+    for group, found in curves:
+        length = min(len(values) for values in found)
+        epochs = range(1, length + 1)
+        mean = [scale * statistics.fmean(values[at] for values in found) for at in range(length)]
+        style = "-" if len(ax.lines) < 10 else "--"  # there are ten colours
+        (line,) = ax.plot(epochs, mean, marker="o", markersize=2.5, linewidth=1.3, linestyle=style, label=group.label)
+        low, high = ([scale * end(values[at] for values in found) for at in range(length)] for end in (min, max))
+        ax.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    if metric == "rmse":
+        ax.set_yscale("log")
+    _draw_published(ax, {name: scale * value for name, value in _published([group for group, _ in curves]).items()})
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(_AXES[metric])
+    _tidy(ax)
+    columns = 1 + len(curves) // 16
+    ax.legend(frameon=False, fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
+
+
+def _published(groups: Sequence[Group]) -> dict[str, float]:
+    """Return what was published on a task by layer, and by order where it depends on that."""
+    found: dict[str, float] = {}
+    for group in groups:
+        order = published_order(group.config)
+        at = "" if order is None else f" of order {order}"
+        found |= {f"{name}{at}": value for name, value in published(group.config).items()}
+    return found
+
+
+def _draw_published(ax: Any, figures: dict[str, float]) -> None:
+    """Draw dotted lines; names of lines that nearly coincide stand together."""
+    for value in figures.values():
+        ax.axhline(value, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)))
+    to_axes = ax.transData + ax.transAxes.inverted()
+    bunches: list[list[tuple[str, float]]] = []
+    height = -1.0
+    for name, value in sorted(figures.items(), key=lambda one: one[1]):
+        above, height = height, float(to_axes.transform((1, value))[1])
+        if bunches and height - above < 0.045:  # of the panel's height: a line of text
+            bunches[-1].append((name, value))
+        else:
+            bunches.append([(name, value)])
+    for bunch in bunches:
+        names = ", ".join(name for name, _ in bunch)
+        ax.annotate(f"{names}, published", (1, bunch[-1][1]), fontsize="x-small", color="0.4", va="bottom")
+
+
+def _tidy(ax: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _column(run: Finished, name: str) -> list[float]:
+    return [float(row[name]) for row in read_rows(run.folder.metrics) if row.get(name)]
