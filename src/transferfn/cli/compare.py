@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from transferfn.cli.radii import radii_figure
 from transferfn.files import replacing, write_json, write_text
 from transferfn.training import Result, RunError, TrainConfig
 from transferfn.training.config import kind_name, to_dict
 from transferfn.training.objective import told
 from transferfn.training.published import published
-from transferfn.training.radii import QUANTILES
 from transferfn.training.run import RunFolder, read_rows
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def compare(command: Compare) -> None:
     write_text(command.out.with_suffix(".md"), text)
     write_text(command.out.with_suffix(".csv"), comma_separated(rows))
     write_json(command.out.with_suffix(".json"), rows)
-    pictures = {"learning": learning_figure(groups), "radii": radii_figure(groups)}
+    logs = [(group.label, [read_rows(run.folder.metrics) for run in group.runs]) for group in groups]
+    pictures = {"learning": learning_figure(groups), "radii": radii_figure(logs)}
     for name, figure in pictures.items():
         if figure is not None:
             path = command.out.with_name(f"{command.out.name}-{name}.png")
@@ -263,40 +264,6 @@ def learning_figure(groups: Sequence[Group]) -> Figure | None:
     ax.set_xlabel("epoch")
     ax.set_ylabel(_AXES[metric])
     _finish(ax, len(curves))
-    return figure
-
-
-def radii_figure(groups: Sequence[Group]) -> Figure | None:
-    """Draw the pole radii of the filters over training: the median, and from the lowest to the highest tenth.
-
-    Args:
-        groups: The groups; those without such filters are left out.
-
-    Returns:
-        The figure, or None if there are no filters.
-    """
-    found = [(group, {name: _column(group.runs[0], name) for name in QUANTILES}) for group in groups]
-    found = [(group, columns) for group, columns in found if all(columns.values())]
-    if not found:
-        return None
-    from matplotlib.figure import Figure
-
-    across = min(4, len(found))
-    down = -(-len(found) // across)
-    figure = Figure(figsize=(2.3 * across + 0.6, 1.9 * down + 0.4), layout="constrained")
-    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
-    for (group, columns), ax in zip(found, axes, strict=False):
-        epochs = range(1, len(columns["radius_max"]) + 1)
-        ax.axhline(1, color="0.3", linewidth=0.8)
-        ax.fill_between(epochs, columns["radius_low"], columns["radius_high"], color="C0", alpha=0.25, linewidth=0)
-        ax.plot(epochs, columns["radius_median"], color="C0", linewidth=1.3)
-        ax.plot(epochs, columns["radius_max"], color="C1", linewidth=1.0, linestyle=(0, (4, 2)))
-        ax.set_title(group.label.replace(", ", "\n", 1), fontsize="x-small", loc="left")
-        ax.spines[["top", "right"]].set_visible(False)
-    for ax in axes[len(found) :]:
-        ax.set_visible(False)
-    figure.supxlabel("epoch", fontsize="small")
-    figure.supylabel("largest pole radius of each filter:\nmedian, middle 80 %, largest (dashed)", fontsize="small")
     return figure
 
 
