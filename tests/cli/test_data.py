@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,17 @@ def test_preparing_and_listing(
     assert f"0 prepared, 0.0 MB in {tmp_path}" in capsys.readouterr().out
     assert main(["data", "prepare", "delay"]) == 0
     assert "delay: 16,384 for train, 1,024 for validation, 1,024 for test, ready" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ("digits", "up to 64 samples of 1 channel; asked for: one of 10 classes"),
+        ("series", "up to 29 samples of 12 channels; asked for: one of 9 classes"),
+    ],
+)
+def test_small_real_data_has_recipes(recipe: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    if recipe == "series" and importlib.util.find_spec("sktime") is None:
+        pytest.skip("sktime, which ships the data, is not installed")
+    assert main(["data", "inspect", recipe, "--out", str(tmp_path / "samples.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == told

@@ -203,7 +203,7 @@ def normal_feedthrough(
     exact: bool = False,
     generator: torch.Generator | None = None,
 ) -> Coefficients:
-    """Any of the others with the feedthrough of the paper's official code, which draws h0 from N(0, 1); the paper has 1.
+    """Any of the others with h0 drawn from N(0, 1), as the paper's official code does; the paper itself has 1.
 
     Args:
         channels: Number of channels D.

@@ -162,7 +162,7 @@ def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
-    """Speech Commands: one of 35 words, raw audio; needs the archive of version 0.02; small: PLAID, that sktime has.
+    """Speech Commands: one of 35 words, raw audio; needs its archive; small: PLAID, electric currents, no audio.
 
     Args:
         variant: Which form of it.
