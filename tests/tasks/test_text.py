@@ -190,3 +190,14 @@ def test_values_that_make_no_sense(options: dict, message: str) -> None:
 def test_tokens_are_mapped_from_the_cache(archive: Path) -> None:
     train = TextConfig(path=archive, published=False).load().train
     assert isinstance(train.tokens, np.memmap)
+
+
+def test_an_edited_review_of_a_folder_is_read_anew(tmp_path: Path) -> None:
+    """Though the folder that it is in has not changed: no file came or went."""
+    folder = write_files(tmp_path, files()) / "aclImdb"
+    config = TextConfig(path=folder, level="byte", published=False)
+    before = rows(config.load().train)
+    (folder / "train" / "neg" / "0_7.txt").write_text("not dull")
+    after = rows(config.load().train)
+    assert after[0] == ([byte + 1 for byte in b"not dull"], 0)
+    assert after[1:] == before[1:]

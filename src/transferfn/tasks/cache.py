@@ -21,6 +21,7 @@ from transferfn.tasks.dataset import DataError
 _ABOUT = "about.json"
 _FORMAT = 1
 """Part of every key: raised when what is written for the same key changes."""
+_MANY = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,11 +150,17 @@ def prepared_data() -> list[Prepared]:
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
     """Return what tells whether files have changed: name, size and time of the last change of each.
 
+    Folders tell only which files they hold, not whether one was edited: name the files. Of very many the number and a
+    hash of all that stand for them, since keys are kept beside the data.
+
     Args:
         paths: The files.
     """
     stats = [(path, path.stat()) for path in sorted(paths)]
-    return [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    found = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    if len(found) <= _MANY:
+        return found
+    return [[f"{len(found)} files", hashlib.sha256(json.dumps(found).encode()).hexdigest()]]
 
 
 def _read(folder: Path) -> Prepared | None:

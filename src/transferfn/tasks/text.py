@@ -138,7 +138,7 @@ def _find(path: Path | None) -> tuple[Path, list[Path], Callable[[Path], Iterato
     if path is not None and path.is_dir():
         for folder in (path, path / "aclImdb"):
             if all((folder / split / name).is_dir() for split in _SPLITS for name in _CLASSES):
-                return folder, [folder / split / name for split in _SPLITS for name in _CLASSES], _read_folder
+                return folder, _folder_files(folder), _read_folder
         if parquet := find_parquet(path, _SOURCE):
             return path, [file for files in parquet.values() for file in files], _read_parquet
     raise _SOURCE.nothing_at(path)
@@ -162,8 +162,12 @@ def _read_archive(path: Path) -> Iterator[_Review]:
 
 
 def _read_folder(path: Path) -> Iterator[_Review]:
-    files = [file for split in _SPLITS for kind in _CLASSES for file in (path / split / kind).glob("*.txt")]
-    return (_review(file.as_posix(), file.read_bytes()) for file in tqdm(files, desc="reading IMDB", disable=None))
+    files = tqdm(_folder_files(path), desc="reading IMDB", disable=None)
+    return (_review(file.as_posix(), file.read_bytes()) for file in files)
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    return [file for split in _SPLITS for kind in _CLASSES for file in (folder / split / kind).glob("*.txt")]
 
 
 def _read_parquet(path: Path) -> Iterator[_Review]:
