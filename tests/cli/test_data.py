@@ -52,3 +52,11 @@ def test_small_real_data_has_recipes(recipe: str, told: str, tmp_path: Path, cap
         pytest.skip("sktime, which ships the data, is not installed")
     assert main(["data", "inspect", recipe, "--out", str(tmp_path / "samples.png")]) == 0
     assert capsys.readouterr().out.splitlines()[0] == told
+
+
+def test_texts_of_language_models_are_inspected_like_any(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"the {name} text, " * 9)
+    options = ["--data.source", "files", "--data.path", str(tmp_path), "--data.length", "32"]
+    assert main(["data", "inspect", "lm", *options, "--out", str(tmp_path / "samples.png")]) == 0
+    assert "asked for: how likely each next token is" in capsys.readouterr().out

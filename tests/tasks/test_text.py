@@ -8,6 +8,7 @@ import pytest
 
 from tasks.archives import DAMAGES, as_published, damage, write_files, write_parquet, write_tar
 from transferfn.tasks import DataError, TextConfig, text
+from transferfn.tasks._characters import Level
 from transferfn.tasks._published import Source
 
 REVIEWS = {
@@ -201,3 +202,13 @@ def test_an_edited_review_of_a_folder_is_read_anew(tmp_path: Path) -> None:
     after = rows(config.load().train)
     assert after[0] == ([byte + 1 for byte in b"not dull"], 0)
     assert after[1:] == before[1:]
+
+
+@pytest.mark.parametrize(("level", "expected"), [("character", "no� �"), ("byte", "no! é")])
+def test_tokens_are_spelled_as_the_text_they_are(
+    archive: Path, level: Level, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_LEAST", 2)
+    config = TextConfig(path=archive, level=level, published=False)
+    tokens, _ = rows(config.load().train)[1]
+    assert config.spell(tokens) == expected

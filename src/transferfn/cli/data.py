@@ -117,6 +117,7 @@ def _kind(signature: Signature) -> str:
         "class": f"one of {signature.outputs} classes",
         "class-of-pair": f"one of {signature.outputs} classes for each pair",
         "class-per-sample": f"one of {signature.outputs} classes at each sample",
+        "next-token": "how likely each next token is",
         "signal": f"a signal of {signature.outputs} channel{'s' * (signature.outputs != 1)}",
     }[signature.target]
     return f"up to {signature.length:,} samples of {inputs}; asked for: {asked}"

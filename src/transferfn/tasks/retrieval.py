@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -11,9 +11,9 @@ from typing import Any, get_args
 import numpy as np
 from tqdm import tqdm
 
-from transferfn.tasks._characters import BYTES, Level, encoder
+from transferfn.tasks._characters import BYTES, Level, encoder, save_characters, saved_characters, spell
 from transferfn.tasks._published import Source, find, find_parquet, parquet_rows, tar_files
-from transferfn.tasks.cache import fingerprint, prepare
+from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.sequences import PairSequences, TokenSequences, write_sequences
 
@@ -87,13 +87,25 @@ class RetrievalConfig:
         Raises:
             DataError: if a file is missing, damaged or not what it should be.
         """
-        place, files, read = _find(self.path)
-        key = {"level": self.level, "length": self.length, "published": self.published, "files": fingerprint(files)}
-        prepared = prepare("retrieval", key, lambda folder: self._write(place, read, folder))
+        prepared = self._prepared()
         papers = TokenSequences(*(prepared[f"papers-{name}"] for name in ("tokens", "starts", "labels")))
         return Splits(
             *(PairSequences(papers, prepared[f"{split}-pairs"], prepared[f"{split}-labels"]) for split in _FILES)
         )
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; an unknown character is the replacement character.
+
+        Args:
+            tokens: Tokens of one sequence, without padding.
+        """
+        return spell(tokens, saved_characters(self._prepared()))
+
+    def _prepared(self) -> Prepared:
+        place, files, read = _find(self.path)
+        key = {"level": self.level, "length": self.length, "published": self.published, "files": fingerprint(files)}
+        key["with"] = "characters"  # which were not kept at first
+        return prepare("retrieval", key, lambda folder: self._write(place, read, folder))
 
     def _write(self, place: Path, read: Callable[[Path], Iterator[_Part]], folder: Path) -> None:
         papers: dict[str, int] = {}  # each paper's text and its number
@@ -118,7 +130,8 @@ class RetrievalConfig:
             _SOURCE.check_sizes(place, {split: len(pairs[split]) for split in _FILES})
         times = np.bincount(np.asarray(pairs["train"]).ravel(), minlength=len(papers))
         texts = zip(papers, times.tolist(), strict=True)
-        encode = encoder(self.level, texts, size=_VOCABULARY, least=_LEAST, length=self.length)
+        encode, characters = encoder(self.level, texts, size=_VOCABULARY, least=_LEAST, length=self.length)
+        save_characters(folder, characters)
         write_sequences(folder, "papers", ((encode(text), 0) for text in papers), dtype=np.uint16)
         for split in _FILES:
             np.save(folder / f"{split}-pairs.npy", np.asarray(pairs[split], np.int64))
