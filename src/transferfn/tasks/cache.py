@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -145,6 +148,24 @@ def prepared_data() -> list[Prepared]:
         return []
     found = (_read(path) for path in sorted(cache_folder().iterdir()) if path.suffix != ".part")
     return [prepared for prepared in found if prepared is not None]
+
+
+def unfinished_data() -> list[tuple[Path, int, float]]:
+    """Return what is being made in the cache folder, or was left by processes that were killed.
+
+    Returns:
+        Folder, bytes, and seconds since something was last written, of each, sorted by name.
+    """
+    found = []
+    for folder in sorted(cache_folder().glob("*.part")) if cache_folder().is_dir() else ():
+        stats = []
+        for path in (folder, *folder.glob("*")):
+            with contextlib.suppress(FileNotFoundError):  # it has just become whole
+                stats.append(path.stat())
+        if stats:
+            size = sum(stat.st_size for stat in stats if not S_ISDIR(stat.st_mode))
+            found.append((folder, size, time.time() - max(stat.st_mtime for stat in stats)))
+    return found
 
 
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
