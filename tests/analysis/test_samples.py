@@ -101,6 +101,7 @@ def test_texts_are_written_as_they_are_and_what_no_font_has_is_marked() -> None:
     figure = sample_figure(task)
     figure.canvas.draw()
     assert written(figure.axes[0]) == "$x$↵x & x��"
+    assert not figure.axes[0].texts[0].get_parse_math()
     assert figure.axes[0].get_title("left") == "0: class 1, 5 and 3 tokens"
 
 
