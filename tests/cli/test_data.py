@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,41 @@ def test_preparing_and_listing(
     assert f"0 prepared, 0.0 MB in {tmp_path}" in capsys.readouterr().out
     assert main(["data", "prepare", "delay"]) == 0
     assert "delay: 16,384 for train, 1,024 for validation, 1,024 for test, ready" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ("digits", "up to 64 samples of 1 channel; asked for: one of 10 classes"),
+        ("series", "up to 29 samples of 12 channels; asked for: one of 9 classes"),
+    ],
+)
+def test_small_real_data_has_recipes(recipe: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    if recipe == "series" and importlib.util.find_spec("sktime") is None:
+        pytest.skip("sktime, which ships the data, is not installed")
+    assert main(["data", "inspect", recipe, "--out", str(tmp_path / "samples.png")]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == told
+
+
+def test_texts_of_language_models_are_inspected_like_any(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"the {name} text, " * 9)
+    options = ["--data.source", "files", "--data.path", str(tmp_path), "--data.length", "32"]
+    assert main(["data", "inspect", "lm", *options, "--out", str(tmp_path / "samples.png")]) == 0
+    assert "asked for: how likely each next token is" in capsys.readouterr().out
+
+
+def test_what_a_killed_preparation_left_is_listed_with_how_to_remove_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRANSFERFN_CACHE", str(tmp_path))
+    left = tmp_path / "pathfinder-0123.abc.part"
+    left.mkdir()
+    (left / "train-images.npy").write_bytes(bytes(2_500_000))
+    for path in (left / "train-images.npy", left):
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert main(["data", "list"]) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert "2.5 MB  pathfinder-0123.abc.part  last written 2.0 hours ago" in first
+    assert first.endswith(f"delete {left}")
+    assert last.startswith("0 prepared, 0.0 MB")

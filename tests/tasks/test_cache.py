@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from transferfn.tasks import DataError
+from transferfn.tasks import DataError, cache
 from transferfn.tasks.cache import fingerprint, prepare, prepared_data
 
 
@@ -96,3 +96,14 @@ def test_files_are_known_by_size_and_time(tmp_path: Path) -> None:
     assert before == fingerprint([path])
     path.write_text("more")
     assert fingerprint([path]) != before
+
+
+def test_very_many_files_are_known_by_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MANY", 3)
+    paths = [tmp_path / f"{number}.txt" for number in range(4)]
+    for path in paths:
+        path.write_text("one")
+    (before,) = fingerprint(paths)
+    assert before[0] == "4 files"
+    paths[2].write_text("more")
+    assert fingerprint(paths) != [before]

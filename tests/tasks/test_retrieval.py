@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.archives import damage, write_files, write_tar
+from tasks.archives import damage, write_files, write_parquet, write_tar
 from transferfn.tasks import DataError, RetrievalConfig, retrieval
 
 # The same paper occurs in several pairs; the last test paper holds a character that no training paper has.
@@ -98,6 +98,40 @@ def test_the_archive_gives_the_same(folder: Path, tmp_path: Path) -> None:
             assert one is not None
             assert two is not None
             torch.testing.assert_close(one.gather(range(len(one))), two.gather(range(len(two))))
+
+
+def write_all_parquet(folder: Path) -> Path:
+    for name, pairs in zip(("train", "validation", "test"), PAIRS.values(), strict=True):
+        labels, one, two = map(list, zip(*pairs, strict=True))
+        texts = {"text1": [PAPERS[paper] for paper in one], "text2": [PAPERS[paper] for paper in two]}
+        write_parquet(folder / f"{name}-00000-of-00001.parquet", {"label": labels, **texts})
+    return folder
+
+
+def test_parquet_files_give_the_same(folder: Path, tmp_path: Path) -> None:
+    hub = write_all_parquet(tmp_path / "hub" / "data")
+    expected = RetrievalConfig(path=folder, published=False).load()
+    for path in (hub, hub.parent):
+        for one, two in zip(RetrievalConfig(path=path, published=False).load(), expected, strict=True):
+            assert one is not None
+            assert two is not None
+            torch.testing.assert_close(one.gather(range(len(one))), two.gather(range(len(two))))
+
+
+def test_parquet_files_that_do_not_fit(tmp_path: Path) -> None:
+    write_all_parquet(tmp_path)
+    config = RetrievalConfig(path=tmp_path, published=False)
+    test = tmp_path / "test-00000-of-00001.parquet"
+    write_parquet(test, {"label": [1], "text": ["a"]})
+    assert f"{test}: has the columns label, text, not text1 and text2" in refusal(config)
+    write_parquet(test, {"label": [0, 2], "text1": ["a", "b"], "text2": ["c", "d"]})
+    assert f"{test}: pair 2 has the class 2, expected 0 or 1" in refusal(config)
+    write_parquet(test, {"label": [0], "text1": ["a"], "text2": [None]})
+    assert f"{test}: pair 1 lacks a text" in refusal(config)
+    test.write_bytes(test.read_bytes()[:-20])
+    assert f"{test}: cannot be read" in refusal(config)
+    (tmp_path / "validation-00000-of-00001.parquet").unlink()
+    assert "holds train-00000-of-00001.parquet but no validation-*.parquet" in refusal(config)
 
 
 def test_quoted_fields_are_read_as_the_published_loader_reads_them(folder: Path) -> None:

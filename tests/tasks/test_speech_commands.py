@@ -151,3 +151,11 @@ def test_silence_and_nothing(folder: Path, tmp_path: Path) -> None:
     assert "--data.path" in refusal(None)
     assert "nowhere is missing" in refusal(tmp_path / "nowhere")
     assert "holds no Speech Commands" in refusal(folder / "bed")
+
+
+def test_an_edited_clip_of_a_folder_is_read_anew(folder: Path) -> None:
+    """Though neither lists nor folders have changed: no file came or went."""
+    config = SpeechCommandsConfig(path=folder, published=False)
+    assert config.load().test.gather([0]).inputs.any()
+    (folder / SPLITS["test"][0]).write_bytes(wav(np.zeros(16_000, np.int16)))
+    assert not config.load().test.gather([0]).inputs.any()

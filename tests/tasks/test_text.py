@@ -8,6 +8,7 @@ import pytest
 
 from tasks.archives import DAMAGES, as_published, damage, write_files, write_parquet, write_tar
 from transferfn.tasks import DataError, TextConfig, text
+from transferfn.tasks._characters import Level
 from transferfn.tasks._published import Source
 
 REVIEWS = {
@@ -190,3 +191,24 @@ def test_values_that_make_no_sense(options: dict, message: str) -> None:
 def test_tokens_are_mapped_from_the_cache(archive: Path) -> None:
     train = TextConfig(path=archive, published=False).load().train
     assert isinstance(train.tokens, np.memmap)
+
+
+def test_an_edited_review_of_a_folder_is_read_anew(tmp_path: Path) -> None:
+    """Though the folder that it is in has not changed: no file came or went."""
+    folder = write_files(tmp_path, files()) / "aclImdb"
+    config = TextConfig(path=folder, level="byte", published=False)
+    before = rows(config.load().train)
+    (folder / "train" / "neg" / "0_7.txt").write_text("not dull")
+    after = rows(config.load().train)
+    assert after[0] == ([byte + 1 for byte in b"not dull"], 0)
+    assert after[1:] == before[1:]
+
+
+@pytest.mark.parametrize(("level", "expected"), [("character", "no� �"), ("byte", "no! é")])
+def test_tokens_are_spelled_as_the_text_they_are(
+    archive: Path, level: Level, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_LEAST", 2)
+    config = TextConfig(path=archive, level=level, published=False)
+    tokens, _ = rows(config.load().train)[1]
+    assert config.spell(tokens) == expected

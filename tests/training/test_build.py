@@ -113,3 +113,18 @@ def test_published_values() -> None:
     assert (s4.model.width, s4.model.order, s4.model.s4.groups, s4.optimizer.lr) == (512, 64, 1, 0.01)
     assert (s5.model.width, s5.model.order, s5.model.s5.blocks, round(s5.optimizer.lr, 9)) == (512, 384, 3, 4.5e-3)
     assert (s5.epochs, s5.optimizer.warmup, s5.optimizer.filter_lr) == (250, 1 / 250, 1e-3)
+
+
+@pytest.mark.parametrize("task", S4_VALUES)
+def test_the_feedthrough_starts_as_in_the_code_or_in_the_paper(task: LraTask) -> None:
+    """Drawn from N(0, 1), where the paper has 1; small forms have a start of their own."""
+    (recipe,) = (recipe for recipe in RECIPES if recipe_name(recipe) == f"lra-{task}")
+    torch.manual_seed(0)
+    found = {}
+    for source in ("code", "paper"):
+        model = replace(recipe(Variant(source=source)).model, order=2)
+        found[source] = build_mixer(model, 64).get_parameter("truncated_feedthrough").detach()
+    assert (found["paper"] == 1).all()
+    assert abs(float(found["code"].mean())) < 0.3
+    assert 0.8 < float(found["code"].std()) < 1.2
+    assert recipe(Variant(size="small")).model.feedthrough == "init"

@@ -1,14 +1,15 @@
-"""Pictures of a task's samples: images, strips of tokens, or lines."""
+"""Pictures of a task's samples: images, texts, or lines."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from transferfn.analysis.plots import COLOURS
-from transferfn.tasks import Batch, Signature, Task
+from transferfn.tasks import IGNORED, Batch, Signature, Spelled, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
 
 _LEAST_SIDE = 6  # a signal of fewer than 6 x 6 samples is not taken for an image
 _COLUMNS = 4
+_LETTERS, _TEXT_LINES = 122, 4  # of a text, and of each sequence of a sample
+_FONT = "DejaVu Sans Mono"  # comes with matplotlib
+_WHOLE, _ZOOM = 400, 200  # samples: signals that are asked for and longer than the first are drawn in part
 
 
 def sample_figure(task: Task, split: Literal["train", "validation", "test"] = "train", count: int = 8) -> Figure:
     """Draw some samples of a task, spread evenly over a split.
 
     A signal of one channel whose length is a square, with one class, is drawn as an image; other signals as lines, one
-    a channel, with the signal that is asked for dashed; tokens as a strip, one colour a token, from left to right and
-    then downwards. Sequences of a pair are drawn one above the other.
+    a channel, with the signal that is asked for dashed; of long ones the start, and where what is asked for sets in.
+    Tokens are written as the task spells them, or as numbers, the first lines of each sequence.
 
     Args:
         task: The task; its data is made or read.
@@ -51,21 +55,32 @@ def sample_figure(task: Task, split: Literal["train", "validation", "test"] = "t
     rows = np.unique(np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)).tolist()
     batch = data.gather(rows)
     image = _is_image(signature)
-    columns = min(len(rows), _COLUMNS if image else 1)
-    lines = math.ceil(len(rows) / columns)
-    size = (2.2 * columns, 2.4 * lines) if image else (8.0, 1.5 * lines)
-    figure = Figure(figsize=size, layout="constrained")
+    texts = [_texts(task, signature, batch, place) for place in range(len(rows))] if signature.vocabulary else []
+    if texts:
+        figure = Figure(figsize=(8.0, sum(0.3 + 0.13 * len(lines) for lines in texts)), layout="constrained")
+        axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=[2 + len(lines) for lines in texts])
+    else:
+        columns = min(len(rows), _COLUMNS) if image else 2 if _is_long(signature) else 1
+        lines = len(rows) if not image else math.ceil(len(rows) / columns)
+        size = (2.2 * columns, 2.4 * lines) if image else (8.0, 1.5 * lines)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False)
     for place, row in enumerate(rows):
-        ax = figure.add_subplot(lines, columns, place + 1)
+        ax = axes.flat[place] if image else axes[place, 0]
         ax.set_title(_title(signature, batch, place, row), fontsize=8, loc="left")
         if image:
             side = math.isqrt(signature.length)
             ax.imshow(batch.inputs[place].reshape(side, side).numpy(), cmap="gray", interpolation="nearest")
             ax.set_axis_off()
-        elif signature.vocabulary is not None:
-            _strip(ax, signature, _sequences(signature, batch, place))
+        elif texts:
+            _write(ax, texts[place])
         else:
             _lines(ax, signature, batch, place)
+            if _is_long(signature):
+                _lines(axes[place, 1], signature, batch, place)
+                _zoom(axes[place, 0], axes[place, 1], batch.targets[place].numpy())
+    for ax in axes.flat[len(rows) :] if image else ():
+        ax.remove()
     return figure
 
 
@@ -76,9 +91,10 @@ def _is_image(signature: Signature) -> bool:
 
 
 def _title(signature: Signature, batch: Batch, place: int, row: int) -> str:
-    if signature.target in ("class", "class-of-pair"):
-        return f"{row}: class {int(batch.targets[place])}"
-    return str(row)
+    title = f"{row}: class {int(batch.targets[place])}" if signature.target in ("class", "class-of-pair") else str(row)
+    if signature.vocabulary is None:
+        return title
+    return f"{title}, {' and '.join(f'{len(tokens):,}' for tokens in _sequences(signature, batch, place))} tokens"
 
 
 def _sequences(signature: Signature, batch: Batch, place: int) -> list[Any]:
@@ -90,22 +106,57 @@ def _sequences(signature: Signature, batch: Batch, place: int) -> list[Any]:
     return [each[:length].numpy() for each, length in zip(both, lengths, strict=True)]
 
 
-def _strip(ax: Axes, signature: Signature, sequences: list[Any]) -> None:
-    """Draw tokens row by row; between two sequences a row is left out."""
-    from matplotlib import colormaps
+def _texts(task: Task, signature: Signature, batch: Batch, place: int) -> list[str]:
+    """Return the lines of a sample of tokens: its sequence, or both of a pair, and what is asked for at each token."""
+    spell = task.spell if isinstance(task, Spelled) else lambda tokens: " ".join(map(str, tokens))
+    parts = [
+        ("    " if not number else "  & ", tokens) for number, tokens in enumerate(_sequences(signature, batch, place))
+    ]
+    if signature.target == "class-per-sample":
+        wanted = batch.targets[place].numpy()
+        onset = int(np.argmax(wanted != IGNORED))
+        parts.append((f"  → from {onset:,} on: ", wanted[onset:]))
+    lines = []
+    for begin, tokens in parts:
+        text = "".join(_shown(letter) for letter in spell(tokens.tolist()))
+        lines += textwrap.wrap(
+            text or "(empty)",
+            _LETTERS,
+            initial_indent=begin,
+            subsequent_indent="    ",
+            max_lines=_TEXT_LINES,
+            placeholder=" …",
+        )
+    return lines
 
-    longest = max(max(map(len, sequences)), 1)
-    width = min(longest, max(64, math.ceil(math.sqrt(8 * longest))))
-    rows = []
-    for tokens in sequences:
-        padded = np.full(-(-max(len(tokens), 1) // width) * width, np.nan)
-        padded[: len(tokens)] = tokens
-        rows += [padded.reshape(-1, width), np.full((1, width), np.nan)]
-    colours = colormaps["nipy_spectral"].with_extremes(bad="white")
-    table = np.ma.masked_invalid(np.concatenate(rows[:-1]))
-    ax.imshow(table, cmap=colours, vmin=0, vmax=(signature.vocabulary or 1) - 1, aspect="auto", interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
+
+def _shown(letter: str) -> str:
+    """A letter that the font can draw, on its line."""
+    from matplotlib.font_manager import findfont, get_font
+
+    if letter == "\n":
+        return "↵"
+    known = letter == " " or (letter.isprintable() and get_font(findfont(_FONT)).get_char_index(ord(letter)))
+    return letter if known else "\N{REPLACEMENT CHARACTER}"
+
+
+def _write(ax: Axes, lines: list[str]) -> None:
+    ax.text(0, 1, "\n".join(lines), fontsize=7, family=_FONT, va="top", transform=ax.transAxes, parse_math=False)
+    ax.set_axis_off()
+
+
+def _is_long(signature: Signature) -> bool:
+    return signature.target == "signal" and signature.length > _WHOLE
+
+
+def _zoom(first: Axes, second: Axes, wanted: Any) -> None:
+    """Show the start on the left, and on the right where what is asked for sets in, as much before it as there."""
+    onset = int(np.flatnonzero(np.any(wanted != 0, axis=-1))[:1].sum())  # 0 if it is silent
+    before = _ZOOM // 10
+    first.set_xlim(-before, _ZOOM - before)
+    second.set_xlim(onset - before, onset + _ZOOM - before)
+    second.sharey(first)
+    second.tick_params(labelleft=False)
 
 
 def _lines(ax: Axes, signature: Signature, batch: Batch, place: int) -> None:

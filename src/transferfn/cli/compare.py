@@ -15,12 +15,14 @@ from typing import Annotated, Any
 import tyro
 
 from transferfn.bench.machine import machine
-from transferfn.cli.compare_pictures import learning_figure, radii_figure
-from transferfn.cli.groups import Group, finished, grouped
+from transferfn.cli.compare_pictures import learning_figure
+from transferfn.cli.groups import Group, by_task, finished, grouped
+from transferfn.cli.radii import radii_figure
 from transferfn.files import replacing, write_json, write_text
 from transferfn.training import RunError
 from transferfn.training.objective import told
 from transferfn.training.published import experiment, published, published_order
+from transferfn.training.run import read_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,10 @@ def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
         "groups": [values | {"runs": each_run(group)} for values, group in zip(rows, groups, strict=True)],
     }
     write_json(command.out.with_suffix(".json"), found)
-    pictures = {"learning": learning_figure(groups), "radii": radii_figure(groups)}
+    several = len(by_task(groups)) > 1
+    titles = [f"{group.task}, {group.label}" if several else group.label for group in groups]
+    logs = [[read_rows(run.folder.metrics) for run in group.runs] for group in groups]
+    pictures = {"learning": learning_figure(groups), "radii": radii_figure(list(zip(titles, logs, strict=True)))}
     for name, figure in pictures.items():
         if figure is not None:
             path = command.out.with_name(f"{command.out.name}-{name}.png")

@@ -1,15 +1,13 @@
-"""Pictures of runs side by side: how they learned, and what became of their filters."""
+"""The picture of runs side by side as they learned."""
 
 from __future__ import annotations
 
 import statistics
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transferfn.cli.groups import Finished, Group, by_task
 from transferfn.training.published import published, published_order
-from transferfn.training.radii import QUANTILES
 from transferfn.training.run import read_rows
 
 if TYPE_CHECKING:
@@ -38,42 +36,6 @@ def learning_figure(groups: Sequence[Group]) -> Figure | None:
         _draw_curves(ax, found)
         if len(curves) > 1:
             ax.set_title(task, fontsize="small", loc="left", pad=10)
-    return figure
-
-
-def radii_figure(groups: Sequence[Group]) -> Figure | None:
-    """Draw the pole radii of the filters over training: the median, and from the lowest to the highest tenth.
-
-    Args:
-        groups: The groups; those without such filters are left out.
-
-    Returns:
-        The figure, or None if there are no filters.
-    """
-    found = [(group, {name: _column(group.runs[0], name) for name in QUANTILES}) for group in groups]
-    found = [(group, columns) for group, columns in found if all(columns.values())]
-    if not found:
-        return None
-    from matplotlib.figure import Figure
-
-    several = len(by_task([group for group, _ in found])) > 1
-    across = min(4, len(found))
-    down = -(-len(found) // across)
-    figure = Figure(figsize=(2.3 * across + 0.6, 1.9 * down + 0.4), layout="constrained")
-    axes = figure.subplots(down, across, sharex=not several, sharey=True, squeeze=False).flatten()
-    for (group, columns), ax in zip(found, axes, strict=False):
-        epochs = range(1, len(columns["radius_max"]) + 1)
-        ax.axhline(1, color="0.3", linewidth=0.8)
-        ax.fill_between(epochs, columns["radius_low"], columns["radius_high"], color="C0", alpha=0.25, linewidth=0)
-        ax.plot(epochs, columns["radius_median"], color="C0", linewidth=1.3)
-        ax.plot(epochs, columns["radius_max"], color="C1", linewidth=1.0, linestyle=(0, (4, 2)))
-        title = [group.task, group.label] if several else group.label.split(", ", 1)
-        ax.set_title("\n".join(textwrap.fill(line, 38) for line in title), fontsize="x-small", loc="left")
-        _tidy(ax)
-    for ax in axes[len(found) :]:
-        ax.set_visible(False)
-    figure.supxlabel("epoch", fontsize="small")
-    figure.supylabel("largest pole radius of each filter:\nmedian, middle 80 %, largest (dashed)", fontsize="small")
     return figure
 
 

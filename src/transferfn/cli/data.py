@@ -13,7 +13,7 @@ import tyro
 from transferfn.cli.train import Size
 from transferfn.files import replacing
 from transferfn.tasks import IGNORED, Dataset, Signature
-from transferfn.tasks.cache import cache_folder, prepared_data
+from transferfn.tasks.cache import cache_folder, prepared_data, unfinished_data
 from transferfn.training.config import TaskConfig, kind_name
 from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
 from transferfn.training.variant import Variant
@@ -64,11 +64,16 @@ def choices(kind: type[Data], variant: Variant) -> Any:
 
 
 def show_prepared() -> None:
-    """Print which data has been made ready, and where."""
+    """Print which data has been made ready, and where, and what was left unfinished."""
     found = prepared_data()
     for prepared in found:
         told = ", ".join(f"{name} {value}" for name, value in prepared.key.items() if _short(value))
         print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {told}")
+    for folder, size, seconds in unfinished_data():
+        print(
+            f"unfinished       {size / 1e6:9.1f} MB  {folder.name}  last written {seconds / 3600:.1f} hours ago; if no "
+            f"process is making it, it was killed: delete {folder}"
+        )
     total = sum(prepared.size for prepared in found)
     print(f"{len(found)} prepared, {total / 1e6:.1f} MB in {cache_folder()} (TRANSFERFN_CACHE names another folder)")
 
@@ -117,6 +122,7 @@ def _kind(signature: Signature) -> str:
         "class": f"one of {signature.outputs} classes",
         "class-of-pair": f"one of {signature.outputs} classes for each pair",
         "class-per-sample": f"one of {signature.outputs} classes at each sample",
+        "next-token": "how likely each next token is",
         "signal": f"a signal of {signature.outputs} channel{'s' * (signature.outputs != 1)}",
     }[signature.target]
     return f"up to {signature.length:,} samples of {inputs}; asked for: {asked}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transferfn.analysis import plots
+from transferfn.cli.radii import radii_figure
 from transferfn.core import TransferFunction
 from transferfn.files import replacing
 from transferfn.nn import RTF
@@ -37,9 +38,9 @@ def draw(out: Path, result: Result) -> list[tuple[Path, str]]:
     pictures = [
         ("learning_curve.png", "the score after each epoch", learning_figure(read_rows(folder.metrics), result))
     ]
-    rows = read_rows(folder.metrics)
-    if any(row.get("radius_max") for row in rows):
-        pictures.append(("radii.png", "how long the filters remember while they learn", radii_figure(rows)))
+    radii = radii_figure([("", [read_rows(folder.metrics)])])
+    if radii is not None:
+        pictures.append(("radii.png", "how long the filters remember while they learn", radii))
     mixers = [module for module in model.modules() if isinstance(module, RTF)]
     if mixers and not any(
         mixer.bidirectional for mixer in mixers
@@ -111,30 +112,6 @@ def learning_figure(rows: Sequence[dict[str, str]], result: Result) -> Figure:
         label=f"test, {told(result.metric, result.test_score)}",
     )
     ax.legend(frameon=False, fontsize="small", loc="best")
-    return figure
-
-
-def radii_figure(rows: Sequence[dict[str, str]]) -> Figure:
-    """Draw the pole radii of the filters after each epoch: the median, most of them, and the largest.
-
-    Args:
-        rows: The run's log.
-    """
-    rows = [row for row in rows if row.get("radius_max")]
-    epochs = [int(row["epoch"]) + 1 for row in rows]
-    low, median, high, largest = (
-        [float(row[f"radius_{name}"]) for row in rows] for name in ("low", "median", "high", "max")
-    )
-    figure = _figure(5.0, 3.2)
-    ax = figure.add_subplot()
-    ax.fill_between(epochs, low, high, color=plots.COLOURS[0], alpha=0.2, linewidth=0, label="middle 80 %")
-    ax.plot(epochs, median, color=plots.COLOURS[0], label="median")
-    ax.plot(epochs, largest, color=plots.COLOURS[1], linestyle=(0, (4, 2)), label="largest")
-    ax.axhline(1, color="0.3", linewidth=0.8)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("largest pole radius of a filter")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -190,6 +191,41 @@ def montel(
     b = _uniform(channels, order, bound=1 / order, generator=generator)
     a = _uniform(denominator_groups, order, bound=1 / order, generator=generator)
     return b, a, torch.ones(channels, dtype=torch.float64)
+
+
+def normal_feedthrough(
+    channels: int,
+    order: int,
+    *,
+    start: Callable[..., Coefficients],
+    horizon: int,
+    denominator_groups: int,
+    exact: bool = False,
+    generator: torch.Generator | None = None,
+) -> Coefficients:
+    """Any of the others with h0 drawn from N(0, 1), as the paper's official code does; the paper itself has 1.
+
+    Args:
+        channels: Number of channels D.
+        order: Order n.
+        start: Where b and a come from, such as :func:`zeros`.
+        horizon: Horizon P in samples.
+        denominator_groups: Number of distinct denominators G.
+        exact: Whether the numerator will be read as the true one or as the truncated one.
+        generator: Source of randomness; None means PyTorch's default.
+
+    Returns:
+        b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> b, _, h0 = normal_feedthrough(1000, 2, start=zeros, horizon=100, denominator_groups=1)
+        >>> bool((b == 0).all()), bool(0.8 < h0.std() < 1.2)
+        (True, True)
+    """
+    b, a, _ = start(
+        channels, order, horizon=horizon, denominator_groups=denominator_groups, exact=exact, generator=generator
+    )
+    return b, a, torch.randn(channels, dtype=torch.float64, generator=generator)
 
 
 def _polynomial(poles: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from transferfn.tasks.dataset import Batch as Batch
 from transferfn.tasks.dataset import DataError as DataError
 from transferfn.tasks.dataset import Dataset as Dataset
 from transferfn.tasks.dataset import Signature as Signature
+from transferfn.tasks.dataset import Spelled as Spelled
 from transferfn.tasks.dataset import Splits as Splits
 from transferfn.tasks.dataset import Target as Target
 from transferfn.tasks.dataset import Task as Task

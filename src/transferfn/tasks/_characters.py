@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from transferfn.tasks.cache import Prepared
 
 Level = Literal["character", "byte"]
 """What a token is: a character of a counted vocabulary, or a byte."""
@@ -78,10 +81,27 @@ def encode_bytes(text: str, *, length: int) -> NDArray[np.uint16]:
     return np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)[:length].astype(np.uint16) + np.uint16(1)
 
 
+def spell(tokens: Sequence[int], characters: str | None) -> str:
+    """Return the text of tokens; padding and the end are left out, an unknown character is the replacement character.
+
+    Args:
+        tokens: The tokens.
+        characters: Those of a vocabulary, in its order; None means that tokens are bytes.
+
+    Example:
+        >>> spell([4, 3, 2], "ab"), spell([98, 196, 178], None)
+        ('ba', 'añ')
+    """
+    if characters is None:
+        return bytes(token - 1 for token in tokens if token != PAD).decode(errors="replace")
+    known = {PAD: "", UNKNOWN: "\N{REPLACEMENT CHARACTER}", END: ""}
+    return "".join(known[token] if token in known else characters[token - SPECIALS] for token in tokens)
+
+
 def encoder(
     level: Level, texts: Iterable[tuple[str, int]], *, size: int, least: int, length: int
-) -> Callable[[str], NDArray[np.uint16]]:
-    """Return what makes tokens of a text.
+) -> tuple[Callable[[str], NDArray[np.uint16]], str | None]:
+    """Return what makes tokens of a text, and the characters of its vocabulary; None for bytes.
 
     Args:
         level: What a token is.
@@ -91,9 +111,32 @@ def encoder(
         length: Number of tokens of a text at most.
     """
     if level == "byte":
-        return partial(encode_bytes, length=length)
+        return partial(encode_bytes, length=length), None
     cut = ((text[: length - 1], times) for text, times in texts)
-    return partial(Vocabulary(cut, size=size, least=least).encode, length=length)
+    vocabulary = Vocabulary(cut, size=size, least=least)
+    return partial(vocabulary.encode, length=length), vocabulary.characters
+
+
+def save_characters(folder: Path, characters: str | None) -> None:
+    """Keep the characters of a vocabulary beside the tokens, if there is one.
+
+    Args:
+        folder: Where to.
+        characters: The characters, or None.
+    """
+    if characters is not None:
+        np.save(folder / "characters.npy", _codes(characters))
+
+
+def saved_characters(prepared: Prepared) -> str | None:
+    """Return what ``save_characters`` kept.
+
+    Args:
+        prepared: The arrays it is among.
+    """
+    if "characters.npy" not in prepared.files:
+        return None
+    return "".join(map(chr, prepared["characters"].tolist()))
 
 
 def _codes(text: str) -> NDArray[np.uint32]:

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -158,24 +158,28 @@ def tar_files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, 
             pass
 
 
-def find_parquet(path: Path, source: Source) -> dict[str, list[Path]] | None:
-    """Return the Parquet files of both splits in a folder or one folder deeper; None if there are none.
+def find_parquet(
+    path: Path, source: Source, *, splits: Sequence[str] = ("train", "test")
+) -> dict[str, list[Path]] | None:
+    """Return the Parquet files of all splits in a folder or one folder deeper; None if there are none.
 
     Args:
         path: The folder.
         source: What is looked for.
+        splits: Their names, with which those of the files begin.
 
     Raises:
-        DataError: if only one of both splits is there.
+        DataError: if only some of the splits are there.
     """
     if not path.is_dir():
         return None
     for place in places(path):
-        found = {split: sorted(place.glob(f"{split}-*.parquet")) for split in ("train", "test")}
-        for split, other in (("train", "test"), ("test", "train")):
-            if found[other] and not found[split]:
-                raise source.damaged(place, f"holds {found[other][0].name} but no {split}-*.parquet")
-        if found["train"]:
+        found = {split: sorted(place.glob(f"{split}-*.parquet")) for split in splits}
+        present = [files[0].name for files in found.values() if files]
+        missing = [f"{split}-*.parquet" for split, files in found.items() if not files]
+        if present and missing:
+            raise source.damaged(place, f"holds {present[0]} but no {missing[0]}")
+        if present:
             return found
     return None
 

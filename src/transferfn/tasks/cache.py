@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from transferfn.tasks.dataset import DataError
 _ABOUT = "about.json"
 _FORMAT = 1
 """Part of every key: raised when what is written for the same key changes."""
+_MANY = 5000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,14 +150,38 @@ def prepared_data() -> list[Prepared]:
     return [prepared for prepared in found if prepared is not None]
 
 
+def unfinished_data() -> list[tuple[Path, int, float]]:
+    """Return what is being made in the cache folder, or was left by processes that were killed.
+
+    Returns:
+        Folder, bytes, and seconds since something was last written, of each, sorted by name.
+    """
+    found = []
+    for folder in sorted(cache_folder().glob("*.part")) if cache_folder().is_dir() else ():
+        stats = []
+        for path in (folder, *folder.glob("*")):
+            with contextlib.suppress(FileNotFoundError):  # it has just become whole
+                stats.append(path.stat())
+        if stats:
+            size = sum(stat.st_size for stat in stats if not S_ISDIR(stat.st_mode))
+            found.append((folder, size, time.time() - max(stat.st_mtime for stat in stats)))
+    return found
+
+
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
     """Return what tells whether files have changed: name, size and time of the last change of each.
+
+    Folders tell only which files they hold, not whether one was edited: name the files. Of very many the number and a
+    hash of all that stand for them, since keys are kept beside the data.
 
     Args:
         paths: The files.
     """
     stats = [(path, path.stat()) for path in sorted(paths)]
-    return [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    found = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    if len(found) <= _MANY:
+        return found
+    return [[f"{len(found)} files", hashlib.sha256(json.dumps(found).encode()).hexdigest()]]
 
 
 def _read(folder: Path) -> Prepared | None:

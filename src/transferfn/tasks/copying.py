@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import torch
 from transferfn.tasks.dataset import IGNORED, Batch, Signature, Splits
 from transferfn.tasks.drawn import drawn_splits
 from transferfn.tasks.draws import draws
+
+_CHARACTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits  # as many as the paper has symbols
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +63,16 @@ class CopyingConfig:
     def load(self) -> Splits:
         """Return data sets that make their samples when asked."""
         return drawn_splits(self.make, samples=self.samples, held_out=self.held_out)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return a character for each token, a dot for the marker and where nothing is asked for; numbers if too many.
+
+        Args:
+            tokens: Tokens or targets of one sequence.
+        """
+        if self.symbols > len(_CHARACTERS):
+            return " ".join("." if token in (IGNORED, self.symbols + 1) else str(token) for token in tokens)
+        return "".join(_CHARACTERS[token - 1] if 1 <= token <= self.symbols else "." for token in tokens)
 
     def make(self, split: int, indices: Sequence[int]) -> Batch:
         """Return sequences and what is asked for at each sample, both (B, 2 memorize).

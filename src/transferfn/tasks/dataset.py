@@ -125,3 +125,16 @@ class Task(Protocol):
 
 class DataError(Exception):
     """Raised when data is missing, damaged or of the wrong kind: says which file, what was found and what to do."""
+
+
+@runtime_checkable
+class Spelled(Protocol):
+    """A task of tokens that can say what they stand for."""
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return what a person reads.
+
+        Args:
+            tokens: Tokens of one sequence, without padding.
+        """
+        ...

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferfn.tasks import _texts
-from transferfn.tasks._characters import BYTES
+from transferfn.tasks._characters import BYTES, spell
 from transferfn.tasks._texts import PARTS
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.draws import draws
@@ -103,6 +103,14 @@ class ExcerptsConfig:
                 of_package = [[files[name] for name in parts[part] if _package(name) == p] for p in packages]
                 split.append(self._excerpts(of_package, count, stream))
         return Splits(*split)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return the text of bytes.
+
+        Args:
+            tokens: Tokens of one sequence, without padding.
+        """
+        return spell(tokens, None)
 
     def _excerpts(self, of_package: list[list[bytes]], count: int, stream: int) -> TokenSequences:
         if len(of_package) < _PACKAGES or not all(of_package):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -138,6 +138,14 @@ class ListopsConfig:
         prepared = _made(self) if self.path is None else _read(self.path, published=self.published)
         train, validation, test = (_part(prepared, name, self.signature.length) for name in _FILES)
         return Splits(train, validation if len(validation) else None, test)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return the expression as it is written, without its parentheses.
+
+        Args:
+            tokens: Tokens of one sequence, without padding.
+        """
+        return " ".join(TOKENS[token] for token in tokens)
 
 
 def _part(prepared: Prepared, name: str, limit: int) -> TokenSequences:

@@ -81,9 +81,7 @@ class SpeechCommandsConfig:
             DataError: if a file is missing, damaged or not what it should be.
         """
         place = _find(self.path)
-        files = [place]
-        if place.is_dir():
-            files = [place / name for name in (*_LISTS.values(), *WORDS) if (place / name).exists()]
+        files = _folder_files(place) if place.is_dir() else [place]
         key = {"published": self.published, "files": fingerprint(files)}
         prepared = prepare("speech-commands", key, lambda folder: self._write(place, folder))
         clips, labels, level = (prepared[name] for name in ("clips", "labels", "level"))
@@ -151,11 +149,15 @@ def _files(place: Path) -> Iterator[tuple[str, BufferedReader]]:
         for name, file in tar_files(place, _wanted):
             yield _short(name), file
         return
-    clips = (path for word in WORDS for path in sorted((place / word).glob("*.wav")))
-    paths = [*(place / name for name in _LISTS.values()), *clips]
-    for path in tqdm(paths, desc="reading Speech Commands", disable=None):
+    for path in tqdm(_folder_files(place), desc="reading Speech Commands", disable=None):
         with path.open("rb") as file:
             yield _short(path.as_posix()), file
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    """Return the lists and the clips of a folder, sorted by word."""
+    clips = (path for word in WORDS for path in sorted((folder / word).glob("*.wav")))
+    return [*(folder / name for name in _LISTS.values()), *clips]
 
 
 def _short(name: str) -> str:

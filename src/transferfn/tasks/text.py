@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from transferfn.tasks._characters import BYTES, Level, encoder
+from transferfn.tasks._characters import BYTES, Level, encoder, save_characters, saved_characters, spell
 from transferfn.tasks._published import Source, find, find_parquet, parquet_rows, tar_files
-from transferfn.tasks.cache import fingerprint, prepare
+from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.sequences import TokenSequences, write_sequences
 from transferfn.tasks.smnist import split_by_class
@@ -98,9 +98,7 @@ class TextConfig:
         Raises:
             DataError: if a file is missing, damaged or not what it should be, or a class has too few reviews.
         """
-        place, files, read = _find(self.path)
-        key = {"level": self.level, "length": self.length, "published": self.published, "files": fingerprint(files)}
-        prepared = prepare("text", key, lambda folder: self._write(place, read, folder))
+        prepared = self._prepared()
 
         def sequences(split: str, rows: NDArray[np.int64] | None = None) -> TokenSequences:
             return TokenSequences(*(prepared[f"{split}-{name}"] for name in ("tokens", "starts", "labels")), rows=rows)
@@ -114,6 +112,20 @@ class TextConfig:
         kept, held = split_by_class(np.asarray(train.labels), per_class, seed=self.seed)
         return Splits(sequences("train", kept), sequences("train", held), test)
 
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; an unknown character is the replacement character.
+
+        Args:
+            tokens: Tokens of one sequence, without padding.
+        """
+        return spell(tokens, saved_characters(self._prepared()))
+
+    def _prepared(self) -> Prepared:
+        place, files, read = _find(self.path)
+        key = {"level": self.level, "length": self.length, "published": self.published, "files": fingerprint(files)}
+        key["with"] = "characters"  # which were not kept at first
+        return prepare("text", key, lambda folder: self._write(place, read, folder))
+
     def _write(self, place: Path, read: Callable[[Path], Iterator[_Review]], folder: Path) -> None:
         if self.published and place.is_file():
             _SOURCE.verify(place)
@@ -126,7 +138,8 @@ class TextConfig:
             if not part:
                 raise _SOURCE.damaged(place, f"holds no {split} review")
         texts = ((text, 1) for text, _ in parts["train"])
-        encode = encoder(self.level, texts, size=_VOCABULARY, least=_LEAST, length=self.length)
+        encode, characters = encoder(self.level, texts, size=_VOCABULARY, least=_LEAST, length=self.length)
+        save_characters(folder, characters)
         for split, part in parts.items():
             write_sequences(folder, split, ((encode(text), label) for text, label in part), dtype=np.uint16)
 
@@ -138,7 +151,7 @@ def _find(path: Path | None) -> tuple[Path, list[Path], Callable[[Path], Iterato
     if path is not None and path.is_dir():
         for folder in (path, path / "aclImdb"):
             if all((folder / split / name).is_dir() for split in _SPLITS for name in _CLASSES):
-                return folder, [folder / split / name for split in _SPLITS for name in _CLASSES], _read_folder
+                return folder, _folder_files(folder), _read_folder
         if parquet := find_parquet(path, _SOURCE):
             return path, [file for files in parquet.values() for file in files], _read_parquet
     raise _SOURCE.nothing_at(path)
@@ -162,8 +175,12 @@ def _read_archive(path: Path) -> Iterator[_Review]:
 
 
 def _read_folder(path: Path) -> Iterator[_Review]:
-    files = [file for split in _SPLITS for kind in _CLASSES for file in (path / split / kind).glob("*.txt")]
-    return (_review(file.as_posix(), file.read_bytes()) for file in tqdm(files, desc="reading IMDB", disable=None))
+    files = tqdm(_folder_files(path), desc="reading IMDB", disable=None)
+    return (_review(file.as_posix(), file.read_bytes()) for file in files)
+
+
+def _folder_files(folder: Path) -> list[Path]:
+    return [file for split in _SPLITS for kind in _CLASSES for file in (folder / split / kind).glob("*.txt")]
 
 
 def _read_parquet(path: Path) -> Iterator[_Review]:

@@ -26,6 +26,16 @@ class TextCorpusConfig:
 
     Raises:
         ValueError: if a value makes no sense, or a file is needed that is not named.
+
+    Example:
+        >>> config = TextCorpusConfig(length=256)
+        >>> config.signature
+        Signature(length=256, outputs=257, target='next-token', channels=None, vocabulary=257)
+        >>> config.load().train.gather([0, 1]).inputs.shape  # doctest: +SKIP
+        torch.Size([2, 256])
+        >>> config.spell([72, 105, 33, 256])
+        'Hi!'
+        >>> mine = TextCorpusConfig(source="files", path=Path("notes"), pattern="**/*.md", tokenizer="bpe")
     """
 
     source: Literal["python", "files", "wikitext-103", "enwik8"] = "python"
@@ -84,6 +94,15 @@ class TextCorpusConfig:
         corpus = self.read()
         train, validation, test = (corpus.rows(name, self.length) for name in PARTS)
         return Splits(train, validation if len(validation) else None, test)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens; that between texts is left out.
+
+        Args:
+            tokens: Tokens of one row, without padding.
+        """
+        tokenizer = self.read().tokenizer if self.tokenizer == "bpe" else ByteTokenizer()
+        return tokenizer.decode(tokens).decode(errors="replace")
 
     def read(self) -> TextCorpus:
         """Read the texts, or what was made of them before.

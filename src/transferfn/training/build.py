@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from transferfn.core import init as inits
 from transferfn.models import Backbone, Classifier, LanguageModel, LanguageModelConfig, PairClassifier
 from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Hyena, ImplicitFilter
 from transferfn.nn.mixer import SequenceMixer
+from transferfn.nn.options import Init
 from transferfn.tasks import Signature
 from transferfn.training.config import AnyModelConfig, ModelConfig
 
@@ -114,6 +118,9 @@ def build_mixer(model: ModelConfig, length: int) -> SequenceMixer:
 
 
 def _rtf(model: ModelConfig, length: int) -> RTF:
+    init: Init = model.init
+    if model.feedthrough == "normal":
+        init = partial(inits.normal_feedthrough, start=getattr(inits, model.init))
     return RTF(
         model.width,
         model.order,
@@ -121,6 +128,6 @@ def _rtf(model: ModelConfig, length: int) -> RTF:
         denominator_groups=model.denominator_groups,
         bidirectional=model.bidirectional,
         numerator=model.numerator,
-        init=model.init,
+        init=init,
         constraint=None if model.constraint == "none" else model.constraint,
     )

@@ -85,6 +85,9 @@ class ModelConfig:
     init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "comb"
     """Where the filters of RTF start."""
 
+    feedthrough: Literal["init", "normal"] = field(default="init", metadata=LATER)
+    """Feedthrough that the filters of RTF start with: that of init, or drawn from N(0, 1) as in the official code."""
+
     constraint: Literal["none", "l1", "reflection"] = "reflection"
     """What keeps the filters of RTF stable."""
 

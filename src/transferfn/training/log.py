@@ -106,7 +106,7 @@ class Log(Callback):
         return self.seconds + (0.0 if self._clock is None else time.monotonic() - self._clock)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock and say what will be done.
+        """Start the clock, log what the filters remember at birth, and say what will be done.
 
         Args:
             trainer: The trainer.
@@ -117,6 +117,8 @@ class Log(Callback):
         start = f"continuing after step {trainer.global_step} of" if trainer.global_step else "for"
         steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches * (trainer.max_epochs or 0)
         self._say(trainer, f"training {parameters:,} parameters {start} {steps:,} steps")
+        if trainer.global_step == 0 and (radii := radius_row(pl_module)):
+            _tell(trainer, {"epoch": 0, **radii})
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

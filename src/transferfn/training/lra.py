@@ -162,7 +162,7 @@ def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
 
 
 def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
-    """Speech Commands: one of 35 words, raw audio; needs the archive of version 0.02; small: PLAID, that sktime has.
+    """Speech Commands: one of 35 words, raw audio; needs its archive; small: PLAID, electric currents, no audio.
 
     Args:
         variant: Which form of it.
@@ -198,6 +198,7 @@ def _model(
         denominator_groups=denominator_groups,
         bidirectional=variant.layer != "hyena",
         init="zeros",
+        feedthrough="init" if variant.source == "paper" else "normal",
         constraint="none",
         norm="batch",
         prenorm=prenorm,
@@ -218,6 +219,7 @@ def _small(config: TrainConfig, *, epochs: int) -> TrainConfig:
         norm="layer",
         prenorm=True,
         init="comb",
+        feedthrough="init",
         constraint="reflection",
         dropout=0.0,
         mixer_dropout=None,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from transferfn.tasks import CopyingConfig, DelayConfig, SmnistConfig
+from transferfn.tasks import CopyingConfig, DelayConfig, DigitsConfig, SeriesConfig, SmnistConfig
 from transferfn.training.config import ModelConfig, TrainConfig
 from transferfn.training.lra import (
     lra_image,
@@ -64,6 +64,31 @@ def smnist_full(variant: Variant = DEFAULT) -> TrainConfig:
             variant, lr=6e-3, weight_decay=0.05, filter_lr=5e-3, filter_weight_decay=0.05, s4_lr=0.01
         ),
         epochs=200,
+    )
+
+
+def digits(variant: Variant = DEFAULT) -> TrainConfig:
+    """Digits of 8 x 8 pixels that come with scikit-learn, 64 samples each: real data for a minute on a laptop.
+
+    Args:
+        variant: Which form of it; both sizes are the same.
+    """
+    return TrainConfig(
+        data=DigitsConfig(), model=ModelConfig(mixer=variant.layer, layers=2, order=16), epochs=20, batch_size=50
+    )
+
+
+def series(variant: Variant = DEFAULT) -> TrainConfig:
+    """Series of several channels: which of nine men says /ae/; comes with sktime; real data for a minute on a laptop.
+
+    Args:
+        variant: Which form of it; both sizes are the same.
+    """
+    return TrainConfig(
+        data=SeriesConfig(problem="JapaneseVowels"),
+        model=ModelConfig(mixer=variant.layer, layers=2, order=8),
+        epochs=20,
+        batch_size=10,  # of 243 series
     )
 
 
@@ -136,6 +161,8 @@ RECIPES: tuple[Recipe, ...] = (
     lra_pathfinder,
     lra_path_x,
     speech_commands,
+    digits,
+    series,
     copying,
     delay,
     lm,
