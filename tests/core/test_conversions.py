@@ -30,7 +30,7 @@ from transferfn.core import (
 )
 from transferfn.core.converted import check_error, response_error, samples_to_compare
 from transferfn.core.state_space import markov, state_space
-from transferfn.interop.arrays import from_sos, to_sos, to_zpk
+from transferfn.interop.arrays import from_ba, from_sos, to_sos, to_zpk
 
 LENGTH = 200
 MARGIN = 1e-9  # of these banks, whose poles are at most 0.95 and whose orders at most 7; a wrong rule is off by ones
@@ -248,6 +248,42 @@ def test_channels_are_reduced_each_by_itself() -> None:
         minimal(two, length=3)
 
 
+GROWTHS = [1.005, 1.01, 1.02, 1.05, 1.1, 1.2, 1.3, 2.0]
+
+
+def fraction(zeros: list[float], poles: list[float]) -> TransferFunction:
+    return from_ba(np.poly(zeros), np.poly(poles))
+
+
+@pytest.mark.parametrize("growth", GROWTHS)
+def test_growing_modes_that_nothing_shows_are_cancelled(growth: float) -> None:
+    """As python-control's minreal does: of a stable loop around an unstable plant the loop is left."""
+    plant = from_ba([0, 0.1], [1, -growth])
+    through = plant * from_ba([1.0], [1.0]).feedback(10 * (growth - 0.7) * plant)
+    loop = minimal(through).value
+    torch.testing.assert_close(loop.poles().real, torch.tensor([[0.7]], dtype=F64))
+    assert loop.stability().verdict == "stable"
+    twice = fraction([0.2], [growth, 0.5])
+    torch.testing.assert_close(minimal(twice + twice).value.poles().abs().sort().values, twice.poles().abs().sort()[0])
+    for zeros, poles in (([0.3], [0.5]), ([0.3, 0.2], [0.5, 0.9, 0.8, -0.7, 0.1])):
+        reduced = minimal(fraction([growth, *zeros], [growth, *poles])).value
+        assert (reduced.order, reduced.stability().verdict) == (len(poles), "stable")
+
+
+@pytest.mark.parametrize("growth", GROWTHS)
+@pytest.mark.parametrize("residue", [1.0, 1e-6, 1e-9])
+def test_growing_modes_that_are_there_stay(growth: float, residue: float) -> None:
+    h = fraction([0.2], [0.5, 0.1]) + residue * fraction([], [growth])
+    kept = minimal(h).value
+    assert kept.stability().verdict == "unstable"
+    assert float(kept.stability().radius) == pytest.approx(growth, abs=1e-4)
+
+
+def test_a_response_that_overflows_is_told() -> None:
+    with pytest.raises(ValueError, match="beyond the largest number in 2000 samples: pass a smaller length"):
+        minimal(fraction([], [2.0]), length=2000)
+
+
 @pytest.mark.parametrize(
     ("poles", "expected"),
     [
@@ -257,7 +293,9 @@ def test_channels_are_reduced_each_by_itself() -> None:
         ([1 - 1e-9], 2**16),
         ([1.0, 0.9995], 15996),  # what does not die out does not count
         ([1.0], 1024),
-        ([1.1, 0.9999], 1024),
+        ([1.1, 0.9999], 73),
+        ([1.0001], 1024),
+        ([10.0, 0.5, 0.25], 8),  # more than twice the order
         ([0.5] * 200, 1600),
     ],
     ids=str,
@@ -265,9 +303,16 @@ def test_channels_are_reduced_each_by_itself() -> None:
 def test_responses_are_compared_until_they_have_died_out(poles: list[complex], expected: int) -> None:
     found = samples_to_compare(torch.tensor(poles, dtype=torch.complex128))
     assert found == expected
+
     slowest = max((abs(p) for p in poles if abs(p) < 1), default=0.0)
     if 1600 < found < 2**16:
         assert slowest**found == pytest.approx(np.exp(-8), rel=1e-2)
+
+
+def test_beside_a_filter_that_grows_others_are_compared_for_longer() -> None:
+    assert samples_to_compare(torch.tensor([[1.1, 0.5], [0.9999, 0.5]])) == 1024
+    assert samples_to_compare(torch.tensor([[1.1, 0.5], [1.2, 0.5]])) == 73
+    assert samples_to_compare(torch.tensor([1.1]), torch.tensor([0.2])) == 1024  # it may be inside
 
 
 def test_what_shows_late_is_seen_unless_the_caller_looks_away() -> None:

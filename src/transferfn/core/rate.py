@@ -136,7 +136,7 @@ def d2c(
             )
         Q = torch.linalg.inv(half)
         per_step = StateSpace(2 * (A @ Q - Q) / warp, 2 * Q @ B / warp, 2 * C @ Q, D - C @ Q @ B)
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    length = samples_to_compare(*roots(h.a)) if length is None else length
     again = markov(_sampled(per_step, method, warp), length)[:, 0, 0]
     error = response_error(again, impulse_response(h.b, h.a, h.h0, length=length))
     check_error(
