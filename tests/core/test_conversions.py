@@ -107,12 +107,41 @@ def test_what_coefficients_do_not_hold_is_refused() -> None:
     T = torch.linalg.qr(torch.randn(16, 16, dtype=F64, generator=torch.Generator().manual_seed(0)))[0]
     B, C = torch.ones(16, 1, dtype=F64), torch.ones(1, 16, dtype=F64)
     with pytest.raises(
-        ArithmeticError, match=r"do not hold 1 of 1 filters.*modal form.*second-order.*reduce the order"
+        ArithmeticError, match=r"do not hold 1 of 1.*16 poles.*too close.*modal form.*second-order.*reduce the order"
     ):
         from_state_space(T @ A @ T.mT, T @ B, C @ T.mT, torch.zeros(1, 1))
     modal = ModalSystem(poles[None], torch.ones_like(poles)[None], torch.ones_like(poles)[None], torch.zeros(1))
     with pytest.raises(ArithmeticError, match=r"do not hold 1 of 1 filters.*keep the modal form"):
         from_modal(modal)
+
+
+def rotation(n: int, seed: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(n, n, dtype=F64, generator=torch.Generator().manual_seed(seed)))[0]
+
+
+@pytest.mark.parametrize(("growth", "shortened"), [(1.05, 142), (1.2, 38)])
+def test_growing_modes_that_no_input_reaches(growth: float, shortened: int) -> None:
+    """They come in as a pole and a zero, and minimal cancels them."""
+    T, A = rotation(4, 1), torch.diag(torch.tensor([growth, 0.5, -0.3, 0.2], dtype=F64))
+    B, C = torch.tensor([[0.0], [1], [1], [1]], dtype=F64), torch.ones(1, 4, dtype=F64)
+    system = (T @ A @ T.mT, T @ B, C @ T.mT, torch.zeros(1, 1))
+    h = from_state_space(*system)
+    assert (h.value.order, h.length, bool(h.error < 1e-9)) == (4, shortened, True)
+    expected = torch.tensor([[-0.3, 0.2, 0.5]], dtype=F64)
+    torch.testing.assert_close(minimal(h.value).value.poles().real.sort().values, expected, rtol=0, atol=1e-7)
+    with pytest.raises(ArithmeticError, match=rf"grows by {growth} a sample.*length={shortened} .*minimal\(h\)"):
+        from_state_space(*system, length=3000)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_state_matrices_that_rounding_changes_are_told_from_crowded_poles(seed: int) -> None:
+    """Coordinates of condition 1e6: the numbers given are already another filter, however it is written."""
+    A, B, C, D = (torch.from_numpy(x) for x in scipy.signal.tf2ss(*scipy.signal.ellip(6, 1, 40, 0.2)))
+    T = rotation(6, seed) @ torch.diag(torch.logspace(0, 6, 6, dtype=F64)) @ rotation(6, seed + 10)
+    with pytest.raises(ArithmeticError, match=r"badly conditioned, rounding its entries to float64 moves a pole by"):
+        from_state_space(T @ A @ T.inverse(), T @ B, C @ T.inverse(), D)
+    units = torch.diag(torch.logspace(0, 9, 6, dtype=F64))
+    assert bool(from_state_space(units @ A @ units.inverse(), units @ B, C @ units.inverse(), D).error < 1e-9)
 
 
 @pytest.mark.parametrize(
