@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -84,7 +86,8 @@ def _eigenvalues(A: Tensor) -> tuple[Tensor, Tensor]:
     poles, moved = [], []
     for one in A.numpy(force=True):
         balanced = matrix_balance(one)[0] if one.size else one
-        found, left, right = eig(balanced, left=True)
+        decomposed: Any = eig(balanced, left=True)
+        found, left, right = decomposed
         overlap = np.abs((left.conj() * right).sum(0)).clip(np.finfo(np.float64).tiny)
         poles.append(found.astype(np.complex128))
         moved.append(np.finfo(np.float64).eps * np.linalg.norm(balanced, 2) / overlap if one.size else overlap)
