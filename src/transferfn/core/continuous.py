@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.core.checks import as_tensor
+from transferfn.core.checks import as_tensor, what_instead
 from transferfn.core.state_space import StateSpace, state_space
 from transferfn.core.system import TransferFunction
 
@@ -50,10 +50,10 @@ def given_systems(system: Any) -> list[Given]:
         if len(system) not in (2, 4):
             raise ValueError(f"expected (num, den) or (A, B, C, D), got {len(system)} parts")
         return [system]
-    if not any(hasattr(system, name) for name in ("A", "num", "to_ss")):
+    if not any(hasattr(system, name) for name in ("A", "num", "zeros")):
         raise TypeError(
             f"expected (num, den), (A, B, C, D), or a system of scipy.signal or python-control, got "
-            f"{type(system).__name__}"
+            f"{what_instead(system)}"
         )
     if getattr(system, "dt", None):  # scipy has None for continuous time, python-control 0
         raise TypeError(
