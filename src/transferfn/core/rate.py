@@ -214,7 +214,7 @@ def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:
         E = _exponential(A)
         return StateSpace(E, E @ B, C, C @ B)
     if method != "bilinear":
-        raise ValueError(f"method is 'zoh' or 'bilinear', for c2d also 'impulse', got {method!r}")
+        raise ValueError(f"method is 'zoh', 'bilinear' (Tustin's) or for c2d 'impulse', got {method!r}")
     one = torch.eye(n, dtype=A.dtype, device=A.device)
     half = A * (warp / 2)
     Ad, Bd = torch.linalg.solve(one - half, torch.cat((one + half, warp * B), -1)).split((n, B.shape[-1]), -1)
