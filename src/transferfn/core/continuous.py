@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.core.checks import as_tensor, what_instead
-from transferfn.core.state_space import StateSpace, state_space
+from transferfn.core.state_space import StateSpace, balancing, state_space
 from transferfn.core.system import TransferFunction
 
 Given = Sequence[ArrayLike | Tensor]
@@ -111,12 +111,6 @@ def in_steps(system: Given, dt: float) -> StateSpace:
 
 def _balanced(system: StateSpace) -> StateSpace:
     """The same systems in units of their states that make rows and columns of A alike: what expm is exact for."""
-    from scipy.linalg import matrix_balance
-
-    if not system.A.shape[-1]:
-        return system
-    with np.errstate(invalid="ignore"):  # it looks for integers in scales beyond them
-        balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
-    scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
+    scale = balancing(system.A)
     A = system.A * scale[:, None] / scale[:, :, None]
     return system._replace(A=A, B=system.B / scale[:, :, None], C=system.C * scale[:, None])

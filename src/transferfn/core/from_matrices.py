@@ -13,7 +13,7 @@ from transferfn.core.checks import interval
 from transferfn.core.converted import Converted, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles, polynomial
 from transferfn.core.polynomial import roots
-from transferfn.core.state_space import markov, state_space
+from transferfn.core.state_space import balancing, markov, state_space
 from transferfn.core.system import TransferFunction
 
 WORSE = 100.0  # times what rounding coefficients moves poles: coordinates are the cause, not how close poles are
@@ -66,7 +66,8 @@ def from_state_space(
     """
     step = interval(dt)
     system = state_space(A, B, C, D)
-    poles, moved = _eigenvalues(system.A)
+    poles = torch.linalg.eigvals(system.A)
+    moved = _sensitivity(system.A, poles)
     length = samples_to_compare(poles, moved) if length is None else length
     response = markov(system, length).flatten(0, 2)
     groups = len(system.A)
@@ -79,19 +80,21 @@ def from_state_space(
     return Converted(TransferFunction(h.b, h.a[:: len(response) // groups], h.h0, step), error, length)
 
 
-def _eigenvalues(A: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, (G, N), and how far rounding the balanced matrices moves each, to first order."""
-    from scipy.linalg import eig, matrix_balance
+def _sensitivity(A: Tensor, poles: Tensor) -> Tensor:
+    """How far rounding the balanced matrices moves each eigenvalue, to first order, (G, N)."""
+    from scipy.linalg import eig
 
-    poles, moved = [], []
-    for one in A.numpy(force=True):
-        balanced = matrix_balance(one)[0] if one.size else one
-        decomposed: Any = eig(balanced, left=True)
+    if not A.shape[-1]:
+        return poles.abs()
+    moved = []
+    balanced = A / (scale := balancing(A))[:, :, None] * scale[:, None]
+    for one, these in zip(balanced.numpy(force=True), poles.numpy(force=True), strict=True):
+        decomposed: Any = eig(one, left=True)
         found, left, right = decomposed
         overlap = np.abs((left.conj() * right).sum(0)).clip(np.finfo(np.float64).tiny)
-        poles.append(found.astype(np.complex128))
-        moved.append(np.finfo(np.float64).eps * np.linalg.norm(balanced, 2) / overlap if one.size else overlap)
-    return torch.from_numpy(np.stack(poles)).to(A.device), torch.from_numpy(np.stack(moved)).to(A.device)
+        by_rounding = np.finfo(np.float64).eps * np.linalg.norm(one, 2) / overlap
+        moved.append(by_rounding[np.abs(these[:, None] - found).argmin(-1)])
+    return torch.from_numpy(np.stack(moved)).to(A.device)
 
 
 def _check_coordinates(poles: Tensor, moved: Tensor) -> None:
