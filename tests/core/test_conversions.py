@@ -281,7 +281,7 @@ GROWTHS = [1.005, 1.01, 1.02, 1.05, 1.1, 1.2, 1.3, 2.0]
 
 
 def fraction(zeros: list[float], poles: list[float]) -> TransferFunction:
-    return from_ba(np.poly(zeros), np.poly(poles))
+    return from_ba(np.atleast_1d(np.poly(zeros)), np.poly(poles))
 
 
 @pytest.mark.parametrize("growth", GROWTHS)
