@@ -11,10 +11,9 @@ from transferfn.core.converted import response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR as LARGEST_LOSS
 from transferfn.core.from_poles import polynomial
 from transferfn.core.kernel import spread
-from transferfn.core.polynomial import monic, multiply, roots, toeplitz
+from transferfn.core.polynomial import monic, roots, toeplitz
 
-LARGEST_ERROR = 1e-5  # of the sum of both parts, relative to the largest sample; it is that of the coefficients
-CORRECTIONS = 3  # of the denominators of both parts
+LARGEST_ERROR = 1e-4  # of the sum of both parts, relative to the largest sample; it is that of the coefficients
 LARGEST_PART = 100.0  # times the largest sample of the filter: parts that cancel more of each other are none
 
 Parts = tuple[TransferFunction, TransferFunction]
@@ -51,11 +50,8 @@ def stable_part(h: TransferFunction) -> Parts:
     inside = poles.abs() + uncertainty < 1
     a_stable, a_rest = (polynomial(poles[which])[None] for which in (inside, ~inside))
     n, kept = h.order, int(inside.sum())
-    for _ in range(CORRECTIONS):  # Newton's method on the product: found one by one, poles are less exact
-        missing = h.a - multiply(monic(a_stable), monic(a_rest))[:, 1:]
-        more = _solved(a_stable, a_rest, missing)
-        a_stable, a_rest = a_stable + more[:, :kept], a_rest + more[:, kept:]
-    numerators = _solved(a_stable, a_rest, h.b)
+    equations = torch.cat((toeplitz(monic(a_rest)[0], n, kept), toeplitz(monic(a_stable)[0], n, n - kept)), -1)
+    numerators = torch.linalg.lstsq(equations, h.b.mT, driver="gelsd").solution.mT
     stable = TransferFunction(numerators[:, :kept], a_stable, h.h0, h.dt)
     rest = TransferFunction(numerators[:, kept:], a_rest, torch.zeros_like(h.h0), h.dt)
     length = samples_to_compare(poles, uncertainty)
@@ -68,13 +64,6 @@ def stable_part(h: TransferFunction) -> Parts:
             f"{error:.1g}"
         )
     return stable, rest
-
-
-def _solved(a_stable: Tensor, a_rest: Tensor, right: Tensor) -> Tensor:
-    """The strictly proper x and y, side by side, of x A_rest + y A_stable = right, (1, n)."""
-    n = right.shape[-1]
-    both = (toeplitz(monic(a)[0], n, other.shape[-1]) for a, other in ((a_rest, a_stable), (a_stable, a_rest)))
-    return torch.linalg.lstsq(torch.cat(tuple(both), -1), right.mT, driver="gelsd").solution.mT
 
 
 def stable_parts(system: TransferFunction, order: int | None) -> tuple[dict[int, Parts], dict[int, str]]:
