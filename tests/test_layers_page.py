@@ -24,7 +24,7 @@ ERROR = re.compile(r"\d+e[-+]\d+")
 def test_every_block_prints_what_it_promises() -> None:
     """Errors, which are those of the machine, to three orders of magnitude."""
     blocks = BLOCK.findall(PAGE)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, Any] = {"checkpoint": {f"layer.{name}": x for name, x in official_s4("legs_even").items()}}
     torch.manual_seed(0)
     for code, promised in blocks:

@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "identify.md"
 @pytest.mark.compile  # without the type-checking hook, as a reader runs it
 def test_every_block_of_the_page_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     names: dict[str, object] = {}
     torch.manual_seed(0)
     for code in blocks:

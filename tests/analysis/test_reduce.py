@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.signal
 import torch
 
 from transferfn.analysis.reduce import reduce
 from transferfn.bench import filters
-from transferfn.core import TransferFunction
+from transferfn.core import TransferFunction, c2d, stack
 from transferfn.core.polynomial import companion
+from transferfn.interop.arrays import from_ba
 
 CERTAIN = [name for name, build in filters.STABLE.items() if bool(build().stability().stable.all())]
 
@@ -107,11 +109,60 @@ def test_float32_filters_are_reduced_in_float64() -> None:
     assert found.system.a.dtype == torch.float64
 
 
+ELLIPTIC = from_ba(*scipy.signal.ellip(6, 1, 40, 0.2))
+UNSTABLE = {
+    "integrator": (from_ba([0, 1], [1, -1]), ELLIPTIC, 1),
+    "double integrator": (from_ba([0, 0, 1], [1, -2, 1]), from_ba(*scipy.signal.butter(4, 0.3)), 2),
+    "oscillator": (from_ba([0, 1], np.poly(np.exp([0.3j, -0.3j])).real), ELLIPTIC, 2),
+    "growth": (from_ba([0, 0.1], [1, -1.05]), ELLIPTIC, 1),
+}
+
+
+@pytest.mark.parametrize("method", ["balanced", "hankel"])
+@pytest.mark.parametrize("name", UNSTABLE)
+def test_the_stable_part_of_an_unstable_filter_is_reduced(name: str, method) -> None:
+    """What is lost is what the stable part alone loses; beside a stable filter nothing changes for that one."""
+    outer, stable, poles = UNSTABLE[name]
+    h = outer + stable  # these are the parts
+    order = stable.order - 1
+    found, alone = reduce(h, order=order + poles, method=method), reduce(stable, order=order, method=method)
+    assert (found.unstable.tolist(), found.orders.tolist()) == ([poles], [order + poles])
+    torch.testing.assert_close(found.hankel[:, : stable.order], alone.hankel, rtol=1e-3, atol=1e-6)
+    length = found.length
+    change = found.system.impulse_response(length) - h.impulse_response(length)
+    expected = alone.system.impulse_response(length) - stable.impulse_response(length)
+    torch.testing.assert_close(change, expected, rtol=0, atol=1e-4 * float(h.impulse_response(length).abs().max()))
+    assert float(found.peak_error) <= float(found.bound) + 1e-6
+    radius = float(found.system.stability().radius)
+    assert radius == pytest.approx(float(outer.stability().radius), abs=1e-5)
+    both = reduce(stack([stable, h]), order=order + poles if poles == 1 else order, method=method)
+    assert both.unstable.tolist() == [0, poles]
+    assert bool(both.system.stability().stable[0])
+
+
+def test_a_series_of_both_is_reduced_too() -> None:
+    """A sampled plant on an unstable axis with fast stable modes."""
+    plant = c2d(([1.0], np.poly([3.1, -3.1, -20, -50 + 200j, -50 - 200j]).real), 0.01).value
+    found = reduce(plant, tolerance=1e-3)
+    assert found.system.order < plant.order == 5
+    assert float(found.error) < 1e-4
+    assert found.unstable.tolist() == [1]
+    assert found.system.dt == 0.01
+
+
+@pytest.mark.parametrize("inside", [[0.9999, 0.9997], [1 - 1e-7]], ids=["inexact", "cancelling"])
+def test_poles_too_close_to_the_circle_are_not_split_off(inside: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"cannot be told from the other 1: split into.*times as large.*stabilize\(\)"):
+        reduce(from_ba([0, 1.0], np.poly([1.0, *inside])), tolerance=0.01)
+
+
 def test_refusals_name_the_cause_and_a_way_out() -> None:
     h = bank()
     unstable = TransferFunction(h.b, h.a.index_fill(1, torch.tensor([15]), 1.5), h.h0)
-    with pytest.raises(ValueError, match=r"2 of 2 denominators.*pole radius up to.*stabilize\(\)"):
+    with pytest.raises(ValueError, match=r"4 of 4 channels.*pole radius up to.*so that order=2 leaves.*stabilize\(\)"):
         reduce(unstable, order=2)
+    with pytest.raises(ValueError, match=r"1 of 1 channels.*up to 1\.2\): no pole is certainly inside.*stabilize\(\)"):
+        reduce(from_ba([0, 1], np.poly([1.2, 1.1])), order=1)
     with pytest.raises(ValueError, match="the order or the tolerance, one of them"):
         reduce(h)
     with pytest.raises(ValueError, match="one of them"):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.testing import assert_close
@@ -81,14 +82,49 @@ def test_nothing_else_does(other) -> None:
             combine(other)
 
 
+@given(sizes)
+def test_filters_divide(size: tuple[int, int, int]) -> None:
+    h = build(size)
+    assume(float(h.h0.abs().min()) > 0.05)
+    at = h.frequency_response(OMEGA)
+    one = torch.zeros(4, 20, dtype=F64)
+    one[:, 0] = 1
+    assert_close(
+        (h * (1 / h)).impulse_response(20), one, rtol=0, atol=1e-6 * float((1 / h).impulse_response(20).abs().max())
+    )
+    g = system(2, seed=1)
+    for found, expected in ((1 / h, 1 / at), (3 / h, 3 / at), (g / h, g.frequency_response(OMEGA) / at)):
+        assert_close(found.frequency_response(OMEGA), expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
+    assert ((1 / h).order, (1 / h).channels, (g / h).order) == (h.order, 4, 2 + h.order)
+
+
+def test_powers() -> None:
+    h = replace(system(2), dt=0.5)
+    at = h.frequency_response(OMEGA)
+    for n in (-2, -1, 0, 1, 2, 3):
+        found = h**n
+        assert_close(found.frequency_response(OMEGA), at**n, rtol=1e-8, atol=1e-8 * float((at**n).abs().max()))
+        assert (found.order, found.channels, found.dt) == (2 * abs(n), 4, 0.5)
+    assert (h ** np.int64(2)).order == 4
+
+
+def test_inverses_have_derivatives() -> None:
+    b, a, h0 = (x.clone().requires_grad_() for x in bank(2, groups=2, seed=3))
+    assert gradcheck(lambda *x: algebra.inverse(x), (b, a, h0))
+
+
 @pytest.mark.compile  # without the type-checking hook, which would speak first
-def test_filters_do_not_divide() -> None:
-    """The inverse of a filter that begins with a delay is no filter."""
-    for divide in (lambda: system(3) / system(2), lambda: 1 / system(2)):
-        with pytest.raises(TypeError, match="unsupported operand"):
+def test_filters_that_begin_with_a_delay_have_no_inverse() -> None:
+    h = system(2)
+    late = replace(h, h0=h.h0 * torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=F64))
+    for divide in (lambda: h / late, lambda: 1 / late, lambda: late**-1, lambda: h / (h - h)):
+        with pytest.raises(ZeroDivisionError, match=r"of 4 filters have zero feedthrough: they begin with a delay"):
             divide()
+    for nonsense in (lambda: h**0.5, lambda: h**True, lambda: "1" / h):
+        with pytest.raises(TypeError, match="unsupported operand"):
+            nonsense()
     with pytest.raises(ZeroDivisionError):
-        system(2) / 0
+        h / 0
 
 
 @pytest.mark.parametrize("channels", [4, 1])

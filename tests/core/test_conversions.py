@@ -30,7 +30,7 @@ from transferfn.core import (
 )
 from transferfn.core.converted import check_error, response_error, samples_to_compare
 from transferfn.core.state_space import markov, state_space
-from transferfn.interop.arrays import from_sos, to_sos, to_zpk
+from transferfn.interop.arrays import from_ba, from_sos, to_sos, to_zpk
 
 LENGTH = 200
 MARGIN = 1e-9  # of these banks, whose poles are at most 0.95 and whose orders at most 7; a wrong rule is off by ones
@@ -107,12 +107,41 @@ def test_what_coefficients_do_not_hold_is_refused() -> None:
     T = torch.linalg.qr(torch.randn(16, 16, dtype=F64, generator=torch.Generator().manual_seed(0)))[0]
     B, C = torch.ones(16, 1, dtype=F64), torch.ones(1, 16, dtype=F64)
     with pytest.raises(
-        ArithmeticError, match=r"do not hold 1 of 1 filters.*modal form.*second-order.*reduce the order"
+        ArithmeticError, match=r"do not hold 1 of 1.*16 poles.*too close.*modal form.*second-order.*reduce the order"
     ):
         from_state_space(T @ A @ T.mT, T @ B, C @ T.mT, torch.zeros(1, 1))
     modal = ModalSystem(poles[None], torch.ones_like(poles)[None], torch.ones_like(poles)[None], torch.zeros(1))
     with pytest.raises(ArithmeticError, match=r"do not hold 1 of 1 filters.*keep the modal form"):
         from_modal(modal)
+
+
+def rotation(n: int, seed: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(n, n, dtype=F64, generator=torch.Generator().manual_seed(seed)))[0]
+
+
+@pytest.mark.parametrize(("growth", "shortened"), [(1.05, 142), (1.2, 38)])
+def test_growing_modes_that_no_input_reaches(growth: float, shortened: int) -> None:
+    """They come in as a pole and a zero, and minimal cancels them."""
+    T, A = rotation(4, 1), torch.diag(torch.tensor([growth, 0.5, -0.3, 0.2], dtype=F64))
+    B, C = torch.tensor([[0.0], [1], [1], [1]], dtype=F64), torch.ones(1, 4, dtype=F64)
+    system = (T @ A @ T.mT, T @ B, C @ T.mT, torch.zeros(1, 1))
+    h = from_state_space(*system)
+    assert (h.value.order, h.length, bool(h.error < 1e-9)) == (4, shortened, True)
+    expected = torch.tensor([[-0.3, 0.2, 0.5]], dtype=F64)
+    torch.testing.assert_close(minimal(h.value).value.poles().real.sort().values, expected, rtol=0, atol=1e-7)
+    with pytest.raises(ArithmeticError, match=rf"grows by {growth} a sample.*length={shortened} .*minimal\(h\)"):
+        from_state_space(*system, length=3000)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_state_matrices_that_rounding_changes_are_told_from_crowded_poles(seed: int) -> None:
+    """Coordinates of condition 1e6: the numbers given are already another filter, however it is written."""
+    A, B, C, D = (torch.from_numpy(x) for x in scipy.signal.tf2ss(*scipy.signal.ellip(6, 1, 40, 0.2)))
+    T = rotation(6, seed) @ torch.diag(torch.logspace(0, 6, 6, dtype=F64)) @ rotation(6, seed + 10)
+    with pytest.raises(ArithmeticError, match=r"badly conditioned, rounding its entries to float64 moves a pole by"):
+        from_state_space(T @ A @ T.inverse(), T @ B, C @ T.inverse(), D)
+    units = torch.diag(torch.logspace(0, 9, 6, dtype=F64))
+    assert bool(from_state_space(units @ A @ units.inverse(), units @ B, C @ units.inverse(), D).error < 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +277,42 @@ def test_channels_are_reduced_each_by_itself() -> None:
         minimal(two, length=3)
 
 
+GROWTHS = [1.005, 1.01, 1.02, 1.05, 1.1, 1.2, 1.3, 2.0]
+
+
+def fraction(zeros: list[float], poles: list[float]) -> TransferFunction:
+    return from_ba(np.atleast_1d(np.poly(zeros)), np.poly(poles))
+
+
+@pytest.mark.parametrize("growth", GROWTHS)
+def test_growing_modes_that_nothing_shows_are_cancelled(growth: float) -> None:
+    """As python-control's minreal does: of a stable loop around an unstable plant the loop is left."""
+    plant = from_ba([0, 0.1], [1, -growth])
+    through = plant * from_ba([1.0], [1.0]).feedback(10 * (growth - 0.7) * plant)
+    loop = minimal(through).value
+    torch.testing.assert_close(loop.poles().real, torch.tensor([[0.7]], dtype=F64))
+    assert loop.stability().verdict == "stable"
+    twice = fraction([0.2], [growth, 0.5])
+    torch.testing.assert_close(minimal(twice + twice).value.poles().abs().sort().values, twice.poles().abs().sort()[0])
+    for zeros, poles in (([0.3], [0.5]), ([0.3, 0.2], [0.5, 0.9, 0.8, -0.7, 0.1])):
+        reduced = minimal(fraction([growth, *zeros], [growth, *poles])).value
+        assert (reduced.order, reduced.stability().verdict) == (len(poles), "stable")
+
+
+@pytest.mark.parametrize("growth", GROWTHS)
+@pytest.mark.parametrize("residue", [1.0, 1e-6, 1e-9])
+def test_growing_modes_that_are_there_stay(growth: float, residue: float) -> None:
+    h = fraction([0.2], [0.5, 0.1]) + residue * fraction([], [growth])
+    kept = minimal(h).value
+    assert kept.stability().verdict == "unstable"
+    assert float(kept.stability().radius) == pytest.approx(growth, abs=1e-4)
+
+
+def test_a_response_that_overflows_is_told() -> None:
+    with pytest.raises(ValueError, match="beyond the largest number in 2000 samples: pass a smaller length"):
+        minimal(fraction([], [2.0]), length=2000)
+
+
 @pytest.mark.parametrize(
     ("poles", "expected"),
     [
@@ -257,7 +322,9 @@ def test_channels_are_reduced_each_by_itself() -> None:
         ([1 - 1e-9], 2**16),
         ([1.0, 0.9995], 15996),  # what does not die out does not count
         ([1.0], 1024),
-        ([1.1, 0.9999], 1024),
+        ([1.1, 0.9999], 73),
+        ([1.0001], 1024),
+        ([10.0, 0.5, 0.25], 8),  # more than twice the order
         ([0.5] * 200, 1600),
     ],
     ids=str,
@@ -265,9 +332,16 @@ def test_channels_are_reduced_each_by_itself() -> None:
 def test_responses_are_compared_until_they_have_died_out(poles: list[complex], expected: int) -> None:
     found = samples_to_compare(torch.tensor(poles, dtype=torch.complex128))
     assert found == expected
+
     slowest = max((abs(p) for p in poles if abs(p) < 1), default=0.0)
     if 1600 < found < 2**16:
         assert slowest**found == pytest.approx(np.exp(-8), rel=1e-2)
+
+
+def test_beside_a_filter_that_grows_others_are_compared_for_longer() -> None:
+    assert samples_to_compare(torch.tensor([[1.1, 0.5], [0.9999, 0.5]])) == 1024
+    assert samples_to_compare(torch.tensor([[1.1, 0.5], [1.2, 0.5]])) == 73
+    assert samples_to_compare(torch.tensor([1.1]), torch.tensor([0.2])) == 1024  # it may be inside
 
 
 def test_what_shows_late_is_seen_unless_the_caller_looks_away() -> None:

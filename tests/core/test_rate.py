@@ -175,6 +175,13 @@ def test_arguments_are_named() -> None:
         with_rate(h, 0.2, up_to_hz=3.0)
 
 
+@pytest.mark.compile  # without the type-checking hook, which would speak first
+@pytest.mark.parametrize("method", ["tustin", "foh"])
+def test_other_rules_are_told_the_name_of_tustins(method) -> None:
+    with pytest.raises(ValueError, match=rf"'bilinear' \(Tustin's\) or for c2d 'impulse', got '{method}'"):
+        c2d(([1.0], [1.0, 1.0]), 0.1, method=method)
+
+
 @pytest.mark.parametrize("form", ["to_tf", "to_ss", "to_zpk"])
 def test_objects_of_scipy_are_sampled(form: str) -> None:
     system = getattr(scipy.signal.lti(NUM, DEN), form)()

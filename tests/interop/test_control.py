@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import transferfn
 from core.banks import banks, system
-from transferfn.core import TransferFunction, c2d, minimal, select
+from transferfn.core import TransferFunction, c2d, d2c, minimal, select
+from transferfn.core.state_space import state_space
 from transferfn.interop import control as interop
 
 control = pytest.importorskip("control")
@@ -73,6 +74,52 @@ def test_transfer_functions_of_many_inputs_become_channels() -> None:
     np.testing.assert_allclose(h.frequency_response(torch.from_numpy(OMEGA)).numpy(), values, rtol=1e-12)
 
 
+@pytest.mark.parametrize("form", ["ss", "tf"])
+@pytest.mark.parametrize("dt", [0.1, True])
+def test_matrices_lead_back(form: str, dt: float | bool) -> None:
+    """Two inputs and three outputs, none of the six like another: a transposed matrix would be seen."""
+    given = control.rss(4, 3, 2, strictly_proper=False, dt=dt)
+    h = interop.from_control(given).value
+    again = interop.to_ss(h, inputs=2) if form == "ss" else interop.to_tf(h, inputs=2)
+    assert (again.noutputs, again.ninputs, again.dt) == (3, 2, dt)
+    np.testing.assert_allclose(on_the_circle(again, None), on_the_circle(given, None), rtol=1e-8, atol=1e-8)
+    assert form == "tf" or again.nstates == 8  # four for each input: its outputs share a denominator
+
+
+def test_matrices_of_filters_that_share_nothing() -> None:
+    h = system(3, groups=4)
+    made = interop.to_ss(h, inputs=2)
+    assert (made.noutputs, made.ninputs, made.nstates) == (2, 2, 12)
+    expected = h.frequency_response(torch.from_numpy(OMEGA)).numpy().reshape(2, 2, -1)
+    np.testing.assert_allclose(on_the_circle(made, None), expected, rtol=1e-9)
+    np.testing.assert_allclose(on_the_circle(interop.to_tf(h, inputs=2), None), expected, rtol=1e-9)
+
+
+def test_continuous_systems_go_out() -> None:
+    given = control.ss([[-1.0, 2.0], [0.0, -3.0]], [[1.0, 0.5], [1.0, -1.0]], [[1.0, 0.0], [1.0, 2.0]], np.eye(2))
+    matrices, _ = d2c(c2d(given, 0.1).value)
+    alone, matrix = interop.to_ss(matrices), interop.to_ss(matrices, inputs=2)
+    assert alone.dt == matrix.dt == 0
+    np.testing.assert_allclose(matrix(1j * OMEGA), given(1j * OMEGA), rtol=1e-8)
+    for d, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        np.testing.assert_allclose(alone(1j * OMEGA)[d, d], given(1j * OMEGA)[row, column], rtol=1e-8, atol=1e-12)
+    whole = interop.to_ss(state_space(given.A, given.B, given.C, given.D)._replace(dt=0.5))
+    assert (whole.ninputs, whole.nstates, whole.dt) == (2, 2, 0.5)
+    np.testing.assert_array_equal(whole.A, given.A)
+    with pytest.raises(ValueError, match="inputs=2 takes systems of one input and one output, got 2 outputs"):
+        interop.to_ss(state_space(given.A, given.B, given.C, given.D), inputs=2)
+
+
+def test_channels_that_are_no_matrix() -> None:
+    for convert in (interop.to_ss, interop.to_tf):
+        with pytest.raises(ValueError, match=r"a divisor of the 4 channels, .* got 3"):
+            convert(system(2), inputs=3)
+    with pytest.raises(
+        ValueError, match="the channel of one filter or the inputs of a matrix, got channel=0 and inputs=2"
+    ):
+        interop.to_tf(system(2), channel=0, inputs=2)
+
+
 def test_the_algebra_is_that_of_python_control() -> None:
     g, h = (select(system(order, seed=order), [0]) for order in (2, 3))
     one, other = (interop.to_tf(x) for x in (g, h))
@@ -117,6 +164,16 @@ def test_continuous_systems_of_many_inputs_become_channels() -> None:
     for d, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         one = c2d((num[row][column], den[row][column]), 0.1).value.impulse_response(50)
         torch.testing.assert_close(h.impulse_response(50)[d : d + 1], one)
+
+
+def test_objects_without_coefficients_are_not_told_to_be_sampled() -> None:
+    """Advice that would fail: c2d takes no frequency response, either."""
+    given = control.frd([1, 1j], [0.1, 0.2])
+    for refuse in (interop.from_control, lambda x: c2d(x, 0.1), lambda x: system(2) * x):
+        with pytest.raises(
+            TypeError, match=r"got a FrequencyResponseData of control, which has no coeff.*transferfn\.fit"
+        ):
+            refuse(given)
 
 
 @pytest.mark.compile  # without the type-checking hook, which would speak first

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from transferfn.core import TruncatedTransferFunction
+from transferfn.interop import official
 from transferfn.interop.official import load_state_dict
 from transferfn.nn import RTF, Stream
 
@@ -129,6 +130,43 @@ def test_streamed_output(case: str, dtype: torch.dtype) -> None:
     stream = Stream(load(case, dtype).realize(), 1)
     y = torch.stack([stream(u_t) for u_t in array(case, "u").to(dtype).unbind(1)], 1)
     assert relative_error(y, array(case, "y")) <= tolerance(case, dtype)
+
+
+@cases
+def test_official_parameters_lead_back(case: str, dtype: torch.dtype) -> None:
+    """By the official names, to the last digit, and copied: renaming only."""
+    given, layer = state_dict(case, dtype), load(case, dtype)
+    found = official.state_dict(layer)
+    assert set(found) == set(given)
+    assert all(torch.equal(found[name].reshape(x.shape), x) for name, x in given.items())
+    assert {x.dtype for x in found.values()} == {dtype}
+    for x in found.values():
+        assert not x.requires_grad
+        x.zero_()
+    again = official.state_dict(layer)
+    assert all(torch.equal(again[name].reshape(x.shape), x) for name, x in given.items())
+
+
+def two_slacks() -> RTF:
+    layer = RTF(4, 2, horizon=8, bidirectional=True, constraint="l1")
+    with torch.no_grad():
+        layer.slack[1] += 1
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RTF(4, 2, horizon=8, numerator="exact"), "truncated numerators, this one has numerator='exact'"),
+        (lambda: RTF(4, 2, horizon=8, constraint="reflection"), "this layer has 'reflection': make one without by"),
+        (lambda: RTF(4, 2, horizon=7), r"has horizon=7: take layer.with_horizon\(8\)"),
+        (two_slacks, "share 'scalar', those of this layer differ"),
+    ],
+    ids=["exact", "reflection", "odd", "slack"],
+)
+def test_layers_that_the_official_code_does_not_have(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        official.state_dict(make())
 
 
 def test_denominators_default_to_one_a_channel() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor
 from laws.tolerance import relative_error
 from nn.golden import TOLERANCES, cases, pairs
 from nn.layers import untyped
-from transferfn.interop.official_s4 import load_s4, load_s4d
-from transferfn.interop.official_s5 import load_s5
-from transferfn.nn import S4, S4D
+from transferfn.interop.official_s4 import load_s4, load_s4d, s4_state_dict, s4d_state_dict
+from transferfn.interop.official_s5 import load_s5, s5_params
+from transferfn.nn import S4, S4D, S5
 
 S4_CASES, S4D_CASES, S5_CASES = cases("s4"), cases("s4d"), cases("s5")
 types = pytest.mark.parametrize("dtype", TOLERANCES, ids=["f64", "f32"])
@@ -148,6 +148,61 @@ def test_s5(case: str, dtype: torch.dtype) -> None:
     system = layer.state_space()
     assert relative_error(pairs(system.a), pairs(f["Lambda_bar"])) <= TOLERANCES[dtype]
     assert relative_error(pairs(system.B), pairs(f["B_bar"])) <= TOLERANCES[dtype]
+
+
+def assert_equal(found: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    assert set(found) == set(given)
+    for name, x in given.items():
+        np.testing.assert_array_equal(
+            np.asarray(found[name]), np.asarray(x), err_msg=name, strict=name != "kernel.l_kernel"
+        )
+
+
+@types
+@pytest.mark.parametrize("case", S4_CASES)
+def test_s4_leads_back(case: str, dtype: torch.dtype) -> None:
+    """All of these by their official names and shapes, to the last digit: renaming only."""
+    given = cast(official_s4(case), dtype)
+    assert_equal(s4_state_dict(load_s4(given)), given)
+    P = given["kernel.P"]
+    C = given["kernel.C"][:1]
+    given |= {"kernel.P": torch.cat((P, 2 * P)), "kernel.C": torch.cat((C, C + 1))}  # rank 2, both directions
+    assert_equal(s4_state_dict(load_s4(given)), given)
+
+
+@types
+@pytest.mark.parametrize("case", S4D_CASES)
+def test_s4d_leads_back(case: str, dtype: torch.dtype) -> None:
+    given = cast(official_s4d(case), dtype)
+    assert_equal(s4d_state_dict(load_s4d(given), form="full" if case.startswith("full") else "minimal"), given)
+
+
+def test_the_minimal_s4d_of_any_layer() -> None:
+    """It has no B and no copies: C is multiplied by B, modes are repeated."""
+    layer = S4D(6, 8, groups=2, init="legs", dtype=torch.float64)
+    again = load_s4d(s4d_state_dict(layer, form="minimal"))
+    assert again.groups == 6
+    assert relative_error(again.kernel(50), layer.kernel(50).detach()) < 1e-14
+
+
+@types
+@pytest.mark.parametrize("case", S5_CASES)
+def test_s5_leads_back(case: str, dtype: torch.dtype) -> None:
+    parameters, options = official_s5(case)
+    given = cast(parameters, dtype)
+    found = s5_params(load_s5(given, **options))
+    if "C1" in found and "C" in given:  # an official C_init="complex_normal" packs both
+        found["C"] = np.concatenate((found.pop("C1"), found.pop("C2")), 1)
+    assert_equal(found, given)
+
+
+def test_layers_that_the_official_code_does_not_have() -> None:
+    with pytest.raises(ValueError, match="complex modes, this one has real ones"):
+        s4d_state_dict(S4D(4, 6, init="real"))
+    with pytest.raises(ValueError, match="bidirectional=True and discretization='zoh': take form='full'"):
+        s4d_state_dict(S4D(4, 6, bidirectional=True), form="minimal")
+    with pytest.raises(ValueError, match="this has shared_sample=False"):
+        s5_params(S5(4, 16, bidirectional=True, shared_sample=False))
 
 
 def test_arrays_of_other_libraries_are_read_and_copied() -> None:

@@ -14,11 +14,15 @@ from torch.nn.functional import pad
 from transferfn.analysis import balanced
 from transferfn.analysis.balanced import StateSpace
 from transferfn.analysis.hankel import truncate_response
-from transferfn.core import TransferFunction
+from transferfn.analysis.stable_part import Parts, joined, stable_parts
+from transferfn.core import TransferFunction, select, stack
 from transferfn.core.bank import check_one_bank
 from transferfn.core.checks import check_whole, what_instead
+from transferfn.core.converted import samples_to_compare
 from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
+from transferfn.core.kernel import spread
+from transferfn.core.polynomial import roots
 
 Method = Literal["balanced", "hankel"]
 GRID = 2048  # frequencies at which filters are compared, besides the angles of their poles
@@ -41,7 +45,11 @@ class Reduction:
             its finite response leaves out, as extrapolated.
         peak_error: That error as measured on a grid of frequencies and at the angles of the poles, (D).
         error: Distance of the impulse responses relative to the norm of the one given, (D), over ``length`` samples.
-        length: Number of samples over which impulse responses were compared.
+        length: Number of samples over which impulse responses were compared; if filters grow, until the fastest has
+            grown a thousandfold.
+        unstable: Number of poles of each filter that are not certainly inside the unit circle, (D), and were kept. The
+            bound and the measured error are then those of the stable part, relative to the largest value of its
+            response; so are the singular values, which end in zeros.
     """
 
     system: TransferFunction
@@ -51,6 +59,7 @@ class Reduction:
     peak_error: Tensor
     error: Tensor
     length: int
+    unstable: Tensor
 
     def __repr__(self) -> str:
         return (
@@ -76,9 +85,12 @@ def reduce(
 
     Where channels share denominators, each gets its own: what one denominator is worth differs between numerators.
 
+    Of an unstable filter, or one with integrators, the stable part is reduced, and the rest is added back as it was.
+
     Args:
-        system: Stable filters, one bank.
-        order: Order of the reduced filters; what has fewer states to rounding keeps these.
+        system: The filters, one bank.
+        order: Order of the reduced filters, more than the number of poles of each that are not inside the unit circle;
+            what has fewer states to rounding keeps these.
         tolerance: Instead of the order, the largest error of the frequency response that is allowed, relative to its
             largest value; each filter gets the lowest order whose bound is within it.
         method: ``"balanced"`` or ``"hankel"``.
@@ -89,7 +101,7 @@ def reduce(
     Raises:
         TypeError: if the order is no whole number.
         ValueError: if not exactly one of order and tolerance is given, they make no sense, there is more than one bank,
-            or a filter is not certainly stable.
+            or a filter has no stable part, or one that cannot be told from the rest.
         ArithmeticError: if coefficients do not hold a filter, be it the given or the reduced one.
 
     Source:
@@ -104,33 +116,46 @@ def reduce(
         ([1], [0.9])
     """
     _check(system, order, tolerance, method)
-    _check_stable(system)
+    wide = system.to(device="cpu", dtype=torch.float64)
     with warnings.catch_warnings():  # poles that coefficients do not determine are seen in the response below
         warnings.simplefilter("ignore", IllConditionedWarning)
-        poles = system.to(dtype=torch.float64).poles()
-    wide = system.to(device="cpu", dtype=torch.float64)
-    poles = poles.cpu()
-    memories = MEMORIES[method]
-    length = max(SHORTEST, *(balanced.samples_to_read(group, memories=memories) for group in poles))
-    responses = wide.impulse_response(length)
-    omega = _frequencies(poles)
-    peaks = wide.frequency_response(omega).abs().amax(-1).clamp_min(torch.finfo(torch.float64).tiny)
+        poles = wide.poles()
+    rests = _rests(wide, order)
+    steady = wide
+    if rests:
+        steady = stack([rests[d][0] if d in rests else select(wide, [d]) for d in range(wide.channels)])
+        every = spread(poles, wide.channels)
+        own = [roots(steady.a[d, : rests[d][0].order])[0] if d in rests else every[d] for d in range(wide.channels)]
+    else:
+        own = list(spread(poles, wide.channels))
+    length = max(SHORTEST, *(balanced.samples_to_read(group, memories=MEMORIES[method]) for group in own))
+    responses = steady.impulse_response(length)
+    omega = _frequencies(torch.cat(own))
+    peaks = steady.frequency_response(omega).abs().amax(-1).clamp_min(torch.finfo(torch.float64).tiny)
     reducing = _by_states if method == "balanced" else _by_response
     rows = []
-    for channel, response in enumerate(responses):
-        own = poles[channel * system.denominator_groups // system.channels]
-        rows.append(reducing(own, response, float(peaks[channel]), order, tolerance))
-    found = _assemble([row.system for row in rows], system.dt)
-    differences = wide.frequency_response(omega) - found.frequency_response(omega)
+    for d, response in enumerate(responses):
+        target = order if order is None or d not in rests else order - rests[d][1].order
+        rows.append(reducing(own[d], response, float(peaks[d]), target, tolerance))
+    small = _assemble([row.system for row in rows], system.dt)
+    found = small
+    if rests:
+        whole = [joined(row.system, rests[d][1]) if d in rests else row.system for d, row in enumerate(rows)]
+        found = _assemble(whole, system.dt)
+        length = min(length, samples_to_compare(*roots(wide.a)))
+        responses = wide.impulse_response(length)
+    differences = steady.frequency_response(omega) - small.frequency_response(omega)
     norms = responses.norm(dim=-1).clamp_min(torch.finfo(torch.float64).tiny)
+    kept = torch.tensor([rests[d][1].order if d in rests else 0 for d in range(wide.channels)])
     return Reduction(
         system=found,
-        orders=torch.tensor([row.order for row in rows]),
+        orders=torch.tensor([row.order for row in rows]) + kept,
         hankel=torch.stack([_padded(row.values, system.order) for row in rows]),
         bound=torch.tensor([row.bound for row in rows], dtype=torch.float64),
         peak_error=differences.abs().amax(-1) / peaks,
         error=(found.impulse_response(length) - responses).norm(dim=-1) / norms,
         length=length,
+        unstable=kept,
     )
 
 
@@ -232,15 +257,16 @@ def check_target(order: int | None, tolerance: float | None) -> None:
         raise ValueError(f"the tolerance is a positive share of the largest response, got {tolerance}")
 
 
-def _check_stable(system: TransferFunction) -> None:
-    verdict = system.stability()
-    wrong = (~verdict.stable).nonzero()[:, 0].tolist()
-    if not wrong:
-        return
-    radius = float(verdict.radius[wrong].max())
-    named = ", ".join(map(str, wrong[:SHOWN])) + (", ..." if len(wrong) > SHOWN else "")
-    raise ValueError(
-        f"only stable filters have Gramians, but {len(wrong)} of {system.denominator_groups} denominators cannot be "
-        f"shown to be stable (number {named}; pole radius up to {radius:.6g}). stabilize() the filters first, or "
-        f"distill(h.impulse_response(horizon), order) to keep what they do up to a horizon."
-    )
+def _rests(system: TransferFunction, order: int | None) -> dict[int, Parts]:
+    """Both parts of the filters that cannot be shown to be stable, by channel."""
+    parts, why = stable_parts(system, order)
+    if why:
+        verdict = system.stability()
+        radius = float(spread(verdict.radius, system.channels, axis=-1)[list(why)].max())
+        named = ", ".join(map(str, list(why)[:SHOWN])) + (", ..." if len(why) > SHOWN else "")
+        raise ValueError(
+            f"only stable parts of filters have Gramians, but {len(why)} of {system.channels} channels have none that "
+            f"can be reduced (number {named}; pole radius up to {radius:.6g}): {next(iter(why.values()))}. stabilize() "
+            f"the filters first, or distill(h.impulse_response(horizon), order) to keep what they do up to a horizon."
+        )
+    return parts

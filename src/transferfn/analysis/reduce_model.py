@@ -17,11 +17,13 @@ from torch.nn.functional import pad
 
 from transferfn.analysis.distill import like_of, replaced
 from transferfn.analysis.reduce import SHOWN, Method, Reduction, check_target, reduce
+from transferfn.analysis.stable_part import stable_parts
 from transferfn.core import TransferFunction, TruncatedTransferFunction, select, stack
 from transferfn.nn import RTF, Realization
 from transferfn.nn.options import Initializer, NumeratorKind
 
 FEWEST_STEPS = 30  # timed, of each model in turn
+LARGEST_GROWTH = 1e6  # within the horizon, of a filter that is written with a true numerator
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,9 @@ class ModelReduction:
         model: The model; that given is left as it is.
         filters: What the reduction of each layer cost, by its name; of a bidirectional layer two, ``name[0]``, the
             causal one, and ``name[1]``.
-        unstable: Pole radii of the filters that were left as they are in these layers, by channel: only what is
-            certainly stable can be reduced. They hold their layer at their order.
+        unstable: Pole radii of the unstable filters that were left as they are in these layers, by channel: those with
+            no stable part to reduce, or which grow a millionfold within the horizon, where true numerators lose them.
+            They hold their layer at their order.
         kept: Why other layers with filters were left as they are, by their names.
         step_milliseconds: Time of a decoding step before and after, None if it was not measured.
         metric: The task's metric before and after, None if it was not measured.
@@ -47,7 +50,10 @@ class ModelReduction:
     metric: tuple[float, float] | None = None
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each filter: layer, channel, orders, bound and measured errors; unstable ones are as they were."""
+        """A row for each filter: layer, channel, orders, bound and measured errors.
+
+        Those that are ``"unstable"`` are as they were; of others with ``"unstable poles"`` the stable part was reduced.
+        """
         rows = []
         for name, found in self.filters.items():
             left, order = self.unstable.get(name, {}), found.hankel.shape[-1]
@@ -59,6 +65,7 @@ class ModelReduction:
                         "layer": name,
                         "channel": channel,
                         "unstable": row is None,
+                        "unstable poles": None if row is None else int(found.unstable[row]),
                         "order": order,
                         "reduced to": order if row is None else int(found.orders[row]),
                         "bound": 0.0 if row is None else float(found.bound[row]),
@@ -107,11 +114,12 @@ def reduce_model(
     sample: Tensor | None = None,
     metric: Callable[[nn.Module], float] | None = None,
 ) -> ModelReduction:
-    """Shrink every RTF filter of a model that is certainly stable.
+    """Shrink every RTF filter of a model.
 
     Each layer gets the largest order that one of its filters needs, filters of lower order ending in zeros, and one
-    denominator a channel. A layer whose filters would not become smaller is kept. Unstable filters are left as they are
-    among the others, to the last bit of their parameters, and hold the layer at their order.
+    denominator a channel. A layer whose filters would not become smaller is kept. Of unstable filters the stable part
+    is reduced. Those without any, or which grow too much within the horizon, are left as they are among the others, to
+    the last bit of their parameters, and hold the layer at their order.
 
     Args:
         model: Any module with RTF layers, or with Realizations of them.
@@ -151,7 +159,15 @@ def reduce_model(
             kept[name] = f"of order {layer.order} already"
             continue
         banks = _banks(layer)
-        left = [_unstable(bank) for bank in banks]
+        horizon = layer.horizon if isinstance(layer, RTF) else 0
+        left = [_irreducible(bank, order, horizon) for bank in banks]
+        if any(len(those) == bank.channels for bank, those in zip(banks, left, strict=True)):
+            radius = max(max(those.values(), default=0.0) for those in left)
+            kept[name] = (
+                f"all its filters are unstable (pole radius up to {radius:.6g}), without a part that could be reduced: "
+                f"stabilize() the layer first"
+            )
+            continue
         try:
             found = [
                 reduce(_without(bank, those), order=order, tolerance=tolerance, method=method)
@@ -227,17 +243,20 @@ def _split(b: Tensor, a: Tensor, h0: Tensor, dt: float | None) -> list[TransferF
     return [TransferFunction(*parts, dt) for parts in zip(b, a, h0, strict=True)]
 
 
-def _unstable(bank: TransferFunction) -> dict[int, float]:
-    """Pole radii of the channels that are not certainly stable."""
+def _irreducible(bank: TransferFunction, order: int | None, horizon: int) -> dict[int, float]:
+    """Pole radii of the unstable channels that are to be left as they are."""
     verdict = bank.stability()
     stable, radius = (x.repeat_interleave(bank.channels // len(x)).tolist() for x in (verdict.stable, verdict.radius))
-    return {channel: radius[channel] for channel in range(bank.channels) if not stable[channel]}
+    unstable = [channel for channel in range(bank.channels) if not stable[channel]]
+    if not unstable:
+        return {}
+    _, why = stable_parts(bank.to(device="cpu", dtype=torch.float64), order)
+    grown = math.log(LARGEST_GROWTH)
+    return {d: radius[d] for d in unstable if d in why or horizon * math.log(max(radius[d], 1)) > grown}
 
 
 def _without(bank: TransferFunction, left: dict[int, float]) -> TransferFunction:
-    """The bank without some of its channels; all of it if nothing would be left, which is then refused as such."""
-    others = [channel for channel in range(bank.channels) if channel not in left]
-    return select(bank, others) if left and others else bank
+    return select(bank, [channel for channel in range(bank.channels) if channel not in left]) if left else bank
 
 
 def _among(left: dict[int, float], bank: TransferFunction, small: TransferFunction) -> TransferFunction:

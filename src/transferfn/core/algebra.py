@@ -1,4 +1,4 @@
-"""Series, parallel and feedback connections of banks, on their coefficients (b, a, h0)."""
+"""Series, parallel and feedback connections of banks, and inverses, on their coefficients (b, a, h0)."""
 
 from __future__ import annotations
 
@@ -106,6 +106,39 @@ def feedback(forward: Coefficients, backward: Coefficients, *, sign: int) -> Coe
         )
     top = multiply(numerator(*forward), spread(monic(backward[1]), channels))
     return _proper(top / lead, (whole / lead)[..., 1:])
+
+
+def inverse(h: Coefficients) -> Coefficients:
+    """The filters that undo given ones: 1 / H(z), poles and zeros exchanged.
+
+    Args:
+        h: Coefficients (b, a, h0) of D channels.
+
+    Returns:
+        Coefficients of the same order, one denominator a channel.
+
+    Raises:
+        ZeroDivisionError: if h0 vanishes for some channel, so that the inverse is no causal filter; inside compiled
+            graphs and function transforms, where nobody can look, the result is not finite instead.
+
+    Example:
+        A leaky integrator is undone by the difference of a sample and half of the one before:
+
+        >>> leaky = torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0])
+        >>> inverse(leaky)
+        (tensor([[-0.5000]]), tensor([[0.]]), tensor([1.]))
+    """
+    whole = numerator(*h)
+    lead = whole[..., :1]
+    size = whole.detach().abs()
+    is_lost = size[..., 0] <= torch.finfo(whole.dtype).eps * size.amax(-1)
+    if not values_are_hidden() and bool(is_lost.any()):
+        raise ZeroDivisionError(
+            f"{int(is_lost.sum())} of {is_lost.numel()} filters have zero feedthrough: they begin with a delay, and "
+            f"what undoes them would have to foresee its input. Divide by the filters without their delay, or close a "
+            f"loop with feedback()."
+        )
+    return _proper(spread(monic(h[1]), whole.shape[-2]) / lead, (whole / lead)[..., 1:])
 
 
 def _proper(whole: Tensor, a: Tensor) -> Coefficients:

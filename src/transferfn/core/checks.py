@@ -193,6 +193,11 @@ def what_instead(given: object) -> str:
     name, home = type(given).__name__, type(given).__module__.partition(".")[0]
     if home not in ("scipy", "control") or not hasattr(given, "dt"):
         return name
+    if not any(hasattr(given, part) for part in ("A", "num", "zeros")):
+        return (
+            f"a {name} of {home}, which has no coefficients, matrices or zeros and poles: identify filters from what "
+            f"went in and came out with transferfn.fit(u, y, order=...)"
+        )
     dt = given.dt  # pyright: ignore[reportAttributeAccessIssue]
     if dt is None if home == "scipy" else dt == 0 and dt is not None:
         return f"a {name} of {home}, in continuous time: sample it with transferfn.c2d(system, dt)"

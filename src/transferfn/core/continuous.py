@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.core.checks import as_tensor
-from transferfn.core.state_space import StateSpace, state_space
+from transferfn.core.checks import as_tensor, what_instead
+from transferfn.core.state_space import StateSpace, balancing, state_space
 from transferfn.core.system import TransferFunction
 
 Given = Sequence[ArrayLike | Tensor]
@@ -50,10 +50,10 @@ def given_systems(system: Any) -> list[Given]:
         if len(system) not in (2, 4):
             raise ValueError(f"expected (num, den) or (A, B, C, D), got {len(system)} parts")
         return [system]
-    if not any(hasattr(system, name) for name in ("A", "num", "to_ss")):
+    if not any(hasattr(system, name) for name in ("A", "num", "zeros")):
         raise TypeError(
             f"expected (num, den), (A, B, C, D), or a system of scipy.signal or python-control, got "
-            f"{type(system).__name__}"
+            f"{what_instead(system)}"
         )
     if getattr(system, "dt", None):  # scipy has None for continuous time, python-control 0
         raise TypeError(
@@ -111,12 +111,6 @@ def in_steps(system: Given, dt: float) -> StateSpace:
 
 def _balanced(system: StateSpace) -> StateSpace:
     """The same systems in units of their states that make rows and columns of A alike: what expm is exact for."""
-    from scipy.linalg import matrix_balance
-
-    if not system.A.shape[-1]:
-        return system
-    with np.errstate(invalid="ignore"):  # it looks for integers in scales beyond them
-        balanced = [matrix_balance(A.cpu().numpy(), permute=False, separate=True)[1][0] for A in system.A]
-    scale = torch.stack([torch.as_tensor(x) for x in balanced]).to(system.A)
+    scale = balancing(system.A)
     A = system.A * scale[:, None] / scale[:, :, None]
     return system._replace(A=A, B=system.B / scale[:, :, None], C=system.C * scale[:, None])

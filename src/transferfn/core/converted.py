@@ -11,6 +11,7 @@ from torch import Tensor
 SHORTEST, LONGEST = 1024, 2**16  # samples over which responses are compared, if the caller does not say how many
 MEMORIES = 8.0  # time constants of the slowest mode among them: what is left of it is a third of a thousandth
 GROWING = 1e-6  # beyond the circle, where more samples show nothing but growth
+GROWTH = 1e3  # of the fastest mode, at most: rounding, multiplied by it, stays below what minimal looks for
 
 Value = TypeVar("Value")
 
@@ -55,24 +56,33 @@ class Converted(tuple[Value, Tensor], Generic[Value]):
         return f"Converted(value={self.value!r}, error={self.error!r}, length={self.length})"
 
 
-def samples_to_compare(poles: Tensor) -> int:
+def samples_to_compare(poles: Tensor, uncertainty: Tensor | float = 0.0) -> int:
     """Number of samples in which filters die out, if the caller does not say how many to compare.
 
     Args:
         poles: Poles of all filters, those that should be, complex, (..., n).
+        uncertainty: How far each may be off, as :func:`~transferfn.core.polynomial.roots` tells, (..., n).
 
     Returns:
-        Eight time constants of the slowest pole inside the unit circle, in 1024..65536. Of filters that grow, 1024, or
-        eight times the order if that is more.
+        Eight time constants of the slowest pole inside the unit circle, in 1024..65536, and at least eight times the
+        order. If filters grow, at most 1024; if all do, the samples until the fastest mode of each has grown a
+        thousandfold, but more than twice the order: beyond, modes that no input reaches are seen, for rounding starts
+        them.
 
     Example:
         >>> samples_to_compare(torch.tensor([0.5, 0.9995])), samples_to_compare(torch.tensor([1.1]))
-        (15996, 1024)
+        (15996, 73)
     """
-    shortest = max(SHORTEST, 8 * poles.shape[-1])
-    radii = poles.detach().abs().flatten()
-    if not len(radii) or not bool(radii.isfinite().all()) or float(radii.max()) > 1 + GROWING:
+    n = poles.shape[-1]
+    shortest = max(SHORTEST, 8 * n)
+    radii = poles.detach().abs()
+    if not radii.numel() or not bool(radii.isfinite().all()):
         return shortest
+    if float(radii.max()) > 1 + GROWING:
+        fastest = (radii - uncertainty).amax(-1)
+        if not bool((fastest > 1 + GROWING).all()):
+            return shortest
+        return min(shortest, max(math.ceil(math.log(GROWTH) / math.log(float(fastest.min()))), 2 * n + 2))
     slowest = float(radii[radii < 1].max()) if bool((radii < 1).any()) else 0.0
     wanted = math.ceil(MEMORIES / -math.log(slowest)) if slowest else 0
     return max(shortest, min(wanted, LONGEST))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.core.converted import Converted, check_error, response_error
+from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.kernel import impulse_response, spread
 from transferfn.core.polynomial import monic, multiply, roots
 from transferfn.core.stability import schur_cohn
@@ -50,7 +50,7 @@ def from_poles(
     if length <= n:
         raise ValueError(f"{n} poles need a response of at least {n + 1} samples, got {length}: ask for a longer one")
     response = response.to(torch.float64)
-    a = _polynomial(poles.to(torch.complex128))
+    a = polynomial(poles.to(torch.complex128))
     b = multiply(monic(a)[..., :n], response[..., 1 : n + 1], keep=n) if n else a
     system = TransferFunction(b, a, response[..., 0], dt)
     with torch.no_grad():
@@ -69,11 +69,23 @@ def from_poles(
         raise ArithmeticError(
             f"coefficients do not hold {int((error > tolerance).sum())} of {len(error)} filters: rounded to float64 "
             f"their responses are off by up to {worst:.1g} of the largest sample in {length} samples, where "
-            f"{tolerance:.1g} was asked for. {n} poles, the largest of magnitude {radius:.6g}, are too close together: "
-            f"keep the modal form (realize() decodes it) or second-order sections, reduce the order, or take larger "
-            f"steps."
+            f"{tolerance:.1g} was asked for. {_cause(poles, length)}"
         )
     return Converted(system, error, length)
+
+
+def _cause(poles: Tensor, length: int) -> str:
+    """Why coefficients do not hold filters, and what to do."""
+    n, radius = poles.shape[-1], float(poles.abs().max()) if poles.numel() else 0.0
+    if length > (enough := samples_to_compare(poles)) and radius > 1:
+        return (
+            f"A mode grows by {radius:.6g} a sample, and rounding with it, also where no input reaches the mode: "
+            f"compare at most length={enough} samples, and take out with minimal(h) what nothing shows."
+        )
+    return (
+        f"{n} poles, the largest of magnitude {radius:.6g}, are too close together: keep the modal form (realize() "
+        f"decodes it) or second-order sections, reduce the order, or take larger steps."
+    )
 
 
 def has_left_the_circle(poles: Tensor, a: Tensor) -> Tensor:
@@ -120,8 +132,19 @@ def check_holds_sections(h: TransferFunction, poles: Tensor, error: Tensor, tole
         )
 
 
-def _polynomial(poles: Tensor) -> Tensor:
-    """a_1..a_n of the product of 1 - p z^-1, factors of similar poles apart from each other."""
+def polynomial(poles: Tensor) -> Tensor:
+    """The product of 1 - p z^-1, factors of similar poles apart from each other.
+
+    Args:
+        poles: Poles, complex, (*D, n), with the conjugate of every one that is not real.
+
+    Returns:
+        a_1..a_n, real, (*D, n).
+
+    Example:
+        >>> polynomial(torch.tensor([0.5 + 0.5j, 0.5 - 0.5j]))
+        tensor([-1.0000,  0.5000])
+    """
     order = _spread_out(poles)
     poles = torch.take_along_dim(poles, order, -1)
     c = torch.ones_like(poles[..., :1])

@@ -27,20 +27,21 @@ def minimal(
     How close a pole and a zero must be is not decided beforehand: pairs are cancelled in the order of their distance,
     as many as the measured response allows, with a numerator fitted to it; where rounding has scattered multiple poles,
     those of the recurrence that predicts the response best take the place of the rest. A mode that grows and that
-    nothing shows is cancelled, too, if its cancellation is exact to rounding over the samples compared.
+    nothing shows is cancelled, too; rounding starts it, so that the response is looked at only until the fastest mode
+    has grown a thousandfold.
 
     Args:
         h: The filters, numerator (D, n).
         length: Number of samples over which the impulse responses are compared, more than n; None means until they
-            have died out.
+            have died out, or grown a thousandfold.
         tolerance: Largest error, relative to the largest sample of each channel.
 
     Returns:
         The filters, float64, one denominator a channel, of the largest order that any channel needs; and the error of
-        each channel, (D).
+        each channel, (D). The length is the largest of all channels.
 
     Raises:
-        ValueError: if h is more than one bank, or the response is too short.
+        ValueError: if h is more than one bank, or the response is too short, or so long that it overflows.
 
     Example:
         A filter in series with another and with its inverse:
@@ -49,18 +50,28 @@ def minimal(
         >>> g = TransferFunction(*torch.tensor([[[-0.5]], [[0.0]]], dtype=torch.float64), torch.ones(1).double())
         >>> (h * h * g).order, minimal(h * h * g).value.order
         (3, 1)
+
+        A plant that grows, within the loop that holds it; the loop alone is left:
+
+        >>> plant = TransferFunction(*torch.tensor([[[0.1]], [[-1.2]]], dtype=torch.float64), torch.zeros(1).double())
+        >>> one = TransferFunction(*torch.zeros(2, 1, 0, dtype=torch.float64), torch.ones(1).double())
+        >>> through = plant * one.feedback(5 * plant)
+        >>> through.stability().verdict, minimal(through).value.poles()
+        ('unstable', tensor([[0.7000+0.j]], dtype=torch.complex128))
     """
     check_one_bank(h)
-    length = samples_to_compare(roots(h.a.to(torch.float64))[0]) if length is None else length
-    if length <= h.order:
+    if length is not None and length <= h.order:
         raise ValueError(f"order {h.order} needs a response of at least {h.order + 1} samples, got {length}")
     done = [_channel(select(h.to(dtype=torch.float64), [d]), length, tolerance) for d in range(h.channels)]
     values, errors = zip(*done, strict=True)
-    return Converted(stack(values), torch.cat(errors), length)
+    return Converted(stack(values), torch.cat(errors), max(one.length or 0 for one in done))
 
 
-def _channel(h: TransferFunction, length: int, tolerance: float) -> Converted[TransferFunction]:
+def _channel(h: TransferFunction, length: int | None, tolerance: float) -> Converted[TransferFunction]:
+    length = samples_to_compare(*roots(h.a)) if length is None else length
     truth = impulse_response(h.b, h.a, h.h0, length=length)
+    if not bool(truth.isfinite().all()):
+        raise ValueError(f"the response grows beyond the largest number in {length} samples: pass a smaller length")
     poles, zeros = roots(h.a)[0][0], finite_roots(numerator(h.b, h.a, h.h0))[0][0]
     groups = _nearest_first(poles, zeros)
     kept = [torch.cat([poles[:0], *groups[cancelled:]]) for cancelled in range(1, len(groups) + 1)]

@@ -136,7 +136,7 @@ def d2c(
             )
         Q = torch.linalg.inv(half)
         per_step = StateSpace(2 * (A @ Q - Q) / warp, 2 * Q @ B / warp, 2 * C @ Q, D - C @ Q @ B)
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    length = samples_to_compare(*roots(h.a)) if length is None else length
     again = markov(_sampled(per_step, method, warp), length)[:, 0, 0]
     error = response_error(again, impulse_response(h.b, h.a, h.h0, length=length))
     check_error(
@@ -214,7 +214,7 @@ def _sampled(system: StateSpace, method: str, warp: float) -> StateSpace:
         E = _exponential(A)
         return StateSpace(E, E @ B, C, C @ B)
     if method != "bilinear":
-        raise ValueError(f"method is 'zoh' or 'bilinear', for c2d also 'impulse', got {method!r}")
+        raise ValueError(f"method is 'zoh', 'bilinear' (Tustin's) or for c2d 'impulse', got {method!r}")
     one = torch.eye(n, dtype=A.dtype, device=A.device)
     half = A * (warp / 2)
     Ad, Bd = torch.linalg.solve(one - half, torch.cat((one + half, warp * B), -1)).split((n, B.shape[-1]), -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -63,6 +64,28 @@ def state_space(
             f"systems, got {', '.join(str(tuple(x.shape)) for x in given)}"
         )
     return StateSpace._make([*(x.to(torch.float64) for x in matrices), None])
+
+
+def balancing(A: Tensor) -> Tensor:
+    """Units of the states that make rows and columns of state matrices alike, powers of 2.
+
+    Args:
+        A: State matrices, (G, N, N).
+
+    Returns:
+        Scales s, (G, N): A is balanced as A_ij s_j / s_i.
+
+    Example:
+        >>> balancing(torch.tensor([[[0.5, 1024.0], [1 / 1024, 0.5]]], dtype=torch.float64))
+        tensor([[6.4000e+01, 6.2500e-02]], dtype=torch.float64)
+    """
+    from scipy.linalg import matrix_balance
+
+    if not A.shape[-1]:
+        return A.new_zeros(A.shape[:-1])
+    with np.errstate(invalid="ignore"):  # it looks for integers in scales beyond them
+        scales = [matrix_balance(one, permute=False, separate=True)[1][0] for one in A.numpy(force=True)]
+    return torch.stack([torch.as_tensor(x) for x in scales]).to(A)
 
 
 @torch.no_grad()

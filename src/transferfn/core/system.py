@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -33,8 +35,10 @@ class TransferFunction:
 
     Channel d uses denominator d * G // D. The value is immutable, a pytree, and adds up as transfer functions do:
     ``g * h`` in series, ``g + h`` and ``g - h`` in parallel, ``g.feedback(h)``. A bank of one channel goes with one of
-    any number. ``h * gain`` and ``h / gain`` scale, ``h + gain`` adds to the feedthrough: a gain is a number, or a
-    tensor or array of one a channel, (D). The intervals ``dt`` of two banks agree, or one is None.
+    any number. ``1 / h``, ``g / h`` and ``h**n`` with a whole number n are filters, too, unless h begins with a delay
+    (h0 = 0); inverses have their poles at its zeros. ``h * gain`` and ``h / gain`` scale, ``h + gain`` adds to the
+    feedthrough: a gain is a number, or a tensor or array of one a channel, (D). The intervals ``dt`` of two banks
+    agree, or one is None.
 
     Args:
         b: True numerator b_1..b_n, strictly proper, (*bank, D, n).
@@ -263,9 +267,23 @@ class TransferFunction:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Gain) -> TransferFunction:
+    def __truediv__(self, other: TransferFunction | Gain) -> TransferFunction:
+        if isinstance(other, TransferFunction):
+            return self * other._inverse()
         gain = as_gain(other, self.channels)
         return NotImplemented if gain is None else self * (1 / gain)
+
+    def __rtruediv__(self, other: Gain) -> TransferFunction:
+        gain = as_gain(other, self.channels)
+        return NotImplemented if gain is None else self._inverse() * gain
+
+    def __pow__(self, exponent: int) -> TransferFunction:
+        if isinstance(exponent, bool) or not isinstance(exponent, Integral):
+            return NotImplemented
+        factors = (
+            [self if exponent > 0 else self._inverse()] * abs(int(exponent)) if exponent else [self._constant(1.0)]
+        )
+        return reduce(operator.mul, factors)
 
     def __add__(self, other: TransferFunction | Gain) -> TransferFunction:
         if isinstance(other, TransferFunction):
@@ -287,6 +305,9 @@ class TransferFunction:
 
     def __rsub__(self, other: Gain) -> TransferFunction:
         return -self + other
+
+    def _inverse(self) -> TransferFunction:
+        return TransferFunction(*algebra.inverse(self._coefficients), self.dt)
 
     @property
     def _coefficients(self) -> tuple[Tensor, Tensor, Tensor]:

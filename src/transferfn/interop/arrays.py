@@ -72,7 +72,7 @@ def as_given(h: TransferFunction, length: int | None, tolerance: float) -> Conve
     Returns:
         The filters and zeros, (D).
     """
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    length = samples_to_compare(*roots(h.a)) if length is None else length
     warn_of_rounded(h.b, h.a, h.h0, length=length, tolerance=tolerance)
     return Converted(h, torch.zeros(h.channels, dtype=torch.float64), length)
 
@@ -189,7 +189,7 @@ def to_zpk(h: TransferFunction, *, length: int | None = None, tolerance: float =
     """
     h = one_bank(h)
     zpk = _factors(h)
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    length = samples_to_compare(*roots(h.a)) if length is None else length
     error = _error_of_sections(_sections(zpk, h.order), h, length)
     check_error(
         error,
@@ -261,7 +261,7 @@ def to_sos(h: TransferFunction, *, length: int | None = None, tolerance: float =
     """
     h = one_bank(h)
     sections = _sections(_factors(h), h.order)
-    length = samples_to_compare(roots(h.a)[0]) if length is None else length
+    length = samples_to_compare(*roots(h.a)) if length is None else length
     error = _error_of_sections(sections, h, length)
     check_error(
         error,

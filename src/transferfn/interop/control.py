@@ -1,7 +1,8 @@
 """Banks of filters as systems of python-control, and back: ``pip install 'transferfn[control]'``.
 
 A transfer function takes one channel at a time, a state space the whole bank: D inputs, D outputs, nothing between
-them. python-control's ``dt=True``, discrete time without a unit, is our ``dt=None``.
+them. With ``inputs=m`` both take p m channels as a matrix of p outputs and m inputs. python-control's ``dt=True``,
+discrete time without a unit, is our ``dt=None``.
 """
 
 from __future__ import annotations
@@ -15,27 +16,31 @@ from transferfn.core.checks import interval, what_instead
 from transferfn.core.converted import Converted
 from transferfn.core.from_matrices import from_state_space
 from transferfn.core.from_poles import LARGEST_ERROR
+from transferfn.core.state_space import StateSpace
 from transferfn.core.system import TransferFunction
 from transferfn.interop.arrays import as_given, one_bank, to_ba
+from transferfn.interop.assemble import assembled, check_inputs
 from transferfn.interop.scipy_signal import from_powers_of_z, one_channel
 
 if TYPE_CHECKING:
     import control
 
 
-def to_tf(h: TransferFunction, *, channel: int | None = None) -> control.TransferFunction:
-    """One channel as a ``control.TransferFunction``; exact but for rounding of b + h0 a.
+def to_tf(h: TransferFunction, *, channel: int | None = None, inputs: int | None = None) -> control.TransferFunction:
+    """One channel, or a matrix of all, as a ``control.TransferFunction``; exact but for rounding of b + h0 a.
 
     Args:
         h: The filters, numerator (D, n).
-        channel: Which; None only if there is one.
+        channel: Which; None only if there is one, or ``inputs`` are given.
+        inputs: Number m of inputs of a matrix of D / m outputs, the first output from each input first, which is the
+            order that :func:`from_control` gives; None means one channel.
 
     Returns:
         The system, with its ``dt``.
 
     Raises:
         ModuleNotFoundError: if python-control is not installed.
-        ValueError: if no channel is named and there are several.
+        ValueError: if no channel is named and there are several, or inputs do not divide the channels.
 
     Example:
         >>> import pytest, torch; _ = pytest.importorskip("control")
@@ -45,22 +50,35 @@ def to_tf(h: TransferFunction, *, channel: int | None = None) -> control.Transfe
         (array([0.5]), 0.1)
     """
     control = _control()
-    b, a = to_ba(one_channel(h, channel))
-    return control.TransferFunction(b[0], a[0], True if h.dt is None else h.dt)
+    if inputs is None:
+        b, a = to_ba(one_channel(h, channel))
+        return control.TransferFunction(b[0], a[0], _their_interval(h.dt))
+    if channel is not None:
+        raise ValueError(
+            f"pass the channel of one filter or the inputs of a matrix, got channel={channel} and {inputs=}"
+        )
+    check_inputs(inputs, one_bank(h).channels)
+    num, den = ([list(x[row : row + inputs]) for row in range(0, len(x), inputs)] for x in to_ba(h))
+    return control.TransferFunction(num, den, _their_interval(h.dt))
 
 
-def to_ss(h: TransferFunction) -> control.StateSpace:
-    """The whole bank as one ``control.StateSpace`` in companion coordinates; exact.
+def to_ss(h: TransferFunction | StateSpace, *, inputs: int | None = None) -> control.StateSpace:
+    """The whole bank as one ``control.StateSpace``; exact.
 
     Args:
-        h: The filters, numerator (D, n).
+        h: The filters, numerator (D, n), realized in companion coordinates; or G systems in matrices, as
+            :func:`~transferfn.core.rate.d2c` returns them, in continuous time if their ``dt`` is 0.
+        inputs: Number m of inputs. Channels (or systems of one input and output) are then a matrix of D / m outputs,
+            the first output from each input first, which is the order that :func:`from_control` gives. None means that
+            each has inputs and outputs of its own.
 
     Returns:
-        A system of D inputs, D outputs and D n states, block-diagonal, with its ``dt``.
+        A block-diagonal system, with its ``dt``: of filters D inputs, D outputs and D n states, or m inputs and n
+        states for every denominator that an input meets.
 
     Raises:
         ModuleNotFoundError: if python-control is not installed.
-        ValueError: if h is more than one bank.
+        ValueError: if h is more than one bank, or inputs do not divide the channels.
 
     Example:
         >>> import pytest, torch; _ = pytest.importorskip("control")
@@ -68,17 +86,12 @@ def to_ss(h: TransferFunction) -> control.StateSpace:
         >>> g = to_ss(decay)
         >>> g.ninputs, g.noutputs, g.nstates, g.dt
         (2, 2, 2, True)
+        >>> one = to_ss(decay, inputs=1)
+        >>> one.ninputs, one.noutputs, one.nstates
+        (1, 2, 1)
     """
     control = _control()
-    from scipy.linalg import block_diag
-
-    h = one_bank(h)
-    matrices = h.state_space()[:4]
-    if h.order:
-        A, B, C, D = (block_diag(*x.numpy()) for x in matrices)
-    else:
-        A, B, C, D = np.zeros((0, 0)), np.zeros((0, h.channels)), np.zeros((h.channels, 0)), np.diag(h.h0.numpy())
-    return control.StateSpace(A, B, C, D, True if h.dt is None else h.dt, remove_useless_states=False)
+    return control.StateSpace(*assembled(h, inputs), _their_interval(h.dt), remove_useless_states=False)
 
 
 def from_control(
@@ -122,6 +135,10 @@ def from_control(
     pairs = [pair for rows in zip(given.num, given.den, strict=True) for pair in zip(*rows, strict=True)]
     h = stack([from_powers_of_z(num, den, dt=dt) for num, den in pairs])
     return as_given(h, length, tolerance)
+
+
+def _their_interval(dt: float | None) -> float | bool:
+    return True if dt is None else dt
 
 
 def _control() -> Any:

@@ -1,4 +1,4 @@
-"""Reading the parameters of the official implementation, github.com/ruke1ire/RTF at 1d9e1e5."""
+"""The parameters of the official implementation, read and written, github.com/ruke1ire/RTF at 1d9e1e5."""
 
 from __future__ import annotations
 
@@ -81,6 +81,53 @@ def load_state_dict(
     )
     layer.load_state_dict(layer.state_dict() | values)
     return layer
+
+
+def state_dict(layer: RTF) -> dict[str, Tensor]:
+    """Official parameters of a layer, the inverse of :func:`load_state_dict`: renaming only, exact.
+
+    Args:
+        layer: A layer as the official code has them: truncated numerators, no constraint or ``"l1"``, an even horizon.
+
+    Returns:
+        Copies without derivatives: ``ab``, ``h_0``, and ``scalar`` if constrained. The official ``d_model``,
+        ``state_size``, ``trunc_len`` and ``num_a`` are the layer's channels, order, horizon and denominator groups.
+
+    Raises:
+        ValueError: if the official code has no such layer; the message says what to change.
+
+    Example:
+        >>> parameters = state_dict(RTF(4, 2, horizon=8, denominator_groups=1))
+        >>> {name: tuple(x.shape) for name, x in parameters.items()}
+        {'ab': (5, 2), 'h_0': (4,)}
+    """
+    if layer.numerator_kind != "truncated":
+        raise ValueError(
+            f"official layers have truncated numerators, this one has numerator={layer.numerator_kind!r}: make one by "
+            f"RTF.from_transfer_function(layer.transfer_function(), horizon=...)"
+        )
+    if layer.constraint not in (None, "l1"):
+        raise ValueError(
+            f"the official constraints are None or 'l1', this layer has {layer.constraint!r}: make one without by "
+            f"RTF.from_transfer_function(layer.transfer_function(), horizon=...)"
+        )
+    if layer.horizon % 2:
+        raise ValueError(
+            f"the official period is even, this layer has horizon={layer.horizon}: take layer.with_horizon("
+            f"{layer.horizon + 1})"
+        )
+    x = {name: value.detach().clone() for name, value in layer.state_dict().items()}
+    rows = [x[name].reshape(-1, layer.order) for name in ("denominator", "truncated_numerator")]
+    found = {"ab": torch.cat(rows), "h_0": x["truncated_feedthrough"].flatten()}
+    if layer.constraint == "l1":
+        slack = x["slack"].reshape(-1, layer.denominator_groups)
+        if bool((slack != slack[0]).any()):
+            raise ValueError(
+                "both directions of an official layer share 'scalar', those of this layer differ: set the rows of "
+                "layer.slack to one value"
+            )
+        found["scalar"] = slack[0].clone()
+    return found
 
 
 def _check(state_dict: Mapping[str, Tensor], expected: dict[str, tuple[int, ...]]) -> None:

@@ -1,8 +1,9 @@
-"""Reading S4 and S4D parameters of the official implementation, github.com/state-spaces/s4 at e757cef."""
+"""S4 and S4D parameters of the official implementation, read and written, github.com/state-spaces/s4 at e757cef."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -134,6 +135,67 @@ def load_s4d(state_dict: Mapping[str, Array], *, discretization: Discretization 
     return layer
 
 
+def s4_state_dict(layer: S4) -> dict[str, Tensor]:
+    """Official parameters of a layer, the inverse of :func:`load_s4`: renaming only, exact.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        Copies without derivatives, by the names of an ``FFTConv(mode="dplr")``; ``kernel.l_kernel`` is the horizon.
+
+    Example:
+        >>> layer = S4(4, 6, horizon=100)
+        >>> bool((load_s4(s4_state_dict(layer)).truncated_C == layer.truncated_C).all())
+        True
+    """
+    x = _detached(layer)
+    low_rank = {"kernel.P": x["P"].transpose(0, 1).contiguous(), "kernel.l_kernel": torch.tensor(layer.horizon)}
+    return _full_names(x | {"C": x["truncated_C"]}) | low_rank
+
+
+def s4d_state_dict(layer: S4D, *, form: Literal["full", "minimal"] = "full") -> dict[str, Tensor]:
+    """Official parameters of a layer, the inverse of :func:`load_s4d`: renaming only, exact.
+
+    Args:
+        layer: The layer, of complex modes.
+        form: ``"full"``, the names of an ``FFTConv(mode="diag")`` to be built with the layer's ``discretization`` as
+            ``disc``; or ``"minimal"``, those of the ``S4D`` of ``models/s4/s4d.py``, which has ``"zoh"``, one
+            direction, a copy of the modes for each channel, and no B: C is multiplied by it.
+
+    Returns:
+        Copies without derivatives.
+
+    Raises:
+        ValueError: if the official code has no such layer, or the form is another one.
+
+    Example:
+        >>> sorted(s4d_state_dict(S4D(4, 6), form="minimal"))
+        ['D', 'kernel.A_imag', 'kernel.C', 'kernel.log_A_real', 'kernel.log_dt']
+    """
+    if layer.init == "real":
+        raise ValueError("official layers have complex modes, this one has real ones (init='real')")
+    x = _detached(layer)
+    if form == "full":
+        return _full_names(x)
+    if form != "minimal":
+        raise ValueError(f"form is 'full' or 'minimal', got {form!r}")
+    if layer.bidirectional or layer.discretization != "zoh":
+        raise ValueError(
+            f"the minimal S4D has one direction and discretization='zoh', this layer has bidirectional="
+            f"{layer.bidirectional} and discretization={layer.discretization!r}: take form='full'"
+        )
+    copies = layer.channels // layer.groups
+    C = torch.view_as_complex(x["C"]) * torch.view_as_complex(x["B"]).repeat(copies, 1)
+    modes = {name: x[name].repeat(copies, 1) for name in ("log_A_real", "A_imag")}
+    kernel = {"log_dt": x["log_dt"], **modes, "C": torch.view_as_real(C).contiguous()}
+    return {"D": x["D"]} | {f"kernel.{name}": value for name, value in kernel.items()}
+
+
+def _detached(layer: S4 | S4D) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in layer.state_dict().items()}
+
+
 def _full_shapes(state_dict: Mapping[str, Array]) -> dict[str, Shape]:
     """What both kernels hold: H channels, S copies, M modes, and C outputs of the same states."""
     outputs = shape_of(state_dict, "D")[:1]
@@ -173,6 +235,18 @@ def _full_values(x: dict[str, Tensor]) -> dict[str, Tensor]:
         "C": C if len(C) == 2 else C[0],
         "D": x["D"][0],
     }
+
+
+def _full_names(x: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`_full_values`."""
+    kernel = {
+        "inv_dt": x["log_dt"][:, None],
+        "A_real": x["log_A_real"],
+        "A_imag": -x["A_imag"],
+        "B": x["B"][None],
+        "C": x["C"] if x["C"].dim() == 4 else x["C"][None],
+    }
+    return {"D": x["D"][None]} | {f"kernel.{name}": value for name, value in kernel.items()}
 
 
 def _samples(length: object) -> int:

@@ -1,9 +1,10 @@
-"""Reading S5 parameters of the official implementation, github.com/lindermanlab/S5 at 3c18fdb."""
+"""S5 parameters of the official implementation, read and written, github.com/lindermanlab/S5 at 3c18fdb."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from transferfn.core.discretize import Discretization
@@ -88,3 +89,36 @@ def load_s5(
     }
     layer.load_state_dict(values)
     return layer
+
+
+def s5_params(layer: S5) -> dict[str, np.ndarray]:
+    """Official parameters of a layer, the inverse of :func:`load_s5`: renaming only, exact.
+
+    Args:
+        layer: The layer. Its ``discretization``, ``conj_sym``, ``clip_eigenvalues`` and ``step_scale`` are no
+            parameters: build the official layer with them.
+
+    Returns:
+        The arrays of one ``S5SSM``, copied: ``Lambda_re``, ``Lambda_im``, ``B``, ``D``, ``log_step``, and ``C``, or
+        ``C1`` and ``C2`` of both directions.
+
+    Raises:
+        ValueError: if the directions of a layer do not share the current sample, as official ones do.
+
+    Example:
+        >>> sorted(s5_params(S5(4, 16, bidirectional=True)))
+        ['B', 'C1', 'C2', 'D', 'Lambda_im', 'Lambda_re', 'log_step']
+    """
+    if layer.bidirectional and not layer.shared_sample:
+        raise ValueError(
+            "both directions of an official layer contain the current sample, this has shared_sample=False"
+        )
+    C = layer.output_matrix
+    values = {
+        "Lambda_re": layer.eigenvalue_real,
+        "Lambda_im": layer.eigenvalue_imag,
+        "log_step": layer.log_step[:, None],
+        "B": layer.input_matrix,
+        "D": layer.feedthrough,
+    } | ({"C1": C[0], "C2": C[1]} if layer.bidirectional else {"C": C})
+    return {name: value.numpy(force=True).copy() for name, value in values.items()}

@@ -91,7 +91,7 @@ def to_dlti(
         tolerance: Largest error of theirs that is not refused.
 
     Returns:
-        The object.
+        The object. What zeros and poles are off by is checked only: :func:`to_zpk` returns it.
 
     Raises:
         ArithmeticError: if zeros and poles do not hold the filter.

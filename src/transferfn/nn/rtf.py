@@ -201,7 +201,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", IllConditionedWarning)  # what it warns of is measured
             layer._start_as(h)
-            length = samples_to_compare(roots(widest(h.a))[0]) if length is None else length
+            length = samples_to_compare(*roots(widest(h.a))) if length is None else length
             found, truth = (x.impulse_response(length) for x in (layer.transfer_function(), h.to(dtype=torch.float64)))
         error = response_error(found.cpu(), truth.cpu())
         check_error(
