@@ -118,7 +118,7 @@ def panel(name: str, these: Shown) -> Figure:
     match name:
         case "poles":
             ax = figure.subplots()
-            plots.pole_zero(bank, labels=labels, zeros=True, marks=True, ax=ax)
+            plots.pole_zero(bank, labels=labels, ax=ax)
             layer_plots.pole_cloud(these.layer.poles, ax=ax)
             figure.subplots_adjust(bottom=0.22)
             _legend(ax, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.17))
