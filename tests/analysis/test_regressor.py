@@ -125,6 +125,15 @@ def test_short_blocks_with_gaps_wait_no_longer_than_they_must_or_are_refused() -
         stream.partial_fit(np.ones((2, 2)), y[:2], continues=True)
 
 
+def test_a_stream_waits_until_the_output_moves() -> None:
+    X, y = data(200)
+    stream = TransferFunctionRegressor().partial_fit(0 * X, np.zeros(200), continues=True)  # the plant is at rest
+    with pytest.raises(ValueError, match="200 known samples wait"):
+        stream.predict(X)
+    stream.partial_fit(X, y, continues=True)
+    assert stream.score(X, y) > 0.9
+
+
 def test_forgetting_follows_a_change() -> None:
     X, y = data(2000, noise=0.02)
     later = scipy.signal.lfilter([0, 1], [1, 0.9], X[:, 0])

@@ -16,6 +16,7 @@ from transferfn.analysis.identify import (
     delayed,
     described,
     fit,
+    is_constant,
     search,
     unknowns,
 )
@@ -157,7 +158,7 @@ class TransferFunctionRegressor:
 
         Returns:
             The estimator itself; it can predict once it has seen five times as many known samples as there are
-            unknowns, besides those that initial states take.
+            unknowns, besides those that initial states take, and the output has moved.
 
         Raises:
             ValueError: if the forgetting factor is no share, the number of inputs has changed, or a block that does
@@ -177,7 +178,8 @@ class TransferFunctionRegressor:
         self._inputs = inputs
         if prior is None:
             wanted = unknowns(padded(pairs), self.order, replace(form, initial=False), self.shared_denominator)
-            if self._waiting.surplus < ENOUGH * wanted:
+            known = torch.cat([part[~part.isnan()] for _, part in self._waiting.telling or pairs])
+            if self._waiting.surplus < ENOUGH * wanted or is_constant(known):
                 return self
             records = delayed(padded(self._waiting.take()), self.delay)
             model, start, cost = search(records, self.order, form, self.shared_denominator, self.steps)
