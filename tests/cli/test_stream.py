@@ -490,6 +490,18 @@ def test_a_sound_that_is_cut_or_not_finite_is_refused(signals: Path, tmp_path: P
         assert f"{cut} cannot be read as a WAV file" in refused(capsys, signals, "--input", cut)
 
 
+def test_a_sound_that_ends_early_is_taken_and_told_in_a_line(signals: Path, tmp_path: Path, capsys) -> None:
+    sound = tmp_path / "sound.wav"
+    wavfile.write(sound, 8000, noise(50))
+    sound.write_bytes(sound.read_bytes()[:-40])
+    assert main(["stream", str(signals), "--input", str(sound)]) == 0
+    screen = capsys.readouterr()
+    assert len(screen.out.splitlines()) == 40
+    assert screen.err == f"{sound} is cut: its header tells more samples than the 40 that are there\n"
+    wavfile.write(sound, 8000, noise(0))
+    assert f"{sound} holds no samples" in refused(capsys, signals, "--input", sound)
+
+
 def test_options_that_would_be_left_aside_are_refused(signals: Path, tmp_path: Path, capsys) -> None:
     sound = tmp_path / "sound.wav"
     wavfile.write(sound, 8000, noise(4))

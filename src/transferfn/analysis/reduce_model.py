@@ -35,6 +35,7 @@ class ModelReduction:
         unstable: Pole radii of the filters that were left as they are in these layers, by channel: only what is
             certainly stable can be reduced. They hold their layer at their order.
         kept: Why other layers with filters were left as they are, by their names.
+        needed: Orders that filters of kept layers need, by channel, None of unstable ones; named as ``filters`` are.
         step_milliseconds: Time of a decoding step before and after, None if it was not measured.
         metric: The task's metric before and after, None if it was not measured.
     """
@@ -43,11 +44,16 @@ class ModelReduction:
     filters: dict[str, Reduction]
     unstable: dict[str, dict[int, float]] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    needed: dict[str, list[int | None]] = field(default_factory=dict)
     step_milliseconds: tuple[float, float] | None = None
     metric: tuple[float, float] | None = None
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each filter: layer, channel, orders, bound and measured errors; unstable ones are as they were."""
+        """A row for each filter: layer, channel, orders, bound and measured errors; unstable ones are as they were.
+
+        Those of a layer that was kept, because one of them needs all of its order, are as they were, too; what each
+        needs is told.
+        """
         rows = []
         for name, found in self.filters.items():
             left, order = self.unstable.get(name, {}), found.hankel.shape[-1]
@@ -60,12 +66,29 @@ class ModelReduction:
                         "channel": channel,
                         "unstable": row is None,
                         "order": order,
+                        "needed order": None if row is None else int(found.orders[row]),
                         "reduced to": order if row is None else int(found.orders[row]),
                         "bound": 0.0 if row is None else float(found.bound[row]),
                         "error of frequency response": 0.0 if row is None else float(found.peak_error[row]),
                         "error of impulse response": 0.0 if row is None else float(found.error[row]),
                     }
                 )
+        for name, orders in self.needed.items():
+            order = self.model.get_submodule(name.partition("[")[0]).order
+            rows += [
+                {
+                    "layer": name,
+                    "channel": channel,
+                    "unstable": needed is None,
+                    "order": order,
+                    "needed order": needed,
+                    "reduced to": order,
+                    "bound": 0.0,
+                    "error of frequency response": 0.0,
+                    "error of impulse response": 0.0,
+                }
+                for channel, needed in enumerate(orders)
+            ]
         return rows
 
     def lines(self) -> list[str]:
@@ -145,6 +168,7 @@ def reduce_model(
     filters: dict[str, Reduction] = {}
     unstable: dict[str, dict[int, float]] = {}
     kept: dict[str, str] = {}
+    needed: dict[str, list[int | None]] = {}
     fresh: dict[str, nn.Module] = {}
     for name, layer in layers.items():
         if order is not None and order >= layer.order:
@@ -160,11 +184,17 @@ def reduce_model(
         except (ValueError, ArithmeticError) as error:
             kept[name] = str(error)
             continue
+        names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
         if max(one.system.order for one in found) >= layer.order:
-            kept[name] = f"its filters need their order of {layer.order}"
+            orders = torch.cat([one.orders for one in found])
+            whole = int((orders >= layer.order).sum())
+            kept[name] = (
+                f"{whole} of its {len(orders)} filters {'needs' if whole == 1 else 'need'} the order of {layer.order}, "
+                f"in the mean {orders.double().mean():.1f}"
+            )
+            needed |= {key: _by_channel(one, those) for key, one, those in zip(names, found, left, strict=True)}
             continue
         fresh[name] = _smaller(layer, [one.system for one in found], left)
-        names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
         filters |= dict(zip(names, found, strict=True))
         unstable |= {key: those for key, those in zip(names, left, strict=True) if those}
     small = replaced(model, fresh)
@@ -173,6 +203,7 @@ def reduce_model(
         filters=filters,
         unstable=unstable,
         kept=kept,
+        needed=needed,
         step_milliseconds=None if sample is None else step_milliseconds(model, small, sample),
         metric=None if metric is None else (metric(model), metric(small)),
     )
@@ -232,6 +263,12 @@ def _unstable(bank: TransferFunction) -> dict[int, float]:
     verdict = bank.stability()
     stable, radius = (x.repeat_interleave(bank.channels // len(x)).tolist() for x in (verdict.stable, verdict.radius))
     return {channel: radius[channel] for channel in range(bank.channels) if not stable[channel]}
+
+
+def _by_channel(found: Reduction, left: dict[int, float]) -> list[int | None]:
+    """Orders of all channels, of which some were left."""
+    orders = iter(found.orders.tolist())
+    return [None if channel in left else next(orders) for channel in range(len(found.orders) + len(left))]
 
 
 def _without(bank: TransferFunction, left: dict[int, float]) -> TransferFunction:
