@@ -1,8 +1,8 @@
 """For whoever has an LSTM: replace it in a forecaster, and compare both honestly.
 
 The series is real, a membrane potential of 12,000 samples that comes with matplotlib. Both models have about as many
-parameters, and the same data, optimiser, learning rates (0.015 and 0.1 were worse for both) and time: an LSTM's step takes
-half as long, so that it makes twice as many. After 100 steps of both it was ahead. python examples/forecast.py
+parameters, and the same data, optimiser, learning rates (0.015 and 0.1 were worse for both) and time: steps of the LSTM
+take half as long, so that it makes twice as many. After 100 steps of both it was ahead. python examples/forecast.py
 """
 
 from __future__ import annotations
