@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from transferfn.analysis.banks import FilterBank, ModalBank
+from transferfn.analysis.banks import FilterBank, ModalBank, PolesOnce
 from transferfn.core.bank import check_one_bank
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _pyplot() -> Any:
 
 
 def rows_of(h: FilterBank, channels: Sequence[int] | None) -> list[int]:
-    if not isinstance(h, ModalBank):
+    if not isinstance(h, ModalBank | PolesOnce):
         check_one_bank(h)
     rows = list(range(h.channels)) if channels is None else [int(channel) for channel in channels]
     if wrong := [row for row in rows if not 0 <= row < h.channels]:

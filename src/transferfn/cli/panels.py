@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferfn.analysis import layer_plots, plots
-from transferfn.analysis.banks import FilterBank, channels_of, hankel_values
+from transferfn.analysis.banks import FilterBank, PolesOnce, channels_of, hankel_values
 from transferfn.analysis.layers import LayerFilters
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def shown(layer: LayerFilters) -> Shown:
     """
     rows = layer.chosen()
     memory = [int(layer.memory[row]) for row in rows]
-    bank = channels_of(layer.bank, rows)
+    bank = PolesOnce(channels_of(layer.bank, rows))
     stable = (bank.poles().abs() < 1).all(-1).tolist()
     return Shown(
         layer=layer,
