@@ -279,6 +279,18 @@ def test_a_sound_goes_on_with_its_state(equaliser: Path, kind: str, capsys) -> N
     assert twice.read_bytes() == once.read_bytes()
 
 
+def test_samples_reach_the_disk_before_their_state_and_are_not_waited_for_without_one(
+    equaliser: Path, monkeypatch, capsys
+) -> None:
+    sound, _ = stereo(equaliser, 30)
+    calls = []
+    monkeypatch.setattr("transferfn.cli.sound.os.fsync", lambda _: calls.append(1))
+    output(capsys, equaliser, "--input", sound, "--output", equaliser / "out.wav")
+    assert len(calls) == 1  # at the end
+    output(capsys, equaliser, "--input", sound, "--output", equaliser / "out.wav", "--state", equaliser / "s")
+    assert len(calls) > 60  # of each sample, and of each state
+
+
 def test_a_sound_that_is_not_its_state_s_is_left_alone(equaliser: Path, capsys) -> None:
     sound, _ = stereo(equaliser, 20)
     out, other = equaliser / "out.wav", equaliser / "other.wav"

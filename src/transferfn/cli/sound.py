@@ -89,12 +89,13 @@ class Written:
 
 
 @contextlib.contextmanager
-def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers, written: Written) -> Iterator[Writer]:
+def sound_file(
+    path: Path, *, rate: int, channels: int, kind: Numbers, written: Written, durable: bool = False
+) -> Iterator[Writer]:
     """Write a WAV file as samples come, or go on with one.
 
     It grows beside its place, with ``.part`` at its end, and takes the place when it is whole. After an error what has
-    come so far stays there, a sound of its own. Samples are on the disk when the writer returns: a state that is kept
-    after them is never ahead of them.
+    come so far stays there, a sound of its own.
 
     Args:
         path: The file, whose folder is there.
@@ -103,6 +104,8 @@ def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers, written: 
         kind: How they are written.
         written: What of the sound is there already, see :func:`whole_so_far`, and counts what is added; a sound of no
             size is begun, in the place of whatever has these names.
+        durable: Whether samples are on the disk when the writer returns, so that no state that is kept after them is
+            ever ahead of them; else the system has them, which is much faster for short blocks.
 
     Yields:
         What takes the next samples.
@@ -124,7 +127,8 @@ def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers, written: 
         with _told(path):
             file.write(raw)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         written.add(raw)
 
     with file:

@@ -263,8 +263,14 @@ def _sound_out(
         if rate is None or not rate.is_integer():
             found = "is not known" if rate is None else f"is {rate:g}"
             raise RunError(f"a WAV file has a whole number of samples a second, which {found}: tell it with --rate")
-        channels = signature.outputs
-        with sound_file(command.output, rate=int(rate), channels=channels, kind=kind, written=written) as write:
+        with sound_file(
+            command.output,
+            rate=int(rate),
+            channels=signature.outputs,
+            kind=kind,
+            written=written,
+            durable=command.state is not None,
+        ) as write:
             yield write
     elif command.output_format in (None, "text"):
         yield None
