@@ -227,6 +227,26 @@ def test_models_print_what_they_are_and_say_what_does_not_fit() -> None:
         fit(u, y, order=1, delay=500)
 
 
+@pytest.mark.parametrize("value", [0.0, 5.0, 0.1])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_an_output_that_does_not_move_is_refused(value: float, intercept: bool) -> None:
+    u, y, _ = data("ljung", noise=0.0, samples=200)
+    y[:] = value
+    y[3] = np.nan
+    with pytest.raises(ValueError, match=f"the output is constant: all 199 known samples are {value:g}"):
+        fit(u, y, order=1, intercept=intercept)
+
+
+def test_a_mean_that_no_filter_explains_asks_for_an_intercept() -> None:
+    u, y, _ = data("ljung", noise=0.1, samples=500)
+    with pytest.warns(UserWarning, match=r"mean of the output, 99.6, .* intercept=True adds a constant") as caught:
+        fit(u, y + 100, order=2)
+    assert caught[0].filename == __file__
+    assert fit(u, y + 100, order=2, intercept=True).fit_percent > 80
+    level = scipy.signal.lfilter([0, 0.1], [1, -0.9], u + 100)
+    assert fit(u + 100, level, order=1).fit_percent > 99  # the mean of the input explains it: nothing to warn of
+
+
 def test_predictions_need_no_known_outputs() -> None:
     u, y, _ = data("ljung", noise=0.0, samples=300)
     found = fit(u, y, order=2)

@@ -48,7 +48,7 @@ def test_impulse_responses_are_drawn_as_they_are(ax, dt: float | None) -> None:
 
 
 def test_poles_and_zeros_are_where_they_are(ax) -> None:
-    plots.pole_zero(bank(), channels=[0, 3], labels=["integrator", "resonance"], zeros=True, ax=ax)
+    plots.pole_zero(bank(), channels=[0, 3], labels=["integrator", "resonance"], ax=ax)
     crosses, circles = lines(ax, "x"), lines(ax, "o")
     assert [line.get_label() for line in crosses] == ["integrator", "resonance"]
     radius = [sorted(np.hypot(line.get_xdata(), line.get_ydata())) for line in crosses]
@@ -63,6 +63,46 @@ def test_poles_outside_the_circle_are_in_the_picture(ax) -> None:
     h = TransferFunction(torch.ones(1, 1), torch.tensor([[-1.5]]), torch.zeros(1))
     plots.pole_zero(h, ax=ax)
     assert ax.get_xlim()[1] > 1.5
+
+
+def test_zeros_outside_the_circle_are_in_the_picture_or_counted(ax) -> None:
+    pytest.importorskip("scipy.signal")
+    from transferfn.interop.scipy_signal import from_ba
+
+    plots.pole_zero(from_ba([0, 1, -3], [1, -0.5, 0.2]), ax=ax)
+    (circle,) = lines(ax, "o")
+    np.testing.assert_allclose(circle.get_xydata(), [[3, 0]])
+    assert ax.get_xlim()[1] > 3
+    assert ax.get_ylim()[1] < 1.5  # the circle stays large
+    assert ax.get_title(loc="right") == ""
+    far = plots.pole_zero(from_ba([1, -50, 400], [1, -0.5, 0.2]), ax=figure.Figure().add_subplot())
+    assert far.get_title(loc="right") == "2 zeros further out"
+    assert far.get_xlim()[1] < 1.5
+
+
+@pytest.mark.filterwarnings("ignore::transferfn.IllConditionedWarning")
+def test_zeros_and_frequencies_are_drawn_unless_there_are_many_filters(ax) -> None:
+    plots.pole_zero(bank(), ax=ax)
+    assert len(lines(ax, "o")) == 4
+    assert len(ax.texts) == 8
+    many = TransferFunction(torch.randn(9, 2), torch.tensor([[-0.5, 0.2]]), torch.ones(9))
+    assert not lines(plots.pole_zero(many, ax=figure.Figure().add_subplot()), "o")
+    assert len(lines(plots.pole_zero(many, zeros=True, ax=figure.Figure().add_subplot()), "o")) == 9
+
+
+@pytest.mark.parametrize("dt", [None, 1 / 48000])
+def test_rounding_is_not_drawn_over_the_whole_height(dt: float | None) -> None:
+    b, a, h0 = (torch.tensor(c, dtype=torch.float64) for c in ([[0.75]], [[0.5]], [0.5]))
+    upper, lower = (figure.Figure().add_subplot() for _ in range(2))
+    plots.bode(TransferFunction(b, a, h0, dt), axes=(upper, lower))  # an all-pass
+    low, high = upper.get_ylim()
+    assert -0.6 < low < -0.4
+    assert 0.4 < high < 0.6
+    delay = TransferFunction(torch.tensor([[0.0, 0.0, 1.0]]), torch.zeros(1, 3), torch.zeros(1), dt)
+    ax = plots.group_delay(delay, ax=figure.Figure().add_subplot())
+    assert np.ptp(ax.get_ylim()) > 0.09 * (dt or 1)
+    plots.bode_phase(delay, ax=lower)  # a later line still widens the axis
+    assert np.ptp(lower.get_ylim()) > 500
 
 
 @pytest.mark.parametrize("log", [True, False])
@@ -151,7 +191,7 @@ def test_group_delay_is_in_seconds_where_there_is_an_interval(ax) -> None:
 
 @pytest.mark.parametrize(("dt", "top"), [(None, "π"), (0.001, "500 Hz")])
 def test_frequencies_are_written_around_the_circle(ax, dt: float | None, top: str) -> None:
-    plots.pole_zero(bank(dt), marks=True, ax=ax)
+    plots.pole_zero(bank(dt), ax=ax)
     found = {text.get_text(): text.get_position() for text in ax.texts}
     assert len(ax.texts) == 8
     assert found[top][0] < -1

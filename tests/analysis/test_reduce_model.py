@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -165,8 +166,14 @@ def test_decoders_and_filters_of_a_hyena() -> None:
 def test_what_is_kept_is_said() -> None:
     found = reduce_model(model(), tolerance=1e-12)
     assert not found.filters
-    assert found.kept["blocks.0.mixer"] == "its filters need their order of 16"
-    assert "blocks.0.mixer: kept, its filters need" in found.lines()[0]
+    assert re.fullmatch(
+        r"\d of its 4 filters needs? the order of 16, in the mean \d+\.\d", found.kept["blocks.0.mixer"]
+    )
+    assert "blocks.0.mixer: kept, " in found.lines()[0]
+    rows = [row for row in found.table() if row["layer"] == "blocks.0.mixer"]
+    assert [row["channel"] for row in rows] == [0, 1, 2, 3]
+    assert max(row["needed order"] for row in rows) == 16
+    assert {row["reduced to"] for row in rows} == {16}
     exploding = {"blocks.0.mixer": range(4), "blocks.1.mixer": range(4)}
     unstable = reduce_model(with_unstable(exploding), tolerance=0.1)
     assert all("all its filters are unstable (pole radius up to 1.4" in why for why in unstable.kept.values())

@@ -81,6 +81,59 @@ def test_a_stream_comes_to_what_all_data_give() -> None:
     assert stream.score(X, y) > whole.score(X, y) - 1e-3
 
 
+@pytest.mark.parametrize("size", [1, 7, 100])
+@pytest.mark.parametrize("delay", [0, 3])
+def test_short_blocks_that_continue_each_other_come_to_what_all_data_give(size: int, delay: int) -> None:
+    X, y = data(2000)
+    y = np.concatenate((np.full(delay, 5.0), y[: len(y) - delay]))  # what was before is not known
+    whole = TransferFunctionRegressor(delay=delay).fit(X, y)
+    y[50:60] = np.nan
+    stream = TransferFunctionRegressor(delay=delay)
+    most = 0
+    for at in range(0, 2000, size):
+        stream.partial_fit(X[at : at + size], y[at : at + size], continues=True)
+        most = max(most, stream._waiting.count)
+    assert most <= 140  # samples that wait: it is a model that is kept, not the data
+    np.testing.assert_allclose(stream.system_.a, whole.system_.a, atol=0.01)
+    assert stream.score(X, whole.predict(X)) > 0.999
+
+
+def test_a_slow_plant_is_learned_from_single_samples() -> None:
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal(6000)
+    y = scipy.signal.lfilter([0, 1], [1, -0.998], u)
+    y += 0.1 * y.std() * rng.standard_normal(6000)
+    whole = TransferFunctionRegressor(order=1).fit(u, y)
+    stream = TransferFunctionRegressor(order=1)
+    for at in range(6000):
+        stream.partial_fit(u[at : at + 1], y[at : at + 1], continues=True)
+    np.testing.assert_allclose(stream.system_.a, whole.system_.a, atol=2e-4)
+
+
+def test_short_blocks_with_gaps_wait_no_longer_than_they_must_or_are_refused() -> None:
+    X, y = data(300, noise=0.0)
+    stream = TransferFunctionRegressor()
+    for at in range(0, 300, 10):
+        stream.partial_fit(X[at : at + 5], y[at : at + 5])
+    assert stream.score(X, y) > 0.999
+    told = r"a block of 2 known samples tells nothing .* initial state of 2 numbers: give blocks of more than 2"
+    with pytest.raises(ValueError, match=told):
+        stream.partial_fit(X[:2], y[:2])
+    with pytest.raises(ValueError, match="after the delay of 3 tells nothing"):
+        TransferFunctionRegressor(delay=3).partial_fit(X[:5], y[:5])
+    with pytest.raises(ValueError, match="earlier blocks had 1 inputs, this one has 2"):
+        stream.partial_fit(np.ones((2, 2)), y[:2], continues=True)
+
+
+def test_a_stream_waits_until_the_output_moves() -> None:
+    X, y = data(200)
+    stream = TransferFunctionRegressor().partial_fit(0 * X, np.zeros(200), continues=True)  # the plant is at rest
+    with pytest.raises(ValueError, match="200 known samples wait"):
+        stream.predict(X)
+    stream.partial_fit(X, y, continues=True)
+    assert stream.score(X, y) > 0.9
+
+
 def test_forgetting_follows_a_change() -> None:
     X, y = data(2000, noise=0.02)
     later = scipy.signal.lfilter([0, 1], [1, 0.9], X[:, 0])

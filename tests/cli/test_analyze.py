@@ -15,7 +15,7 @@ from training.stub import tiny
 from transferfn.analysis.layers import model_filters
 from transferfn.cli import analyze, main
 from transferfn.cli.page import inlined
-from transferfn.cli.panels import CAPTIONS, shown
+from transferfn.cli.panels import CAPTIONS, drawing, panel, shown
 from transferfn.core import TransferFunction
 from transferfn.models import Backbone, Classifier
 from transferfn.nn import RTF, S5, Attention, Hyena, ImplicitFilter
@@ -100,6 +100,30 @@ def test_with_a_rate_units_are_seconds_and_hertz(tmp_path: Path, monkeypatch, ca
     drawn = (tmp_path / "here" / "01-layer-1-bode.svg").read_text()
     assert "frequency (Hz)" in drawn
     assert "rad/sample" not in drawn
+
+
+def test_layers_that_know_their_rate_are_drawn_in_hertz(tmp_path: Path, monkeypatch, capsys) -> None:
+    use(monkeypatch, rtf, lambda: RTF(4, 4, horizon=32, dt=0.01))
+    assert main(["analyze", str(tmp_path)]) == 0
+    assert "τ 50% (s)" in capsys.readouterr().out
+    for name in ("01-layer-1", "02-layer-2"):
+        assert "frequency (Hz)" in (tmp_path / "analysis" / f"{name}-bode.svg").read_text()
+    assert model_filters(analyze.load_model(tmp_path)[0]).layers[1].bank.dt == 0.01
+    use(monkeypatch, *(lambda dt=dt: RTF(4, 4, horizon=32, dt=dt) for dt in (0.01, 0.02)))
+    assert main(["analyze", str(tmp_path)]) == 2
+    assert "have 100 and 50 samples a second: choose one for the page with --rate" in capsys.readouterr().err
+
+
+def test_poles_of_what_is_drawn_are_computed_once(monkeypatch) -> None:
+    layer = model_filters(Classifier(Backbone(4, 1, rtf, inputs=1), 3)).layers[0]
+    computed = []
+    poles = TransferFunction.poles
+    monkeypatch.setattr(TransferFunction, "poles", lambda self: computed.append(1) or poles(self))
+    with drawing():
+        these = shown(layer)
+        for name in CAPTIONS:
+            panel(name, these)
+    assert len(computed) == 1
 
 
 def test_without_filters_there_is_nothing_to_draw(tmp_path: Path, monkeypatch, capsys) -> None:

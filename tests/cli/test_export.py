@@ -11,8 +11,9 @@ import torch
 from transferfn.cli import export, main
 from transferfn.cli.filters import Export
 from transferfn.core import select
+from transferfn.interop.export import StepProgram
 from transferfn.models import Backbone, Classifier
-from transferfn.nn import RTF, Hyena, ImplicitFilter
+from transferfn.nn import RTF, Hyena, ImplicitFilter, realize_model
 from transferfn.nn.realize import true_output
 from transferfn.training import RunError
 
@@ -57,6 +58,25 @@ def test_onnx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
     u = torch.randn(3, LENGTH, 1, generator=torch.Generator().manual_seed(0))
     found = runtime.InferenceSession(tmp_path / "forward.onnx").run(None, {"u": u.numpy()})[0]
     torch.testing.assert_close(torch.as_tensor(found), model(u), rtol=0, atol=1e-6)
+
+
+@pytest.mark.compile
+@torch.no_grad()
+def test_the_step_takes_a_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:
+    model = use(monkeypatch, lambda: RTF(4, 3, horizon=16, constraint="reflection", init="comb"))
+    assert main(["export", str(tmp_path), "--form", "lattice"]) == 0
+    assert "lattice" in capsys.readouterr().err
+    program = torch.export.load(tmp_path / "step.pt2").module()
+    u = torch.randn(3, LENGTH, 1, generator=torch.Generator().manual_seed(0))
+    state = StepProgram(realize_model(model, form="lattice").decoder).init_state(3)
+    for u_t in u.unbind(1):
+        y, *state = program(u_t, *state)
+    torch.testing.assert_close(y, model(u), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="--format c has no option --form"):
+        Export(run=tmp_path, format="c", form="lattice")
+    use(monkeypatch, lambda: RTF(4, 2, horizon=16, bidirectional=True))
+    with pytest.raises(RunError, match="looks ahead and has no step, which --form is about"):
+        export.export_run(tmp_path, form="lattice")
 
 
 @pytest.mark.compile

@@ -260,11 +260,79 @@ def test_a_sound_that_ends_early_is_kept_beside_the_good_one(equaliser: Path, mo
     rate, found = wavfile.read(part)
     assert (rate, found[:, 1].tolist()) == (8000, [0, 2**14])
     feed(monkeypatch, "0 0\n0 0\n")
-    assert f"{part} holds what came out before: move it away" in refused(capsys, *common)
-    part.unlink()
-    feed(monkeypatch, "0 0\n0 0\n")
     assert output(capsys, *common) == []
-    assert wavfile.read(out)[1][:, 1].tolist() == [2**13, 0]  # from the sample where the state is
+    assert wavfile.read(out)[1][:, 1].tolist() == [0, 2**14, 2**13, 0]  # its state and its sound went on
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_a_sound_goes_on_with_its_state(equaliser: Path, kind: str, capsys) -> None:
+    sound, u = stereo(equaliser, 50)
+    once, twice = equaliser / "once.wav", equaliser / "twice.wav"
+    common = [equaliser, "--output-format", kind, "--block", 4]
+    output(capsys, *common, "--input", sound, "--output", once)
+    begin = equaliser / "begin.wav"
+    for size in (24, 40, 50, 50):  # the last time nothing is left, and nothing is lost
+        wavfile.write(begin, 8000, u[:size])
+        assert output(capsys, *common, "--input", begin, "--state", equaliser / "s", "--output", twice) == []
+        assert len(wavfile.read(twice)[1]) == size
+    assert twice.read_bytes() == once.read_bytes()
+
+
+def test_samples_reach_the_disk_before_their_state_and_are_not_waited_for_without_one(
+    equaliser: Path, monkeypatch, capsys
+) -> None:
+    sound, _ = stereo(equaliser, 30)
+    calls = []
+    monkeypatch.setattr("transferfn.cli.sound.os.fsync", lambda _: calls.append(1))
+    output(capsys, equaliser, "--input", sound, "--output", equaliser / "out.wav")
+    assert len(calls) == 1  # at the end
+    output(capsys, equaliser, "--input", sound, "--output", equaliser / "out.wav", "--state", equaliser / "s")
+    assert len(calls) > 60  # of each sample, and of each state
+
+
+def test_a_sound_that_is_not_its_state_s_is_left_alone(equaliser: Path, capsys) -> None:
+    sound, _ = stereo(equaliser, 20)
+    out, other = equaliser / "out.wav", equaliser / "other.wav"
+    common = [equaliser, "--input", sound, "--state", equaliser / "s"]
+    output(capsys, *common)  # lines of text
+    held = b"a sound of someone else"
+    out.write_bytes(held)
+    assert f"{out} is not what the stream of this --state wrote" in refused(capsys, *common, "--output", out)
+    (equaliser / "s").unlink()
+    output(capsys, *common, "--output", other)
+    for wrong in (held, other.read_bytes()[:-1], other.read_bytes() + b"more"):  # another, cut, or longer
+        out.write_bytes(wrong)
+        assert "and is left as it is: move it away" in refused(capsys, *common, "--output", out)
+        assert out.read_bytes() == wrong
+    assert "is not what" in refused(capsys, *common, "--output", other, "--output-format", "float32")
+
+
+def test_killed_and_continued_the_sound_is_that_of_one_pass(signals: Path, tmp_path: Path, capsys) -> None:
+    sound, once, out, state = (tmp_path / name for name in ("in.wav", "once.wav", "out.wav", "state"))
+    wavfile.write(sound, 8000, noise(40))
+    common = [signals, "--input", sound, "--block", 5]
+    output(capsys, *common, "--output", once)
+    kill = """
+import os, signal, sys
+from transferfn.cli import main
+from transferfn.nn import Stream
+save, kept = Stream.save, []
+def killed(stream, file, *, note=None):
+    if len(kept) == 3:  # samples of the fourth block are written, its state is not
+        os.kill(os.getpid(), signal.SIGKILL)
+    kept.append(save(stream, file, note=note))
+Stream.save = killed
+main(sys.argv[1:])
+"""
+    arguments = ["stream", *map(str, common), "--output", str(out), "--state", str(state)]
+    done = subprocess.run([sys.executable, "-c", kill, *arguments], env=ENVIRONMENT, timeout=200, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not out.exists()
+    assert (tmp_path / "out.wav.part").stat().st_size == 44 + 20 * 2
+    assert read_state(state).note["samples"] == 15
+    assert output(capsys, *common, "--output", out, "--state", state) == []
+    assert out.read_bytes() == once.read_bytes()
 
 
 def test_what_is_no_sound_is_refused(classes: Path, equaliser: Path, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -432,6 +500,18 @@ def test_a_sound_that_is_cut_or_not_finite_is_refused(signals: Path, tmp_path: P
         cut = tmp_path / f"{size}.wav"
         cut.write_bytes(sound.read_bytes()[:size])
         assert f"{cut} cannot be read as a WAV file" in refused(capsys, signals, "--input", cut)
+
+
+def test_a_sound_that_ends_early_is_taken_and_told_in_a_line(signals: Path, tmp_path: Path, capsys) -> None:
+    sound = tmp_path / "sound.wav"
+    wavfile.write(sound, 8000, noise(50))
+    sound.write_bytes(sound.read_bytes()[:-40])
+    assert main(["stream", str(signals), "--input", str(sound)]) == 0
+    screen = capsys.readouterr()
+    assert len(screen.out.splitlines()) == 40
+    assert screen.err == f"{sound} is cut: its header tells more samples than the 40 that are there\n"
+    wavfile.write(sound, 8000, noise(0))
+    assert f"{sound} holds no samples" in refused(capsys, signals, "--input", sound)
 
 
 def test_options_that_would_be_left_aside_are_refused(signals: Path, tmp_path: Path, capsys) -> None:

@@ -50,7 +50,7 @@ def test_a_run_leaves_everything_in_its_folder(data: Path, tmp_path: Path, capsy
     assert max(float(row["val_accuracy"]) for row in epochs) == pytest.approx(result.validation_score)
     assert len(capsys.readouterr().out.splitlines()) == 9
 
-    model, loaded = load_model(tmp_path, build=Stub)
+    model, loaded = load_model(str(tmp_path), build=Stub)
     assert loaded == config
     assert not model.training
     accuracy, loss = evaluate(model, load_test(config.data), Classes())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from transferfn.analysis.banks import FilterBank, ModalBank
+from transferfn.analysis.banks import FilterBank, ModalBank, PolesOnce
 from transferfn.core.bank import check_one_bank
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
 GREY = "0.55"
+MOST_NAMED = 8  # lines of a legend
 LOWEST = 1e-5  # rad/sample: a logarithmic axis begins no lower
 
 
@@ -53,6 +54,15 @@ def frequency_axis(ax: Axes, omega: np.ndarray, dt: float | None, *, log: bool) 
     ax.set_xlabel("frequency (rad/sample)" if dt is None else "frequency (Hz)")
 
 
+def at_least(span: float, values: np.ndarray, ax: Axes) -> None:
+    """Let the vertical axis hold a span around values that hardly differ, which would else be drawn as rounding."""
+    good = values[np.isfinite(values)]
+    if len(good) and np.ptp(good) < span:
+        middle = (good.min() + good.max()) / 2
+        ax.update_datalim([(0, middle - span / 2), (0, middle + span / 2)], updatex=False)
+        ax.autoscale_view(scalex=False)
+
+
 def angle_axis(ax: Axes) -> None:
     """Degrees at parts or multiples of a quarter of a turn."""
     from matplotlib.ticker import MultipleLocator
@@ -72,15 +82,21 @@ def unwrapped(response: np.ndarray) -> np.ndarray:
 
 
 def mark_frequencies(dt: float | None, ax: Axes) -> None:
+    """Write frequencies around the unit circle, as far from it whatever else the axes hold."""
+    low, high = ax.get_ylim()
+    size = (high - low) / 2.5
     for eighths, name in enumerate(("0", "π/4", "π/2", "3π/4", "π")):
         angle = eighths * np.pi / 4
         hertz = 0 if dt is None else eighths / 8 / dt
         text = name if dt is None else (f"{hertz:,.0f}" if hertz >= 100 else f"{hertz:.3g}") + " Hz" * (eighths == 4)
         for side in (1, -1) if 0 < eighths < 4 else (1,):
-            x, y = np.cos(angle), side * np.sin(angle)
-            ax.plot([0.97 * x, 1.03 * x], [0.97 * y, 1.03 * y], color=GREY, linewidth=0.8, zorder=1)
-            above = 0.07 if eighths in (0, 4) else 0.0  # clear of the axis
-            ax.text(1.13 * x, 1.13 * y + above, text, ha="center", va="center", fontsize=7, color="0.35")
+            out = np.array([np.cos(angle), side * np.sin(angle)])
+            ax.plot(*np.outer(out, (1 - 0.03 * size, 1 + 0.03 * size)), color=GREY, linewidth=0.8, zorder=1)
+            x, y = (1 + (0.13 if eighths == 2 else 0.08) * size) * out
+            above = 0.06 * size if eighths in (0, 4) else 0.0  # clear of the axis
+            # Each text begins at the circle, however long it is.
+            beside = "center" if eighths == 2 else "left" if eighths < 2 else "right"
+            ax.text(x, y + above, text, ha=beside, va="center", fontsize=7, color="0.35")
 
 
 def axes_or_new(ax: Axes | None) -> Axes:
@@ -104,7 +120,7 @@ def _pyplot() -> Any:
 
 
 def rows_of(h: FilterBank, channels: Sequence[int] | None) -> list[int]:
-    if not isinstance(h, ModalBank):
+    if not isinstance(h, ModalBank | PolesOnce):
         check_one_bank(h)
     rows = list(range(h.channels)) if channels is None else [int(channel) for channel in channels]
     if wrong := [row for row in rows if not 0 <= row < h.channels]:
@@ -137,6 +153,6 @@ def finished(ax: Axes, lines: int, *, grid: bool = True) -> Axes:
     if grid:
         ax.grid(color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
-    if 1 < lines <= 8:
+    if 1 < lines <= MOST_NAMED:
         ax.legend(frameon=False, fontsize="small")
     return ax

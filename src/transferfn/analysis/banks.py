@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -162,6 +163,33 @@ class ModalBank:
         return list(zip(self.modes.split(few), self.residues.split(few), strict=True))
 
 
+class PolesOnce:
+    """A bank whose poles are computed once, for several pictures of it: of high orders they cost most of the time.
+
+    Args:
+        bank: The filters, not to be changed meanwhile.
+
+    Example:
+        >>> bank = PolesOnce(TransferFunction(torch.ones(2, 1), torch.tensor([[-0.5]]), torch.zeros(2)))
+        >>> bank.poles() is bank.poles(), bank.channels
+        (True, 2)
+    """
+
+    def __init__(self, bank: FilterBank) -> None:
+        self.bank = bank
+        self.channels, self.denominator_groups, self.dt = bank.channels, bank.denominator_groups, bank.dt
+        self.zeros, self.impulse_response = bank.zeros, bank.impulse_response
+        self.frequency_response = bank.frequency_response
+
+    @cached_property
+    def _poles(self) -> Tensor:
+        return self.bank.poles()
+
+    def poles(self) -> Tensor:
+        """Poles, complex, (G, n)."""
+        return self._poles
+
+
 def channels_of(bank: FilterBank, rows: list[int]) -> FilterBank:
     """Some channels of a bank.
 
@@ -171,6 +199,8 @@ def channels_of(bank: FilterBank, rows: list[int]) -> FilterBank:
     """
     if isinstance(bank, TransferFunction):
         return select(bank, rows)
+    if isinstance(bank, PolesOnce):
+        return channels_of(bank.bank, rows)
     assert isinstance(bank, ModalBank)
     return replace(bank, modes=bank.modes[rows], residues=bank.residues[rows], feedthrough=bank.feedthrough[rows])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +18,7 @@ from transferfn.core import TransferFunction
 from transferfn.core.checks import check_whole
 
 LAGS = 20  # of residuals, at which their correlations are reported
+OFFSET = 3.0  # spreads from 0 at which the mean of an output may be what a model without a constant fails at
 ROUNDING = 1e-9  # share of the output below which residuals are not looked at
 
 
@@ -137,12 +139,14 @@ def fit(
         steps: Largest number of Gauss-Newton steps; 0 keeps the closed form.
         dt: Sampling interval in seconds, for the transfer function; None means per sample.
 
+    Warns where most of the output is left unexplained and its mean is far from 0, which asks for ``intercept=True``.
+
     Returns:
         The model, its fit and the statistics of its residuals.
 
     Raises:
         TypeError: if sizes are no whole numbers, or data no real numbers.
-        ValueError: if data do not fit together, or are fewer than the unknowns.
+        ValueError: if data do not fit together, or are fewer than the unknowns, or the output is constant.
 
     Source:
         Output-error models and their search: Ljung, System Identification, 2nd edition, sections 7.6, 10.2, 10.4.
@@ -159,8 +163,32 @@ def fit(
     records = delayed(as_records(u, y), delay)
     form = Form(feedthrough=feedthrough, constant=intercept, initial=not from_rest)
     check_enough(records, order, form, shared_denominator)
+    known = records.y[records.known]
+    if is_constant(known):
+        raise ValueError(
+            f"the output is constant: all {len(known)} known samples are {float(known[0]):g}, of which no input is the "
+            "cause. Give a record in which the inputs move it"
+        )
     model, start, start_cost = search(records, order, form, shared_denominator, steps)
-    return described(records, model, form, start, start_cost, delay, dt)
+    found = described(records, model, form, start, start_cost, delay, dt)
+    mean, spread = float(known.mean()), float(known.std())
+    if not intercept and found.fit_percent < 50 and abs(mean) > OFFSET * spread:
+        warnings.warn(
+            f"the mean of the output, {mean:.3g}, is far from 0 beside its spread of {spread:.3g}, and the fit is "
+            f"{found.fit_percent:.1f} %: intercept=True adds a constant (fit_intercept=True of the estimator), or "
+            "remove the means first",
+            stacklevel=3,  # one of them is torch's
+        )
+    return found
+
+
+def is_constant(known: Tensor) -> bool:
+    """Whether an output does not move, to rounding.
+
+    Args:
+        known: Its known samples, (N).
+    """
+    return float(known.max() - known.min()) <= 1e-14 * float(known.abs().max())
 
 
 def search(records: Records, order: int, form: Form, shared: bool, steps: int) -> tuple[Model, Start, float]:

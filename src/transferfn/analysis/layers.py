@@ -114,7 +114,7 @@ def model_filters(model: nn.Module, *, dt: float | None = None) -> ModelFilters:
 
     Args:
         model: A model with a ``backbone`` of blocks, as training makes it.
-        dt: Sampling interval in seconds; None means per sample.
+        dt: Sampling interval in seconds; None takes each layer's own, or means per sample where it has none.
 
     Example:
         >>> from transferfn.models import Backbone, Classifier
@@ -141,6 +141,15 @@ def model_filters(model: nn.Module, *, dt: float | None = None) -> ModelFilters:
         if caught:
             found.doubts[name] = str(caught[0].message)
     return found
+
+
+def sampling_intervals(model: nn.Module) -> set[float]:
+    """The sampling intervals that layers of a model know, in seconds; none if none does.
+
+    Args:
+        model: A model with a ``backbone`` of blocks.
+    """
+    return {mixer.dt for _, mixer, _ in _mixers(model) if isinstance(mixer, RTF) and mixer.dt is not None}
 
 
 def _mixers(model: Any) -> Iterator[tuple[str, nn.Module, str]]:
@@ -211,7 +220,7 @@ def _layer(name: str, kind: str, bank: TransferFunction | ModalBank, dt: float |
     else:
         order, drawn, known = bank.modes.shape[1], _spaced(bank.channels, DRAWN), bank.modes
         unstable, undecided = int((known.abs() >= 1).any(-1).sum()), 0
-    small = channels_of(replace(bank, dt=dt), drawn)
+    small = channels_of(replace(bank, dt=bank.dt if dt is None else dt), drawn)
     return LayerFilters(name, kind, bank.channels, order, small, drawn, known, unstable, undecided, _memory(small))
 
 

@@ -6,7 +6,7 @@ Colours are those of Okabe and Ito, which colour-blind people can tell apart; li
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike
 from transferfn.analysis._axes import COLOURS as COLOURS
 from transferfn.analysis._axes import (
     GREY,
+    MOST_NAMED,
     angle_axis,
     as_array,
+    at_least,
     axes_or_new,
     finished,
     frequencies_of,
@@ -34,6 +36,12 @@ from transferfn.analysis.memory_plots import time_constants as time_constants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+LEAST_DECIBELS, LEAST_DEGREES, LEAST_DELAY = 1.0, 1.0, 0.1
+"""Spans of a vertical axis at least, the delay's in samples: less of a flat response would be rounding."""
+
+FURTHEST = 3.0
+"""Radius up to which zeros are drawn wherever the poles are."""
 
 
 def impulse_response(
@@ -126,17 +134,20 @@ def pole_zero(
     *,
     channels: Sequence[int] | None = None,
     labels: Sequence[str] | None = None,
-    zeros: bool = False,
-    marks: bool = False,
+    zeros: bool | None = None,
+    marks: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw poles, and zeros if wanted, against the unit circle.
+    """Draw poles as crosses and zeros as circles against the unit circle.
+
+    All poles are in the picture, and the zeros up to radius 3, or as far out as the poles are: a zero outside the
+    circle, which makes a filter non-minimum-phase, is seen; of those still further out there is a note.
 
     Args:
         h: The filters.
         channels: Which filters; None means all.
         labels: What to call them; None means by their channel.
-        zeros: Whether to draw the zeros, too, as circles; those beyond radius 1.5 are left out.
+        zeros: Whether to draw the zeros, too; None means of up to 8 filters, since those of more hide the poles.
         marks: Whether to write frequencies around the circle, in rad/sample, or in Hz if there is a sampling interval.
         ax: Where to draw; None makes a figure.
 
@@ -145,38 +156,40 @@ def pole_zero(
 
     Example:
         >>> from transferfn.core import TransferFunction
-        >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([1.0]))
-        >>> pole_zero(h).get_xlabel()
-        'real part'
+        >>> h = TransferFunction(torch.tensor([[0.9]]), torch.tensor([[-0.9]]), torch.tensor([0.1]))
+        >>> pole_zero(h).get_title(loc="right")  # h0 + 0.9 / (z - 0.9) is 0 at -8.1
+        '1 zero further out'
     """
+    from matplotlib.ticker import MaxNLocator
+
     ax = axes_or_new(ax)
     rows = rows_of(h, channels)
-    poles = as_array(h.poles())
-    angle = np.linspace(0, 2 * np.pi, 361)
-    ax.fill(np.cos(angle), np.sin(angle), color="0.96", zorder=0)
-    ax.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.8, zorder=1)
-    ax.axhline(0, color=GREY, linewidth=0.5, zorder=1)
-    ax.axvline(0, color=GREY, linewidth=0.5, zorder=1)
-    nulls = as_array(h.zeros()) if zeros else None
-    reach = 1.0
-    for row, look in zip(rows, looks_of(rows, labels), strict=True):
-        mine = poles[row * h.denominator_groups // h.channels]
-        reach = max(reach, np.abs(mine).max(initial=0))
+    poles = as_array(h.poles())[[row * h.denominator_groups // h.channels for row in rows]]
+    zeros = len(rows) <= MOST_NAMED if zeros is None else zeros
+    nulls = as_array(h.zeros())[rows] if zeros else np.empty((len(rows), 0), complex)
+    furthest = max(FURTHEST, np.abs(poles).max(initial=0))
+    near: list[Any] = [row[np.abs(row) <= furthest] for row in nulls]
+    _unit_circle(ax)
+    for mine, zero, look in zip(poles, near, looks_of(rows, labels), strict=True):
         look["linestyle"] = "none"
         ax.plot(mine.real, mine.imag, marker="x", markersize=5.5, markeredgewidth=1.4, **look)
-        if nulls is not None:
-            near = nulls[row][np.abs(nulls[row]) < 1.5]
-            reach = max(reach, np.abs(near).max(initial=0))
+        if zeros:
             look["label"] = "_nolegend_"
-            ax.plot(near.real, near.imag, marker="o", markersize=5, markerfacecolor="none", **look)
-    if marks:
-        reach = max(reach, 1.15)
-        mark_frequencies(h.dt, ax)
+            ax.plot(zero.real, zero.imag, marker="o", markersize=5, markerfacecolor="none", **look)
+    if left_out := int(np.isfinite(nulls).sum()) - sum(map(len, near)):
+        ax.set_title(f"{left_out} zero{'s' * (left_out > 1)} further out", loc="right", fontsize="small")
+    points: Any = np.concatenate([poles.ravel(), *near])
+    wide, high = (1.6 if marks and h.dt is not None else 1.2), 1.2  # room for what is written around the circle
+    left, right = points.real.min(initial=-wide), points.real.max(initial=wide)
+    top = np.abs(points.imag).max(initial=high)
+    edge = 0.04 * max(right - left, 2 * top)
     ax.set_aspect("equal")
-    ax.set_xlim(-1.08 * reach, 1.08 * reach)
-    ax.set_ylim(-1.08 * reach, 1.08 * reach)
-    ax.set_xticks([-1, 0, 1])
-    ax.set_yticks([-1, 0, 1])
+    ax.set_xlim(left - edge, right + edge)
+    ax.set_ylim(-top - edge, top + edge)
+    if marks:
+        mark_frequencies(h.dt, ax)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     ax.set_xlabel("real part")
     ax.set_ylabel("imaginary part")
     return finished(ax, len(rows), grid=False)
@@ -193,7 +206,8 @@ def bode_magnitude(
 ) -> Axes:
     """Draw the magnitude of the frequency response in decibels.
 
-    The frequencies are a grid and, so that no resonance falls between its points, the angles of the poles.
+    The frequencies are a grid and, so that no resonance falls between its points, the angles of the poles. The axis
+    spans a decibel at least.
 
     Args:
         h: The filters.
@@ -218,8 +232,10 @@ def bode_magnitude(
     rows = rows_of(h, channels)
     omega = frequencies_of(h, points, log=log)
     response = np.abs(as_array(h.frequency_response(torch.from_numpy(omega))))[rows]
-    for row, look in zip(response, looks_of(rows, labels), strict=True):
-        ax.plot(in_unit(omega, h.dt), 20 * np.log10(np.maximum(row, 1e-12)), **look)
+    decibels = 20 * np.log10(np.maximum(response, 1e-12))
+    for row, look in zip(decibels, looks_of(rows, labels), strict=True):
+        ax.plot(in_unit(omega, h.dt), row, **look)
+    at_least(LEAST_DECIBELS, decibels, ax)
     frequency_axis(ax, omega, h.dt, log=log)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 4, 10]))
     ax.set_ylabel("magnitude (dB)")
@@ -258,8 +274,10 @@ def bode_phase(
     rows = rows_of(h, channels)
     omega = frequencies_of(h, points, log=log)
     response = as_array(h.frequency_response(torch.from_numpy(omega)))[rows]
-    for row, look in zip(response, looks_of(rows, labels), strict=True):
-        ax.plot(in_unit(omega, h.dt), np.degrees(unwrapped(row)), **look)
+    degrees = np.degrees([unwrapped(row) for row in response])
+    for row, look in zip(degrees, looks_of(rows, labels), strict=True):
+        ax.plot(in_unit(omega, h.dt), row, **look)
+    at_least(LEAST_DEGREES, degrees, ax)
     frequency_axis(ax, omega, h.dt, log=log)
     angle_axis(ax)
     ax.set_ylabel("phase (degrees)")
@@ -345,6 +363,7 @@ def group_delay(
     delay = -np.angle(after * before.conj()) / apart * (1.0 if h.dt is None else h.dt)
     for row, look in zip(delay, looks_of(rows, labels), strict=True):
         ax.plot(in_unit(omega, h.dt), row, **look)
+    at_least(LEAST_DELAY * (1.0 if h.dt is None else h.dt), delay, ax)
     frequency_axis(ax, omega, h.dt, log=log)
     ax.set_ylabel("group delay (samples)" if h.dt is None else "group delay (s)")
     return finished(ax, len(rows))
@@ -386,3 +405,12 @@ def learning_curve(
     ax.set_xlabel("epoch")
     ax.set_ylabel(ylabel)
     return finished(ax, len(curves))
+
+
+def _unit_circle(ax: Axes) -> None:
+    """The circle, its shaded inside, where filters are stable, and both axes."""
+    angle = np.linspace(0, 2 * np.pi, 361)
+    ax.fill(np.cos(angle), np.sin(angle), color="0.96", zorder=0)
+    ax.plot(np.cos(angle), np.sin(angle), color=GREY, linewidth=0.8, zorder=1)
+    ax.axhline(0, color=GREY, linewidth=0.5, zorder=1)
+    ax.axvline(0, color=GREY, linewidth=0.5, zorder=1)

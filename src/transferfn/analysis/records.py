@@ -15,6 +15,9 @@ from transferfn.analysis.output_error import Records
 Data = ArrayLike | Tensor | Sequence[ArrayLike | Tensor]
 """A record, (L) or (L, m), or a list of records of different lengths."""
 
+Pair = tuple[Tensor, Tensor]
+"""Inputs (L, m) and outputs (L) of a record, float64, NaN where an output is missing."""
+
 
 def as_records(u: Data, y: Data) -> Records:
     """Records as the search needs them.
@@ -32,6 +35,23 @@ def as_records(u: Data, y: Data) -> Records:
         >>> records.lengths, records.known.sum().item()
         (tensor([3, 2]), 4)
     """
+    pairs = as_pairs(u, y)
+    if not any(bool((~part.isnan()).any()) for _, part in pairs):
+        raise ValueError("every sample of y is missing (NaN)")
+    return padded(pairs)
+
+
+def as_pairs(u: Data, y: Data) -> list[Pair]:
+    """Records one by one, checked.
+
+    Args:
+        u: Inputs of a record, (L) or (L, m), or a list of them.
+        y: Outputs of a record, (L), NaN where a sample is missing; or a list of them.
+
+    Raises:
+        TypeError: if something is not made of real numbers.
+        ValueError: if records do not fit together, are empty, or hold what is not finite besides missing outputs.
+    """
     inputs = [columns(part) for part in split(u)]
     outputs = [_outputs(part) for part in split(y)]
     if len(inputs) != len(outputs):
@@ -44,17 +64,23 @@ def as_records(u: Data, y: Data) -> Records:
             raise ValueError(f"record {i} has {len(one)} samples of u and {len(other)} of y; they must be as many")
         if not len(one):
             raise ValueError(f"record {i} is empty")
-    lengths = torch.tensor([len(part) for part in inputs])
-    shape = len(inputs), int(lengths.max())
-    whole_u = torch.zeros(*shape, widths.pop(), dtype=torch.float64)
+    return list(zip(inputs, outputs, strict=True))
+
+
+def padded(pairs: list[Pair]) -> Records:
+    """Records of different lengths side by side.
+
+    Args:
+        pairs: Inputs (L, m) and outputs (L) of each, NaN where missing.
+    """
+    lengths = torch.tensor([len(y) for _, y in pairs])
+    shape = len(pairs), int(lengths.max())
+    whole_u = torch.zeros(*shape, pairs[0][0].shape[1], dtype=torch.float64)
     whole_y = torch.full(shape, torch.nan, dtype=torch.float64)
-    for i, (one, other) in enumerate(zip(inputs, outputs, strict=True)):
-        whole_u[i, : len(one)] = one
-        whole_y[i, : len(one)] = other
-    known = ~whole_y.isnan()
-    if not bool(known.any()):
-        raise ValueError("every sample of y is missing (NaN)")
-    return Records(whole_u, whole_y.nan_to_num(), known, lengths)
+    for i, (u, y) in enumerate(pairs):
+        whole_u[i, : len(u)] = u
+        whole_y[i, : len(y)] = y
+    return Records(whole_u, whole_y.nan_to_num(), ~whole_y.isnan(), lengths)
 
 
 def columns(u: Any) -> Tensor:

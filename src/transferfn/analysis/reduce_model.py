@@ -38,6 +38,7 @@ class ModelReduction:
             no stable part to reduce, or which grow a millionfold within the horizon, where true numerators lose them.
             They hold their layer at their order.
         kept: Why other layers with filters were left as they are, by their names.
+        needed: Orders that filters of kept layers need, by channel, None of unstable ones; named as ``filters`` are.
         step_milliseconds: Time of a decoding step before and after, None if it was not measured.
         metric: The task's metric before and after, None if it was not measured.
     """
@@ -46,6 +47,7 @@ class ModelReduction:
     filters: dict[str, Reduction]
     unstable: dict[str, dict[int, float]] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    needed: dict[str, list[int | None]] = field(default_factory=dict)
     step_milliseconds: tuple[float, float] | None = None
     metric: tuple[float, float] | None = None
 
@@ -53,6 +55,8 @@ class ModelReduction:
         """A row for each filter: layer, channel, orders, bound and measured errors.
 
         Those that are ``"unstable"`` are as they were; of others with ``"unstable poles"`` the stable part was reduced.
+        Those of a layer that was kept, because one of them needs all of its order, are as they were, too; what each
+        needs is told.
         """
         rows = []
         for name, found in self.filters.items():
@@ -67,12 +71,29 @@ class ModelReduction:
                         "unstable": row is None,
                         "unstable poles": None if row is None else int(found.unstable[row]),
                         "order": order,
+                        "needed order": None if row is None else int(found.orders[row]),
                         "reduced to": order if row is None else int(found.orders[row]),
                         "bound": 0.0 if row is None else float(found.bound[row]),
                         "error of frequency response": 0.0 if row is None else float(found.peak_error[row]),
                         "error of impulse response": 0.0 if row is None else float(found.error[row]),
                     }
                 )
+        for name, orders in self.needed.items():
+            order = self.model.get_submodule(name.partition("[")[0]).order
+            rows += [
+                {
+                    "layer": name,
+                    "channel": channel,
+                    "unstable": needed is None,
+                    "order": order,
+                    "needed order": needed,
+                    "reduced to": order,
+                    "bound": 0.0,
+                    "error of frequency response": 0.0,
+                    "error of impulse response": 0.0,
+                }
+                for channel, needed in enumerate(orders)
+            ]
         return rows
 
     def lines(self) -> list[str]:
@@ -153,6 +174,7 @@ def reduce_model(
     filters: dict[str, Reduction] = {}
     unstable: dict[str, dict[int, float]] = {}
     kept: dict[str, str] = {}
+    needed: dict[str, list[int | None]] = {}
     fresh: dict[str, nn.Module] = {}
     for name, layer in layers.items():
         if order is not None and order >= layer.order:
@@ -176,11 +198,17 @@ def reduce_model(
         except (ValueError, ArithmeticError) as error:
             kept[name] = str(error)
             continue
+        names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
         if max(one.system.order for one in found) >= layer.order:
-            kept[name] = f"its filters need their order of {layer.order}"
+            orders = torch.cat([one.orders for one in found])
+            whole = int((orders >= layer.order).sum())
+            kept[name] = (
+                f"{whole} of its {len(orders)} filters {'needs' if whole == 1 else 'need'} the order of {layer.order}, "
+                f"in the mean {orders.double().mean():.1f}"
+            )
+            needed |= {key: _by_channel(one, those) for key, one, those in zip(names, found, left, strict=True)}
             continue
         fresh[name] = _smaller(layer, [one.system for one in found], left)
-        names = [name] if len(found) == 1 else [f"{name}[{i}]" for i in range(len(found))]
         filters |= dict(zip(names, found, strict=True))
         unstable |= {key: those for key, those in zip(names, left, strict=True) if those}
     small = replaced(model, fresh)
@@ -189,6 +217,7 @@ def reduce_model(
         filters=filters,
         unstable=unstable,
         kept=kept,
+        needed=needed,
         step_milliseconds=None if sample is None else step_milliseconds(model, small, sample),
         metric=None if metric is None else (metric(model), metric(small)),
     )
@@ -253,6 +282,12 @@ def _irreducible(bank: TransferFunction, order: int | None, horizon: int) -> dic
     _, why = stable_parts(bank.to(device="cpu", dtype=torch.float64), order)
     grown = math.log(LARGEST_GROWTH)
     return {d: radius[d] for d in unstable if d in why or horizon * math.log(max(radius[d], 1)) > grown}
+
+
+def _by_channel(found: Reduction, left: dict[int, float]) -> list[int | None]:
+    """Orders of all channels, of which some were left."""
+    orders = iter(found.orders.tolist())
+    return [None if channel in left else next(orders) for channel in range(len(found.orders) + len(left))]
 
 
 def _without(bank: TransferFunction, left: dict[int, float]) -> TransferFunction:

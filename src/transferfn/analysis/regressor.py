@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,18 @@ import torch
 from transferfn.analysis import output_error
 from transferfn.analysis.identify import (
     Identification,
-    check_enough,
     delayed,
     described,
     fit,
+    is_constant,
     search,
     unknowns,
 )
-from transferfn.analysis.output_error import Form, Prior, Records
-from transferfn.analysis.records import Data, as_records
+from transferfn.analysis.output_error import Form, Prior
+from transferfn.analysis.records import Data, as_pairs, padded
+from transferfn.analysis.waiting import Waiting
 from transferfn.core import TransferFunction
+from transferfn.core.polynomial import roots
 
 ENOUGH = 5  # times as many known samples as unknowns, from which on a stream is worth a first model
 STREAM_STEPS = 5  # Gauss-Newton steps for each further block of a stream
@@ -83,6 +86,8 @@ class TransferFunctionRegressor:
     intercept_: float
     fit_percent_: float
     n_features_in_: int
+    _waiting: Waiting
+    _inputs: int
 
     def __init__(
         self,
@@ -134,41 +139,55 @@ class TransferFunctionRegressor:
         return self
 
     @torch.no_grad()
-    def partial_fit(self, X: Data, y: Data, lengths: Any = None) -> TransferFunctionRegressor:
+    def partial_fit(
+        self, X: Data, y: Data, lengths: Any = None, *, continues: bool = False
+    ) -> TransferFunctionRegressor:
         """Take in the next block of a stream; the estimator keeps a model and a matrix, not the data.
 
         Blocks are kept only until there are enough of them for a first model. Each later one moves the model by a few
         Gauss-Newton steps, against the information of all blocks before. The initial state of a block is found anew, so
-        that blocks need not follow each other without gaps; they should be long beside the order.
+        that blocks need not follow each other without gaps; they should be long beside the order. Blocks that do follow
+        each other may be as short as a sample with ``continues``: they are joined until they are long beside what the
+        model remembers, at most some 4,000 samples, and the model moves whenever they are.
 
         Args:
             X: Inputs of the block, (samples) or (samples, inputs).
             y: Outputs, (samples), NaN where missing.
             lengths: Number of samples of each record in the block; None means one.
+            continues: Whether the block goes on where the last one that was given so ended.
 
         Returns:
             The estimator itself; it can predict once it has seen five times as many known samples as there are
-            unknowns.
+            unknowns, besides those that initial states take, and the output has moved.
 
         Raises:
-            ValueError: if the forgetting factor is no share, or the number of inputs has changed.
+            ValueError: if the forgetting factor is no share, the number of inputs has changed, or a block that does
+                not continue another is too short to tell anything.
         """
         if not 0 < self.forgetting <= 1:
             raise ValueError(f"forgetting must be above 0 and at most 1, got {self.forgetting}")
-        records = delayed(as_records(_cut(X, lengths), _cut(y, lengths)), self.delay)
+        pairs = as_pairs(_cut(X, lengths), _cut(y, lengths))
+        inputs = pairs[0][0].shape[1]
+        if getattr(self, "_inputs", inputs) != inputs:
+            raise ValueError(f"earlier blocks had {self._inputs} inputs, this one has {inputs}")
         form = Form(feedthrough=self.feedthrough, constant=self.fit_intercept, initial=True)
         prior: Prior | None = getattr(self, "_prior", None)
+        if not hasattr(self, "_waiting"):
+            self._waiting = Waiting(states=self.order * (1 if self.shared_denominator else inputs), delay=self.delay)
+        self._waiting.add(pairs, continues=continues)
+        self._inputs = inputs
         if prior is None:
-            self._waiting = [*getattr(self, "_waiting", []), records]
-            records = _together(self._waiting)
-            if int(records.known.sum()) < ENOUGH * unknowns(records, self.order, form, self.shared_denominator):
+            wanted = unknowns(padded(pairs), self.order, replace(form, initial=False), self.shared_denominator)
+            known = torch.cat([part[~part.isnan()] for _, part in self._waiting.telling or pairs])
+            if self._waiting.surplus < ENOUGH * wanted or is_constant(known):
                 return self
-            check_enough(records, self.order, form, self.shared_denominator)
+            records = delayed(padded(self._waiting.take()), self.delay)
             model, start, cost = search(records, self.order, form, self.shared_denominator, self.steps)
-            self._waiting = []
         else:
-            if records.inputs != self.n_features_in_:
-                raise ValueError(f"earlier blocks had {self.n_features_in_} inputs, this one has {records.inputs}")
+            radius = float(roots(self.result_.model.a)[0].abs().max())
+            if not (taken := self._waiting.take(memory=-1 / math.log(max(radius, 1e-9)))):
+                return self
+            records = delayed(padded(taken), self.delay)
             weight = self.forgetting ** (float(records.lengths.sum()) / 2)
             prior = Prior(weight * prior.factor, prior.center)
             before = output_error.solve(records, self.result_.model.a, form, prior)
@@ -266,13 +285,13 @@ class TransferFunctionRegressor:
         self.fit_percent_, self.n_features_in_ = result.fit_percent, result.system.channels
 
     def _forget(self) -> None:
-        for name in ("_prior", "_waiting"):
+        for name in ("_prior", "_waiting", "_inputs"):
             if hasattr(self, name):
                 delattr(self, name)
 
     def _require_fitted(self, verb: str) -> None:
         if not hasattr(self, "result_"):
-            waits = sum(int(part.known.sum()) for part in getattr(self, "_waiting", []))
+            waits = self._waiting.count if hasattr(self, "_waiting") else 0
             more = f"; {waits} known samples wait for more of them" if waits else ""
             raise ValueError(f"{verb} needs a fitted model: call fit(X, y) first{more}")
 
@@ -286,15 +305,3 @@ def _cut(values: Any, lengths: Any) -> list[Any]:
     if sum(sizes) != len(whole) or min(sizes, default=0) < 1:
         raise ValueError(f"lengths must be positive and add up to the {len(whole)} samples given, got {sizes}")
     return np.split(whole, np.cumsum(sizes)[:-1])
-
-
-def _together(parts: list[Records]) -> Records:
-    """Blocks that came one after the other as records of one set."""
-    length = max(part.u.shape[1] for part in parts)
-    pad = torch.nn.functional.pad
-    return Records(
-        torch.cat([pad(part.u, (0, 0, 0, length - part.u.shape[1])) for part in parts]),
-        torch.cat([pad(part.y, (0, length - part.y.shape[1])) for part in parts]),
-        torch.cat([pad(part.known, (0, length - part.known.shape[1])) for part in parts]),
-        torch.cat([part.lengths for part in parts]),
-    )

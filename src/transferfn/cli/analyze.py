@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 import tyro
 
-from transferfn.analysis.layers import LayerFilters, ModelFilters, model_filters
+from transferfn.analysis.layers import LayerFilters, ModelFilters, model_filters, sampling_intervals
 from transferfn.cli.page import Section, page, svg_of
 from transferfn.cli.panels import CAPTIONS, OVERVIEWS, Shown, drawing, overview, panel, shown
 from transferfn.files import replacing, write_text
@@ -31,7 +31,8 @@ class Analyze:
     """Folder of the run."""
 
     rate: float | None = None
-    """Samples a second: frequencies are then in Hz and times in seconds; None means in samples."""
+    """Samples a second: frequencies are then in Hz and times in seconds; None takes that of the layers, or means in
+    samples where they have none."""
 
     png: bool = False
     """Whether pictures are also written as PNG, for slides; they are SVG in any case."""
@@ -47,12 +48,12 @@ def analyze_run(command: Analyze) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if there is no run, the rate is none, or the page's folder cannot be written.
+        RunError: if there is no run, the rate is none, layers have several, or the page's folder cannot be written.
     """
     if command.rate is not None and not 0 < command.rate < float("inf"):
         raise RunError(f"--rate is in samples a second, a positive number; got {command.rate:g}")
-    dt = None if command.rate is None else 1 / command.rate
     model, _ = load_model(command.run)
+    dt = _interval(command, model)
     found = model_filters(model, dt=dt)
     told = remarks(found)
     if not found.layers:
@@ -160,6 +161,17 @@ def remarks(found: ModelFilters) -> list[str]:
             several = f"{names[0]} to {names[-1]} ({len(names)} of them)" if len(names) > 2 else " and ".join(names)
             lines.append(f"{several}: {told}, {why}.")
     return lines
+
+
+def _interval(command: Analyze, model: torch.nn.Module) -> float | None:
+    """One sampling interval for the whole page."""
+    if command.rate is not None:
+        return 1 / command.rate
+    found = sorted(sampling_intervals(model))
+    if len(found) > 1:
+        rates = " and ".join(f"{1 / dt:g}" for dt in found)
+        raise RunError(f"layers of {command.run} have {rates} samples a second: choose one for the page with --rate")
+    return found[0] if found else None
 
 
 def _verdict(layer: LayerFilters) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from transferfn.cli.forms import FormOption, in_form
 from transferfn.files import write_text
 from transferfn.training import RunError, load_model
 
@@ -15,7 +16,13 @@ Text = Literal["c", "numpy"]
 
 
 def export_run(
-    run: Path, *, format: Format = "pt2", out: Path | None = None, length: int | None = None, dynamic: bool = False
+    run: Path,
+    *,
+    format: Format = "pt2",
+    out: Path | None = None,
+    length: int | None = None,
+    dynamic: bool = False,
+    form: FormOption | None = None,
 ) -> dict[Path, float]:
     """Write the forward pass of a run's best model, and its step if it is causal, and try them on noise.
 
@@ -25,6 +32,7 @@ def export_run(
         out: Folder for ``forward`` and ``step``; None means that of the run.
         length: Number of samples of a sequence; None means that of the run's data.
         dynamic: Whether shorter sequences are taken, too; ONNX cannot do that.
+        form: Form that the filters of the step decode in; None means the direct one, unmeasured.
 
     Returns:
         What was written, and the largest difference of each from the model, relative to the largest output.
@@ -40,12 +48,15 @@ def export_run(
     forward, step = (out / f"{name}.{format}" for name in ("forward", "step"))
     write_forward = onnx.onnx_forward if format == "onnx" else export.write_forward
     write_step = onnx.onnx_step if format == "onnx" else export.write_step
+    if form is not None and not getattr(model, "is_causal", True):
+        raise RunError(f"{run} looks ahead and has no step, which --form is about: leave it out")
+    decoder = model if form is None else in_form(model, form, run).decoder
     written: dict[Path, float] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
         written[forward] = write_forward(model, length, forward, dynamic_length=dynamic)
         if getattr(model, "is_causal", True):
-            written[step] = write_step(model, step)
+            written[step] = write_step(decoder, step)
     except (OSError, ValueError, ModuleNotFoundError, export.ExportError) as error:
         for path in written:  # half of a model is of no use
             path.unlink()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from transferfn.cli.forms import FormOption
 from transferfn.files import write_json
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.objective import objective
@@ -64,6 +65,10 @@ class Export:
     dynamic: bool = False
     """Whether other lengths are taken, too, which ONNX cannot do."""
 
+    form: FormOption | None = None
+    """Form that the filters of the step decode in, for all layers; auto takes for each the one whose measured error is
+    least. The errors are told on standard error. None takes the direct form, unmeasured."""
+
     layer: int = 1
     """Which layer, of those that have transfer functions; for c and numpy."""
 
@@ -77,7 +82,7 @@ class Export:
     """Folder for the files; None takes that of the run."""
 
     def __post_init__(self) -> None:
-        of_models = ["length"] * (self.length is not None) + ["dynamic"] * self.dynamic
+        of_models = [name for name in ("length", "dynamic", "form") if getattr(self, name) != _DEFAULTS[name]]
         of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
         if left := of_models if self.format in ("c", "numpy") else of_filters:
             raise ValueError(f"--format {self.format} has no option --{left[0]}")  # the parser adds where help is
@@ -157,7 +162,12 @@ def export_run(command: Export) -> None:
         print(f"{path}\n{about}")
         return
     written = export.export_run(
-        command.run, format=command.format, out=command.out, length=command.length, dynamic=command.dynamic
+        command.run,
+        format=command.format,
+        out=command.out,
+        length=command.length,
+        dynamic=command.dynamic,
+        form=command.form,
     )
     for path, error in written.items():
         print(f"{path}: differs from the model by at most {error:.1e} of the largest output, on noise")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transferfn.analysis import layer_plots, plots
-from transferfn.analysis.banks import FilterBank, channels_of, hankel_values
+from transferfn.analysis.banks import FilterBank, PolesOnce, channels_of, hankel_values
 from transferfn.analysis.layers import LayerFilters
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def shown(layer: LayerFilters) -> Shown:
     """
     rows = layer.chosen()
     memory = [int(layer.memory[row]) for row in rows]
-    bank = channels_of(layer.bank, rows)
+    bank = PolesOnce(channels_of(layer.bank, rows))
     stable = (bank.poles().abs() < 1).all(-1).tolist()
     return Shown(
         layer=layer,
@@ -118,7 +118,7 @@ def panel(name: str, these: Shown) -> Figure:
     match name:
         case "poles":
             ax = figure.subplots()
-            plots.pole_zero(bank, labels=labels, zeros=True, marks=True, ax=ax)
+            plots.pole_zero(bank, labels=labels, ax=ax)
             layer_plots.pole_cloud(these.layer.poles, ax=ax)
             figure.subplots_adjust(bottom=0.22)
             _legend(ax, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.17))

@@ -144,7 +144,7 @@ def pole_figure(h: TransferFunction, names: Sequence[str]) -> Figure:
     figure = _figure(2.2 * h.channels + 0.4, 2.6)
     axes = figure.subplots(1, h.channels, sharex=True, sharey=True, squeeze=False)[0]
     for channel, (name, ax) in enumerate(zip(names, axes, strict=True)):
-        plots.pole_zero(h, channels=[channel], ax=ax)
+        plots.pole_zero(h, channels=[channel], zeros=False, marks=False, ax=ax)
         ax.set_title(name, fontsize="small")
         ax.label_outer()
     return figure

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+import warnings
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -74,7 +76,7 @@ def blocks_of(source: BufferedIOBase, kind: Kind, expected: Expected, size: int,
 
 
 def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]]:
-    """Read a WAV file, whole numbers scaled to -1..1.
+    """Read a WAV file, whole numbers scaled to -1..1; of one that is cut, what is there, and say so on standard error.
 
     Args:
         path: The file.
@@ -84,17 +86,23 @@ def read_sound(path: Path, expected: Expected) -> tuple[int, NDArray[np.float32]
         Samples a second, and the samples, (L, channels).
 
     Raises:
-        RunError: if it is no such file, has other channels or holds what is not finite.
+        RunError: if it is no such file, has other channels or no samples, or holds what is not finite.
     """
     from scipy.io import wavfile
 
     if expected.channels is None:
         raise RunError("this run takes tokens, not sound")
     try:
-        found: Any = wavfile.read(path)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", wavfile.WavFileWarning)
+            found: Any = wavfile.read(path)
         rate, values = found
     except Exception as error:  # noqa: BLE001 (reading a damaged header can raise anything)
         raise RunError(f"{path} cannot be read as a WAV file: {error}") from None
+    if not len(values):
+        raise RunError(f"{path} holds no samples")
+    if any("prematurely" in str(one.message) for one in caught):  # chunks beside the samples are none of our business
+        print(f"{path} is cut: its header tells more samples than the {len(values):,} that are there", file=sys.stderr)
     values = values[:, None] if values.ndim == 1 else values
     if values.shape[1] != expected.channels:
         raise RunError(

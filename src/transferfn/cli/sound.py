@@ -1,4 +1,4 @@
-"""A sound file that is written as its samples come, and takes its place when it is whole."""
+"""A sound file that is written as its samples come, takes its place when it is whole, and can be gone on with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 import os
 import struct
 import sys
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -64,9 +66,33 @@ class Encoder:
             print(told, file=sys.stderr)
 
 
+@dataclass(kw_only=True, slots=True)
+class Written:
+    """What a sound holds so far: kept with a state, it tells where the sound goes on and whether a file is that sound.
+
+    Attributes:
+        size: Bytes of samples.
+        checksum: Their CRC-32.
+    """
+
+    size: int = 0
+    checksum: int = 0
+
+    def add(self, raw: bytes) -> None:
+        """Count further samples.
+
+        Args:
+            raw: Their bytes.
+        """
+        self.size += len(raw)
+        self.checksum = zlib.crc32(raw, self.checksum)
+
+
 @contextlib.contextmanager
-def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers) -> Iterator[Writer]:
-    """Write a WAV file as samples come.
+def sound_file(
+    path: Path, *, rate: int, channels: int, kind: Numbers, written: Written, durable: bool = False
+) -> Iterator[Writer]:
+    """Write a WAV file as samples come, or go on with one.
 
     It grows beside its place, with ``.part`` at its end, and takes the place when it is whole. After an error what has
     come so far stays there, a sound of its own.
@@ -76,32 +102,42 @@ def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers) -> Iterat
         rate: Samples a second.
         channels: Numbers of a sample.
         kind: How they are written.
+        written: What of the sound is there already, see :func:`whole_so_far`, and counts what is added; a sound of no
+            size is begun, in the place of whatever has these names.
+        durable: Whether samples are on the disk when the writer returns, so that no state that is kept after them is
+            ever ahead of them; else the system has them, which is much faster for short blocks.
 
     Yields:
-        What takes the next samples and hands them to the system.
+        What takes the next samples.
 
     Raises:
         RunError: if it cannot be written, or there are more samples than a WAV file can hold.
     """
     encoder = Encoder(kind)
     part = part_of(path)
-    size = 0
     with _told(path):
-        file = part.open("wb")
+        if written.size and not part.exists():
+            os.replace(path, part)
+        file = part.open("rb+" if written.size else "wb")
 
     def write(values: NDArray[np.float32]) -> None:
-        nonlocal size
         raw = encoder(values)
-        if size + len(raw) > _ROOM:
+        if written.size + len(raw) > _ROOM:
             raise RunError(f"a WAV file holds {_ROOM:,} bytes and no more: write raw numbers to standard output")
         with _told(path):
-            size += file.write(raw)
+            file.write(raw)
             file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        written.add(raw)
 
     with file:
         try:
             with _told(path):
-                file.write(_header(_UNKNOWN, rate, channels, kind))
+                header = _header(_UNKNOWN, rate, channels, kind)
+                file.write(header)
+                file.truncate(len(header) + written.size)  # samples of which no state was kept come again
+                file.seek(0, os.SEEK_END)
             yield write
         except BaseException:
             print(f"what has come so far is in {part}", file=sys.stderr)
@@ -110,11 +146,48 @@ def sound_file(path: Path, *, rate: int, channels: int, kind: Numbers) -> Iterat
             encoder.tell()
             with _told(path):
                 file.seek(0)
-                file.write(_header(size, rate, channels, kind))
+                file.write(_header(written.size, rate, channels, kind))
                 file.flush()
                 os.fsync(file.fileno())
     with _told(path):
         os.replace(part, path)
+
+
+def whole_so_far(path: Path, *, channels: int, kind: Numbers, written: Written | None) -> Written:
+    """Find the sound that a stream which is continued has written, in its place or beside it, and check it.
+
+    Args:
+        path: The place of the sound.
+        channels: Numbers of a sample.
+        kind: How they are written.
+        written: What the stream had written when its state was kept; None if it wrote no sound.
+
+    Returns:
+        What is there, to be gone on with; nothing, if there is no such file.
+
+    Raises:
+        RunError: if there is a file, which is another sound or lacks samples: it is left as it is.
+    """
+    part = part_of(path)
+    found = part if part.exists() else path
+    if not found.exists():
+        return Written()
+    begin = len(_header(0, 1, channels, kind))
+    there = Written()
+    with _told(path), found.open("rb") as file:
+        file.seek(begin)
+        while written is not None and there.size < written.size:
+            if not (raw := file.read(min(2**20, written.size - there.size))):
+                break
+            there.add(raw)
+        more = bool(file.read(1))
+    # A sound in its place was finished together with its state; one beside it may be a block ahead of it.
+    if there != written or (more and found == path):
+        raise RunError(
+            f"{found} is not what the stream of this --state wrote until then, and is left as it is: move it away, or "
+            "choose another --output"
+        )
+    return there
 
 
 def part_of(path: Path) -> Path:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from transferfn.cli.forms import FormOption, in_form
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
-from transferfn.cli.sound import Encoder, Writer, part_of, sound_file
+from transferfn.cli.sound import Encoder, Numbers, Writer, Written, sound_file, whole_so_far
 from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
 from transferfn.tasks import Signature, SpeechCommandsConfig
@@ -41,7 +41,8 @@ class Streaming:
     None means text."""
 
     output: Path | None = None
-    """A WAV file for the samples that the model makes, put there when it is whole; None writes to standard output."""
+    """A WAV file for the samples that the model makes, put there when it is whole, and gone on with when --state is;
+    None writes to standard output."""
 
     output_format: Kind | None = None
     """What is written: lines of text, or raw little-endian numbers, of samples alone, where int16 holds -1..1; None
@@ -122,14 +123,20 @@ def _stream(command: Streaming) -> None:
     trained_at = _rate_of(config)
     if rate is not None and trained_at is not None and rate != trained_at:
         raise RunError(f"this run was trained on {trained_at:g} samples a second, the input has {rate:g}: resample it")
-    seen = 0
+    seen, written = 0, None
     if command.state is not None and command.state.exists():
-        seen, rate = _continued(stream, command.state, rate)
+        seen, rate, written = _continued(stream, command.state, rate)
         begin = command.input is not None or command.from_start
         told = "" if begin else f": the first that is read now must be sample {seen + 1:,}"
         print(f"continuing after {seen:,} samples{told}", file=sys.stderr)
+        if command.output is not None:
+            written = whole_so_far(
+                command.output, channels=signature.outputs, kind=_numbers_of(command), written=written
+            )
+    # A sound that has been begun elsewhere is not gone on with here.
+    written = None if command.output is None else written or Written()
     try:
-        with _sound_out(command, rate, signature, continued=seen > 0) as write:
+        with _sound_out(command, rate, signature, written) as write:
             for block in _blocks(command, expected, sound, skip=seen):
                 with _told(model, command.run, seen):
                     y = _take_in(stream, block, block_size=command.block)
@@ -142,7 +149,7 @@ def _stream(command: Streaming) -> None:
                 if command.state is not None:
                     # After the results: killed in between, a block of a file is taken in again, and nothing is lost.
                     # What was read ahead from a pipe is gone with the process: we say where its sender begins again.
-                    _keep(stream, command.state, seen, rate)
+                    _keep(stream, command.state, seen, rate, written)
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -174,8 +181,8 @@ def results(y: Tensor, target: str, seen: int) -> Iterator[str]:
         yield f"{first + place},{chosen},{share:.6f}"
 
 
-def _continued(stream: Stream, file: Path, rate: float | None) -> tuple[int, float | None]:
-    """Put a stream where a file says that it was; return how many samples it has seen, and how many come a second."""
+def _continued(stream: Stream, file: Path, rate: float | None) -> tuple[int, float | None, Written | None]:
+    """Put a stream where a file says that it was; return the samples it has seen, those of a second, and its sound."""
     try:
         note = stream.load(file)
     except (OSError, ValueError) as error:
@@ -184,12 +191,14 @@ def _continued(stream: Stream, file: Path, rate: float | None) -> tuple[int, flo
         raise RunError(f"--state {file} does not tell how many samples it has seen: it is not of transferfn stream")
     if None not in (rate, note["rate"]) and rate != note["rate"]:
         raise RunError(f"{file} is the state of a stream of {note['rate']:g} samples a second, the input has {rate:g}")
-    return note["samples"], rate or note["rate"]
+    sound = note.get("sound")
+    return note["samples"], rate or note["rate"], None if sound is None else Written(**sound)
 
 
-def _keep(stream: Stream, file: Path, seen: int, rate: float | None) -> None:
+def _keep(stream: Stream, file: Path, seen: int, rate: float | None, written: Written | None) -> None:
+    sound = None if written is None else asdict(written)
     try:
-        stream.save(file, note={"samples": seen, "rate": rate})
+        stream.save(file, note={"samples": seen, "rate": rate, "sound": sound})
     except OSError as error:
         raise RunError(f"the state cannot be written to {file} ({error}): name another file with --state") from None
 
@@ -246,17 +255,22 @@ def _check_sound_out(command: Streaming, signature: Signature) -> None:
 
 @contextmanager
 def _sound_out(
-    command: Streaming, rate: float | None, signature: Signature, *, continued: bool
+    command: Streaming, rate: float | None, signature: Signature, written: Written | None
 ) -> Iterator[Writer | None]:
     """What takes the samples that come out as numbers; None where lines of text are asked for."""
-    kind = "float32" if command.output_format == "float32" else "int16"
-    if command.output is not None:
+    kind = _numbers_of(command)
+    if command.output is not None and written is not None:
         if rate is None or not rate.is_integer():
             found = "is not known" if rate is None else f"is {rate:g}"
             raise RunError(f"a WAV file has a whole number of samples a second, which {found}: tell it with --rate")
-        if continued and (part := part_of(command.output)).exists():
-            raise RunError(f"{part} holds what came out before: move it away, or choose another --output")
-        with sound_file(command.output, rate=int(rate), channels=signature.outputs, kind=kind) as write:
+        with sound_file(
+            command.output,
+            rate=int(rate),
+            channels=signature.outputs,
+            kind=kind,
+            written=written,
+            durable=command.state is not None,
+        ) as write:
             yield write
     elif command.output_format in (None, "text"):
         yield None
@@ -271,6 +285,10 @@ def _sound_out(
             yield write_raw
         finally:
             encoder.tell()
+
+
+def _numbers_of(command: Streaming) -> Numbers:
+    return "float32" if command.output_format == "float32" else "int16"
 
 
 def _take_in(stream: Stream, block: Block, *, block_size: int) -> Tensor:

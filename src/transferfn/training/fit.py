@@ -169,7 +169,7 @@ def seeded_model(config: TrainConfig, *, build: Builder = build_model) -> nn.Mod
             raise RunError(f"no model can be built from these options: {error}") from error
 
 
-def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module, TrainConfig]:
+def load_model(folder: str | Path, *, build: Builder = build_model) -> tuple[nn.Module, TrainConfig]:
     """Return the best model of a run and its configuration.
 
     Args:
@@ -179,7 +179,7 @@ def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module
     Raises:
         RunError: if there is no run, or its checkpoint cannot be read.
     """
-    checkpoint = read_checkpoint(RunFolder(path=folder).best)
+    checkpoint = read_checkpoint(RunFolder(path=Path(folder)).best)
     config = checkpoint_config(checkpoint)
     model = seeded_model(config, build=build)
     put_substitutes(model, checkpoint_substitutes(checkpoint))
