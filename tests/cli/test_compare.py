@@ -9,10 +9,13 @@ import pytest
 
 from transferfn.cli import main
 from transferfn.cli.compare import finished, grouped, row
+from transferfn.models import LanguageModelConfig
+from transferfn.tasks import TextCorpusConfig
 from transferfn.training import Result, TrainConfig
 from transferfn.training.config import to_dict
 from transferfn.training.published import experiment, published
 from transferfn.training.recipes import delay, smnist
+from transferfn.training.text import wikitext
 from transferfn.training.variant import Variant
 
 RADII = "radius_min,radius_low,radius_median,radius_high,radius_max"
@@ -82,6 +85,25 @@ def test_only_the_published_experiment_is_compared_with_it() -> None:
     assert published(smnist()) == {}
     between = replace(delay(), model=replace(delay().model, order=100))
     assert published(between) == {}
+
+
+def test_published_perplexities_stand_beside_bits(tmp_path: Path) -> None:
+    """Of the full recipe alone, whose texts nobody has to read for it: here there are none."""
+    data = TextCorpusConfig(source="wikitext-103", path=tmp_path / "gone", tokenizer="bpe", length=1024)
+    config = TrainConfig(data=data, model=LanguageModelConfig())
+    assert {name: round(2**bits, 3) for name, bits in published(config).items()} == {
+        "Transformer": 18.6,
+        "Hybrid H3": 18.5,
+        "Hyena": 18.5,
+        "Hyena-S5": 18.3,
+        "Hyena-RTF": 18.0,
+    }
+    assert published(wikitext(Variant(size="small"))) == {}
+    assert published(replace(config, data=replace(data, length=512))) == {}
+    write(tmp_path / "run", config, result(4.3, "bits"))
+    assert row(grouped(finished(tmp_path))[0])["published"] == pytest.approx(4.1699, abs=1e-4)
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report")]) == 0
+    assert "Hyena-RTF 4.170 bits (perplexity 18.0)" in (tmp_path / "report.md").read_text()
 
 
 def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:

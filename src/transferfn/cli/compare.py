@@ -15,7 +15,7 @@ import tyro
 from transferfn.files import replacing, write_json, write_text
 from transferfn.training import Result, RunError, TrainConfig
 from transferfn.training.config import kind_name, to_dict
-from transferfn.training.objective import told
+from transferfn.training.objective import Metric, told
 from transferfn.training.published import published
 from transferfn.training.radii import QUANTILES
 from transferfn.training.run import RunFolder, read_rows
@@ -174,7 +174,15 @@ def row(group: Group) -> dict[str, Any]:
     }
 
 
-_NAMES = {"rtf": "RTF", "s4": "S4", "s4d": "S4D", "s5": "S5", "attention": "Transformer"}
+_NAMES = {
+    "rtf": "RTF",
+    "s4": "S4",
+    "s4d": "S4D",
+    "s5": "S5",
+    "attention": "Transformer",
+    "hyena": "Hyena",
+    "hyena-rtf": "Hyena-RTF",
+}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -209,9 +217,14 @@ def beside(groups: Sequence[Group]) -> list[str]:
         if found := published(group.config):
             metric = group.runs[0].result.metric
             order = f" at order {group.config.model.order}" if len(found) == 2 else ""
-            figures = ", ".join(f"{name} {told(metric, value)}" for name, value in found.items())
+            figures = ", ".join(f"{name} {_figure(metric, value)}" for name, value in found.items())
             lines.append(f"Published for {kind_name(type(group.config.data))}{order} (not measured here): {figures}.")
     return list(dict.fromkeys(lines))
+
+
+def _figure(metric: Metric, score: float) -> str:
+    """A published score, and its perplexity if that is how it was published."""
+    return told(metric, score) + (f" bits (perplexity {2**score:.1f})" if metric == "bits" else "")
 
 
 def comma_separated(rows: Sequence[dict[str, Any]]) -> str:

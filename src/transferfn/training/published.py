@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from transferfn.tasks import TextCorpusConfig
 from transferfn.training.config import TrainConfig, kind_name
 
 # Parnichkun et al. 2024, arXiv:2405.06147: accuracy on Long Range Arena; no figure where it was chance.
@@ -24,6 +27,9 @@ _COPYING = {
 }
 _DELAY = {64: (0.41, 0.45), 128: (0.39, 0.45), 256: (0.33, 0.44), 512: (0.22, 0.38), 1024: (0.029, 0.006)}
 
+# The same paper: perplexity a token on WikiText-103, in GPT-2's tokens, of models of about 125 million parameters.
+_WIKITEXT = {"Transformer": 18.6, "Hybrid H3": 18.5, "Hyena": 18.5, "Hyena-S5": 18.3, "Hyena-RTF": 18.0}
+
 DISTILLED: dict[int, tuple[float, float]] = {4: (0.018, 0.032), 16: (0.013, 0.009), 64: (0.011, 0.007)}
 """The same paper: error of the filters of its Hyena distilled to transfer functions and to modes, by order."""
 
@@ -39,6 +45,9 @@ def experiment(config: TrainConfig) -> str | None:
         >>> experiment(delay()), experiment(smnist())
         ('delay', None)
     """
+    if isinstance(config.data, TextCorpusConfig):  # before its signature, which reads the texts
+        full = config.data.source == "wikitext-103" and config.data.tokenizer == "bpe" and config.data.length == 1024
+        return "wikitext" if full else None
     name, length = kind_name(type(config.data)), config.data.signature.length
     if name == "pathfinder" and length == 128 * 128:
         name = "path-x"
@@ -58,6 +67,8 @@ def experiment(config: TrainConfig) -> str | None:
 def published(config: TrainConfig) -> dict[str, float]:
     """Return the published scores of a run's experiment by layer, for its order where they depend on it.
 
+    They are in the measure of the run: perplexities are told as bits a token, their logarithm.
+
     Args:
         config: The run's configuration.
 
@@ -69,6 +80,8 @@ def published(config: TrainConfig) -> dict[str, float]:
     match experiment(config):
         case None:
             return {}
+        case "wikitext":
+            return {name: math.log2(perplexity) for name, perplexity in _WIKITEXT.items()}
         case "copying":
             found = _COPYING.get(config.model.order)
         case "delay":
