@@ -12,10 +12,13 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from transferfn.cli import text
 from transferfn.files import write_json, write_text
 from transferfn.tasks import Signature, TextCorpusConfig
 from transferfn.training import RunError, TrainConfig, evaluate, load_model
 from transferfn.training.objective import objective
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import load_splits
 
 Row = dict[str, Any]
 
@@ -61,7 +64,7 @@ def distill_run(command: Distill) -> None:
     layers = layers_by_order(command, model, length)
     for order in layers:  # all of what can be refused, before anything is computed
         check_target(out / f"order-{order}", source=command.run)
-    test, goal = config.data.load().test, objective(config.data.signature.target)
+    test, goal = load_splits(RunFolder(path=command.run), config).test, objective(config.data.signature.target)
     score, loss = evaluate(model, test, goal)
     found: Row = {
         "machine": machine("torch", "numba"),
@@ -169,12 +172,9 @@ def scores(config: TrainConfig, metric: str, score: float) -> Row:
     """
     if metric != "bits":
         return {metric: score}
-    found = {"bits a token": score, "perplexity": 2**score}
     if isinstance(config.data, TextCorpusConfig):
-        from transferfn.cli.text import bits_a_byte
-
-        found["bits a byte"] = bits_a_byte(config.data, score)
-    return found
+        return text.scores(config.data, score)
+    return {"bits a token": score, "perplexity": 2**score}
 
 
 def decoding(models: dict[str, nn.Module], signature: Signature) -> Row:

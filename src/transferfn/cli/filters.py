@@ -12,6 +12,8 @@ import tyro
 from transferfn.files import write_json
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.objective import objective
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import load_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +105,8 @@ def reduce_run(command: Reduce) -> None:
     out = command.run / "reduced" if command.out is None else command.out
     model, config = load_model(command.run)
     check_target(out, source=command.run)
-    test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
+    test, signature = load_splits(RunFolder(path=command.run), config).test, config.data.signature
+    goal = objective(signature.target)
     tolerance = 1e-3 if command.tolerance is None and command.order is None else command.tolerance
     causal = getattr(model, "is_causal", False)
     rows = (command.streams,) if signature.channels is None else (command.streams, signature.channels)
