@@ -50,21 +50,22 @@ class Reduce:
 class Export:
     """Write a run's best model as files that run without this package: its forward pass, and its step if it has one.
 
-    With --format c or numpy, the filters of one layer as source text that depends on nothing.
+    With --format c or numpy, the filters of one layer as source text that depends on nothing. With --format
+    huggingface, a language model and its tokeniser for transformers.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
 
-    format: Literal["pt2", "onnx", "c", "numpy"] = "pt2"
-    """What torch.export.load reads, or ONNX, which are loaded again and compared with the model on noise; or a layer's
-    filters in C99 or Python with NumPy."""
+    format: Literal["pt2", "onnx", "c", "numpy", "huggingface"] = "pt2"
+    """What torch.export.load reads, or ONNX, or the files of transformers, which are loaded again and compared with the
+    model on noise; or a layer's filters in C99 or Python with NumPy."""
 
     length: int | None = None
-    """Samples of a sequence; None takes that of the run's data."""
+    """Samples of a sequence, for pt2 and onnx; None takes that of the run's data."""
 
     dynamic: bool = False
-    """Whether other lengths are taken, too, which ONNX cannot do."""
+    """Whether other lengths are taken, too, by pt2; ONNX cannot do that."""
 
     layer: int = 1
     """Which layer, of those that have transfer functions; for c and numpy."""
@@ -76,12 +77,15 @@ class Export:
     """What the file and the names in it begin with; for c and numpy."""
 
     out: Path | None = None
-    """Folder for the files; None takes that of the run."""
+    """Folder for the files; None takes that of the run, or huggingface in it."""
 
     def __post_init__(self) -> None:
         of_models = ["length"] * (self.length is not None) + ["dynamic"] * self.dynamic
         of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
-        if left := of_models if self.format in ("c", "numpy") else of_filters:
+        left = (of_models if self.format not in ("pt2", "onnx") else []) + (
+            of_filters if self.format not in ("c", "numpy") else []
+        )
+        if left:
             raise ValueError(f"--format {self.format} has no option --{left[0]}")  # the parser adds where help is
 
 
@@ -148,6 +152,14 @@ def export_run(command: Export) -> None:
     """
     from transferfn.cli import export
 
+    if command.format == "huggingface":
+        from transferfn.cli.export_huggingface import export_huggingface
+
+        out = command.run / "huggingface" if command.out is None else command.out
+        error = export_huggingface(command.run, out)
+        print(f"{out}: differs from the model by at most {error:.1e} of the largest logit, on noise")
+        print(f'to load: import transferfn; AutoModelForCausalLM.from_pretrained("{out}"), and AutoTokenizer likewise')
+        return
     if command.format in ("c", "numpy"):
         path, about = export.export_filters(
             command.run,
