@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,7 +101,7 @@ def distill_run(command: Distill) -> None:
             loss=loss,
             samples=len(test),
         )
-        found["filters"] += distill_report.filter_rows(order, errors)
+        found["filters"] += distill_report.filter_rows(order, errors, powers(model, errors, length))
         found["models"].append(
             {
                 "filters": name,
@@ -146,6 +147,24 @@ def layers_by_order(command: Distill, model: nn.Module, length: int) -> dict[int
         raise RunError(f"{command.run} {reasons or 'is to be distilled to no order: name some with --orders'}")
     for order, why in refused.items():
         print(f"order {order} is left out: {why}")
+    return found
+
+
+def powers(model: nn.Module, layers: Iterable[str], length: int) -> dict[str, Tensor]:
+    """Return the mean square of the samples of each long filter, which its relative error is relative to.
+
+    Args:
+        model: The model before it was distilled.
+        layers: Names of the layers with such filters.
+        length: Samples of a kernel that count, for layers without a horizon.
+    """
+    from transferfn.analysis.distill import kernel_of
+
+    found = {}
+    for name in layers:
+        layer = model.get_submodule(name)
+        kernel = kernel_of(layer, getattr(layer, "horizon", None) or length)
+        found[name] = kernel.detach().cpu().square().mean(-1)
     return found
 
 

@@ -31,7 +31,7 @@ _DELAY = {64: (0.41, 0.45), 128: (0.39, 0.45), 256: (0.33, 0.44), 512: (0.22, 0.
 _WIKITEXT = {"Transformer": 18.6, "Hybrid H3": 18.5, "Hyena": 18.5, "Hyena-S5": 18.3, "Hyena-RTF": 18.0}
 
 DISTILLED: dict[int, tuple[float, float]] = {4: (0.018, 0.032), 16: (0.013, 0.009), 64: (0.011, 0.007)}
-"""The same paper: error of the filters of its Hyena distilled to transfer functions and to modes, by order."""
+"""The same paper: mean squared error of its Hyena's filters distilled to transfer functions and modes, by order."""
 
 
 def experiment(config: TrainConfig) -> str | None:
