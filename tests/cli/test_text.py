@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transferfn.cli import main
+from transferfn.cli import commands, main
 from transferfn.tasks import TextCorpusConfig
 from transferfn.tasks.yardsticks import compressed_bits, ngram_bits
 from transferfn.training.run import RunFolder
@@ -123,9 +123,37 @@ def test_text_in_another_form_of_the_filters(run: Path, capsys: pytest.CaptureFi
 def test_a_wrong_number_or_another_run_is_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["generate", str(run), "--temperature", "-1"]) == 2
-    assert "temperature must not be negative" in capsys.readouterr().err
+    for words, told in (
+        (["--temperature", "-1"], "temperature must not be negative, and finite, got -1.0"),
+        (["--temperature", "nan"], "temperature must not be negative, and finite, got nan"),
+        (["--temperature", "inf"], "temperature must not be negative, and finite, got inf"),
+        (["--count", "-3"], "count must not be negative, got -3"),
+        (["--top-k", "0"], "top_k must be at least 1, got 0"),
+    ):
+        capsys.readouterr()
+        assert main(["generate", str(tmp_path / "none"), *words]) == 2  # before there is a look for the run
+        found = capsys.readouterr()
+        assert told in found.err
+        assert found.out == ""
+    for inside in ("checkpoints/best.ckpt", "config.json"):
+        assert main(["generate", str(run / inside)]) == 2
+        assert f"{run / inside} is a file, expected the folder of a run: {run} perhaps" in capsys.readouterr().err
     assert main(["generate", str(tmp_path)]) == 2
     assert "best.ckpt is missing" in capsys.readouterr().err
     assert main(["train", "smnist", "--mixer", "hyena-s4d"]) == 2
     assert "only language models come with hyena-s4d" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"), [(["generate", "runs/a", "--count", "9"], False), (["train", "lm", "--overwrite"], True)]
+)
+def test_an_interrupt_advises_only_what_goes_on(
+    words: list[str], goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_carry_out", interrupted)
+    assert main(words) == 130
+    expected = "; to continue: transferfn train lm" if goes_on else ""
+    assert capsys.readouterr().err == f"\ntransferfn: interrupted{expected}\n"

@@ -13,6 +13,7 @@ import tyro
 
 from transferfn.cli.forms import FormOption, in_form
 from transferfn.models import LanguageModel
+from transferfn.models.generate import check_numbers, generate
 from transferfn.models.int8 import Int8Decoder
 from transferfn.nn.long_conv import HorizonError
 from transferfn.tasks import TextCorpusConfig
@@ -61,6 +62,9 @@ class Generate:
     benchmark: bool = False
     """Whether to measure speed and memory over the length of the context instead."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self.count, self.temperature, self.top_k)  # before anything is loaded or printed
+
 
 def generate_text(command: Generate) -> None:
     """Load, continue and print.
@@ -69,7 +73,7 @@ def generate_text(command: Generate) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if the run is no language model, or a number makes no sense.
+        RunError: if the run is no language model, or cannot go on as far as it is asked to.
     """
     model, config = load_model(command.run)
     if not isinstance(model, LanguageModel) or not isinstance(config.data, TextCorpusConfig):
@@ -82,8 +86,6 @@ def generate_text(command: Generate) -> None:
         for row in benchmark(Int8Decoder(model) if command.int8 else model.decoder(), model.vocabulary, CONTEXTS):
             print(", ".join(f"{name} {value:,.0f}" for name, value in row.items()), flush=True)
         return
-    from transferfn.models.generate import generate
-
     tokenizer = read_tokens(RunFolder(path=command.run), config.data)
     prompt = torch.tensor([tokenizer.end, *tokenizer.encode(command.prompt.encode()).tolist()])
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

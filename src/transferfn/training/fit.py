@@ -183,6 +183,9 @@ def load_model(folder: Path, *, build: Builder = build_model) -> tuple[nn.Module
     Raises:
         RunError: if there is no run, or its checkpoint cannot be read.
     """
+    if folder.is_file():
+        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
+        raise RunError(f"{folder} is a file, expected the folder of a run: {run} perhaps")
     checkpoint = read_checkpoint(RunFolder(path=folder).best)
     config = checkpoint_config(checkpoint)
     model = seeded_model(config, run_signature(RunFolder(path=folder), config), build=build)
