@@ -219,3 +219,14 @@ def test_prompts_that_cannot_be_continued_are_refused(use_cache: bool) -> None:
         model.generate(alone, attention_mask=(alone != PAD).long(), **options)
     with pytest.raises(ValueError, match="the prompt is empty"):
         model.generate(torch.empty(1, 0, dtype=torch.long), **options)
+
+
+@torch.no_grad()
+def test_a_prompt_is_longer_than_what_its_cache_has_seen() -> None:
+    model = make()
+    tokens = torch.randint(1, 16, (2, 6))
+    for length in (6, 4):
+        for mask in (None, torch.ones(2, length, dtype=torch.long)):
+            cache = model(tokens, use_cache=True).cache
+            with pytest.raises(ValueError, match=rf"has seen 6 tokens, the prompt has {length}: pass the whole text"):
+                model.generate(tokens[:, :length], attention_mask=mask, cache=cache, max_new_tokens=3, **GREEDY)

@@ -25,7 +25,7 @@ from transferfn.training.tokens import read_tokens
 Part = Literal["validation", "test"]
 
 NGRAM_TEXT = 32_000_000
-"""Bytes that the n-gram model learns from at most: its counts take 36 bytes of memory for each."""
+"""Bytes that the n-gram model learns from at most: its counts take 25 to 40 bytes of memory for each."""
 
 CONTEXTS = (128, 512, 2048, 8192)
 """Tokens before those that are decoded, in the benchmark."""

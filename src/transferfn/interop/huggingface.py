@@ -238,6 +238,13 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
                 f"row {row} of the prompts is padded at the right, where new tokens are to go: pad at the left "
                 '(tokenizer.padding_side = "left")'
             )
+        cache, known = model_kwargs.get("cache"), getattr(generation_config, "_mask_length", -1)
+        seen = 0 if cache is None else cache.get_seq_length()
+        if seen >= prompt.shape[1] == (known if mask is None else mask.shape[1]):
+            raise ValueError(
+                f"the cache has seen {seen} tokens, the prompt has {prompt.shape[1]}: pass the whole text, what the "
+                "cache has seen and at least one token more"
+            )
         return super()._prefill(  # pyright: ignore[reportAttributeAccessIssue]
             input_ids, generation_config, model_kwargs, is_first_iteration
         )
