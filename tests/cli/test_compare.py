@@ -12,11 +12,14 @@ from transferfn.cli import main
 from transferfn.cli.compare import row, table
 from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import finished, grouped
-from transferfn.tasks import SmnistConfig
+from transferfn.models import LanguageModelConfig
+from transferfn.tasks import SmnistConfig, TextCorpusConfig
 from transferfn.training import Result, TrainConfig
 from transferfn.training.config import MixerName, to_dict
 from transferfn.training.objective import Metric
+from transferfn.training.published import published
 from transferfn.training.recipes import delay, lra_listops, lra_text, smnist
+from transferfn.training.text import wikitext
 from transferfn.training.variant import Variant
 
 RADII = "radius_min,radius_low,radius_median,radius_high,radius_max"
@@ -87,6 +90,25 @@ def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsy
     screen = capsys.readouterr().out
     assert "| delay | rtf | 1,234 | rmse 0.02 | 0.006 |" in screen
     assert "Published for delay at order 1024 (not measured here): S4 0.029, RTF 0.006." in screen
+
+
+def test_published_perplexities_stand_beside_bits(tmp_path: Path) -> None:
+    """Of the full recipe alone, whose texts nobody has to read for it: here there are none."""
+    data = TextCorpusConfig(source="wikitext-103", path=tmp_path / "gone", tokenizer="bpe", length=1024)
+    config = TrainConfig(data=data, model=LanguageModelConfig())
+    assert {name: round(2**bits, 3) for name, bits in published(config).items()} == {
+        "Transformer": 18.6,
+        "Hybrid H3": 18.5,
+        "Hyena": 18.5,
+        "Hyena-S5": 18.3,
+        "Hyena-RTF": 18.0,
+    }
+    assert published(wikitext(Variant(size="small"))) == {}
+    assert published(replace(config, data=replace(data, length=512))) == {}
+    write(tmp_path / "run", config, result(4.3, "bits"))
+    assert row(grouped(finished(tmp_path))[0])["published"] == pytest.approx(4.1699, abs=1e-4)
+    assert main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "report")]) == 0
+    assert "Hyena-RTF 4.170 bits (perplexity 18.0)" in (tmp_path / "report.md").read_text()
 
 
 def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:

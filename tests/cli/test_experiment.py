@@ -69,7 +69,7 @@ def test_each_experiment_can_be_built_and_has_several_seeds(experiment) -> None:
     assert len(configs) in (2 * len(kinds), 3 * len(kinds))
     for config in kinds.values():
         if config.model.order <= 200:  # larger ones take long to draw
-            seeded_model(config)
+            seeded_model(config, config.data.signature)
 
 
 def test_only_experiments_have_a_time() -> None:

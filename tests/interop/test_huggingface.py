@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interop.language_models import PAD, config, every, make, prompts
-from transferfn.interop.huggingface import boundaries
+from transferfn.interop.boundaries import boundaries
 from transferfn.models.language_model import LanguageMixer
 
 MODES: dict[str, dict[str, Any]] = {
@@ -188,8 +188,6 @@ def test_wrong_arguments_are_refused() -> None:
     tokens, _, _ = prompts()
     with pytest.raises(TypeError, match=r"StateCache of 2 layers, got StateCache.*new_cache"):
         model(tokens, cache=other.new_cache())
-    with pytest.raises(ValueError, match="labels and a cache do not go together"):
-        model(tokens, labels=tokens, use_cache=True)
     with pytest.raises(ValueError, match="padding between tokens"):
         model(tokens, attention_mask=torch.tensor([[1, 0, 1, 1, 1, 1, 1]] * 3))
     with pytest.raises(ValueError, match=r"at least 7 long, got \(3, 5\)"):

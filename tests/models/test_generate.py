@@ -63,5 +63,5 @@ def test_wrong_arguments_are_refused() -> None:
     model = make("rtf")
     with pytest.raises(ValueError, match=r"at least one token, \(length,\), got \(0,\)"):
         next(generate(model, PROMPT[:0], 1))
-    with pytest.raises(ValueError, match=r"top_k at least 1, got 1, 1\.0 and 0"):
+    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
         next(generate(model, PROMPT, 1, top_k=0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,21 @@ def test_texts_come_back(text: bytes) -> None:
     assert again.encode(text).tolist() == trained.encode(text).tolist()
 
 
+def test_texts_come_back_token_by_token() -> None:
+    """As they are generated: a character of several bytes may be spread over several tokens."""
+    pytest.importorskip("tokenizers")
+    text = "é漢🙂 – “q”"
+    trained = BpeTokenizer.train(["über é “q” “é”".encode()] * 4, 270)
+    for tokenizer in (ByteTokenizer(), trained):
+        tokens = tokenizer.encode(text.encode()).tolist()
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        pieces = [decoder.decode(tokenizer.decode([token])) for token in tokens]
+        assert "".join(pieces) + decoder.decode(b"", final=True) == text
+        assert "" in pieces  # some token is a part of a character
+        assert tokenizer.decode([tokenizer.end, 5000]) == b""  # a model may know more tokens than there are
+    assert len(trained.encode(text.encode())) < len(text.encode())
+
+
 def test_bpe_learns_from_training_texts_only(texts: Path) -> None:
     pytest.importorskip("tokenizers")
     corpus = read(texts, tokenizer="bpe", vocabulary=300).read()
@@ -239,6 +255,10 @@ def test_a_tokenizer_of_ones_own(texts: Path, tmp_path: Path) -> None:
     trained, file = BpeTokenizer.train([b"text number"] * 4, 262), tmp_path / "tokenizer.json"
     file.write_text(trained.to_json())
     assert read(texts, tokenizer="bpe", tokenizer_file=file).read().tokenizer.to_json() == trained.to_json()
+    json = trained.to_json()
+    file.write_text(json[: json.index('"decoder"')] + '"decoder":null,' + json[json.index('"model"') :])
+    with pytest.raises(DataError, match=r"tokenizer\.json: the tokenizer is not byte-level"):
+        read(texts, tokenizer="bpe", tokenizer_file=file).read()
     file.write_text("{}")
     with pytest.raises(DataError, match="no file of the tokenizers library"):
         read(texts, tokenizer="bpe", tokenizer_file=file).read()

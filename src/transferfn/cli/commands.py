@@ -38,6 +38,9 @@ from transferfn.training.variant import Variant
 PROGRAM = "transferfn"
 DESCRIPTION = "Sequence layers given by rational transfer functions: train them, stream them, look at them."
 
+CONTINUED = frozenset({"train", "sweep", "experiment", "demo"})
+"""Commands that go on from where they were interrupted; others begin anew."""
+
 ChoiceT = TypeVar("ChoiceT")
 
 
@@ -179,7 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         again = [argument for argument in arguments if argument != "--overwrite"]
-        print(f"\n{PROGRAM}: interrupted; to continue: {shlex.join([PROGRAM, *again])}", file=sys.stderr)
+        goes_on = bool({*arguments[:1]} & CONTINUED) or arguments[:2] == ["bench", "generation"]
+        advice = f"; to continue: {shlex.join([PROGRAM, *again])}" if goes_on else ""
+        print(f"\n{PROGRAM}: interrupted{advice}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed

@@ -20,7 +20,7 @@ from transferfn.cli.groups import Group, by_task, finished, grouped
 from transferfn.cli.radii import radii_figure
 from transferfn.files import replacing, write_json, write_text
 from transferfn.training import RunError
-from transferfn.training.objective import told
+from transferfn.training.objective import Metric, told
 from transferfn.training.published import experiment, published, published_order
 from transferfn.training.run import read_rows
 
@@ -122,7 +122,15 @@ def each_run(group: Group) -> list[dict[str, Any]]:
     ]
 
 
-_NAMES = {"rtf": "RTF", "s4": "S4", "s4d": "S4D", "s5": "S5", "attention": "Transformer"}
+_NAMES = {
+    "rtf": "RTF",
+    "s4": "S4",
+    "s4d": "S4D",
+    "s5": "S5",
+    "attention": "Transformer",
+    "hyena": "Hyena",
+    "hyena-rtf": "Hyena-RTF",
+}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -159,9 +167,14 @@ def beside(groups: Sequence[Group]) -> list[str]:
             metric = group.runs[0].result.metric
             order = published_order(group.config)
             at = "" if order is None else f" at order {order}"
-            figures = ", ".join(f"{name} {told(metric, value)}" for name, value in found.items())
+            figures = ", ".join(f"{name} {_figure(metric, value)}" for name, value in found.items())
             lines.append(f"Published for {experiment(group.config)}{at} (not measured here): {figures}.")
     return list(dict.fromkeys(lines))
+
+
+def _figure(metric: Metric, score: float) -> str:
+    """A published score, and its perplexity if that is how it was published."""
+    return told(metric, score) + (f" bits (perplexity {2**score:.1f})" if metric == "bits" else "")
 
 
 def comma_separated(rows: Sequence[dict[str, Any]]) -> str:

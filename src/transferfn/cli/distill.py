@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +13,13 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from transferfn.cli import text
 from transferfn.files import write_json, write_text
 from transferfn.tasks import Signature, TextCorpusConfig
 from transferfn.training import RunError, TrainConfig, evaluate, load_model
 from transferfn.training.objective import objective
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import load_splits
 
 Row = dict[str, Any]
 
@@ -61,7 +65,7 @@ def distill_run(command: Distill) -> None:
     layers = layers_by_order(command, model, length)
     for order in layers:  # all of what can be refused, before anything is computed
         check_target(out / f"order-{order}", source=command.run)
-    test, goal = config.data.load().test, objective(config.data.signature.target)
+    test, goal = load_splits(RunFolder(path=command.run), config).test, objective(config.data.signature.target)
     score, loss = evaluate(model, test, goal)
     found: Row = {
         "machine": machine("torch", "numba"),
@@ -97,7 +101,7 @@ def distill_run(command: Distill) -> None:
             loss=loss,
             samples=len(test),
         )
-        found["filters"] += distill_report.filter_rows(order, errors)
+        found["filters"] += distill_report.filter_rows(order, errors, powers(model, errors, length))
         found["models"].append(
             {
                 "filters": name,
@@ -146,6 +150,24 @@ def layers_by_order(command: Distill, model: nn.Module, length: int) -> dict[int
     return found
 
 
+def powers(model: nn.Module, layers: Iterable[str], length: int) -> dict[str, Tensor]:
+    """Return the mean square of the samples of each long filter, which its relative error is relative to.
+
+    Args:
+        model: The model before it was distilled.
+        layers: Names of the layers with such filters.
+        length: Samples of a kernel that count, for layers without a horizon.
+    """
+    from transferfn.analysis.distill import kernel_of
+
+    found = {}
+    for name in layers:
+        layer = model.get_submodule(name)
+        kernel = kernel_of(layer, getattr(layer, "horizon", None) or length)
+        found[name] = kernel.detach().cpu().square().mean(-1)
+    return found
+
+
 def write_report(out: Path, found: Row) -> None:
     """Write what was found so far.
 
@@ -169,12 +191,9 @@ def scores(config: TrainConfig, metric: str, score: float) -> Row:
     """
     if metric != "bits":
         return {metric: score}
-    found = {"bits a token": score, "perplexity": 2**score}
     if isinstance(config.data, TextCorpusConfig):
-        from transferfn.cli.text import bits_a_byte
-
-        found["bits a byte"] = bits_a_byte(config.data, score)
-    return found
+        return text.scores(config.data, score)
+    return {"bits a token": score, "perplexity": 2**score}
 
 
 def decoding(models: dict[str, nn.Module], signature: Signature) -> Row:

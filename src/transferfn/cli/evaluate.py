@@ -9,9 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from transferfn.cli.text import score_line
+from transferfn.tasks import TextCorpusConfig
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.fit import count_parameters
 from transferfn.training.objective import objective, told
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import load_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +45,7 @@ def evaluate_run(command: Evaluate) -> None:
         RunError: if there is no such run, or nothing was held out for validation.
     """
     model, config = load_model(command.run)
-    splits = config.data.load()
+    splits = load_splits(RunFolder(path=command.run), config)
     data = splits.test if command.split == "test" else splits.validation
     if data is None:
         raise RunError(f"{command.run} held no samples out for validation: take --split test")
@@ -50,4 +54,6 @@ def evaluate_run(command: Evaluate) -> None:
     score, loss = evaluate(model, data, goal, batch_size=command.batch_size, device=command.device)
     seconds = time.perf_counter() - start
     print(f"{command.split} {goal.metric} {told(goal.metric, score)}, loss {loss:.4g} on {len(data):,} samples")
+    if isinstance(config.data, TextCorpusConfig):
+        print(score_line(config.data, score, command.split))
     print(f"{count_parameters(model):,} parameters; {len(data) / seconds:,.0f} samples a second on {command.device}")

@@ -10,6 +10,8 @@ import torch
 from transferfn.cli.forms import FormOption, in_form
 from transferfn.files import write_text
 from transferfn.training import RunError, load_model
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import run_signature
 
 Format = Literal["pt2", "onnx"]
 Text = Literal["c", "numpy"]
@@ -43,7 +45,7 @@ def export_run(
     from transferfn.interop import export, onnx
 
     model, config = load_model(run)
-    length = config.data.signature.length if length is None else length
+    length = run_signature(RunFolder(path=run), config).length if length is None else length
     out = run if out is None else out
     forward, step = (out / f"{name}.{format}" for name in ("forward", "step"))
     write_forward = onnx.onnx_forward if format == "onnx" else export.write_forward

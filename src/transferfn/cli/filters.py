@@ -13,6 +13,8 @@ from transferfn.cli.forms import FormOption
 from transferfn.files import write_json
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.objective import objective
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import load_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,21 +51,22 @@ class Reduce:
 class Export:
     """Write a run's best model as files that run without this package: its forward pass, and its step if it has one.
 
-    With --format c or numpy, the filters of one layer as source text that depends on nothing.
+    With --format c or numpy, the filters of one layer as source text that depends on nothing. With --format
+    huggingface, a language model and its tokeniser for transformers.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of the run."""
 
-    format: Literal["pt2", "onnx", "c", "numpy"] = "pt2"
-    """What torch.export.load reads, or ONNX, which are loaded again and compared with the model on noise; or a layer's
-    filters in C99 or Python with NumPy."""
+    format: Literal["pt2", "onnx", "c", "numpy", "huggingface"] = "pt2"
+    """What torch.export.load reads, or ONNX, or the files of transformers, which are loaded again and compared with the
+    model on noise; or a layer's filters in C99 or Python with NumPy."""
 
     length: int | None = None
-    """Samples of a sequence; None takes that of the run's data."""
+    """Samples of a sequence, for pt2 and onnx; None takes that of the run's data."""
 
     dynamic: bool = False
-    """Whether other lengths are taken, too, which ONNX cannot do."""
+    """Whether other lengths are taken, too, by pt2; ONNX cannot do that."""
 
     form: FormOption | None = None
     """Form that the filters of the step decode in, for all layers; auto takes for each the one whose measured error is
@@ -79,12 +82,15 @@ class Export:
     """What the file and the names in it begin with; for c and numpy."""
 
     out: Path | None = None
-    """Folder for the files; None takes that of the run."""
+    """Folder for the files; None takes that of the run, or huggingface in it."""
 
     def __post_init__(self) -> None:
         of_models = [name for name in ("length", "dynamic", "form") if getattr(self, name) != _DEFAULTS[name]]
         of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
-        if left := of_models if self.format in ("c", "numpy") else of_filters:
+        left = (of_models if self.format not in ("pt2", "onnx") else []) + (
+            of_filters if self.format not in ("c", "numpy") else []
+        )
+        if left:
             raise ValueError(f"--format {self.format} has no option --{left[0]}")  # the parser adds where help is
 
 
@@ -108,7 +114,8 @@ def reduce_run(command: Reduce) -> None:
     out = command.run / "reduced" if command.out is None else command.out
     model, config = load_model(command.run)
     check_target(out, source=command.run)
-    test, goal, signature = config.data.load().test, objective(config.data.signature.target), config.data.signature
+    test, signature = load_splits(RunFolder(path=command.run), config).test, config.data.signature
+    goal = objective(signature.target)
     tolerance = 1e-3 if command.tolerance is None and command.order is None else command.tolerance
     causal = getattr(model, "is_causal", False)
     rows = (command.streams,) if signature.channels is None else (command.streams, signature.channels)
@@ -150,6 +157,14 @@ def export_run(command: Export) -> None:
     """
     from transferfn.cli import export
 
+    if command.format == "huggingface":
+        from transferfn.cli.export_huggingface import export_huggingface
+
+        out = command.run / "huggingface" if command.out is None else command.out
+        error = export_huggingface(command.run, out)
+        print(f"{out}: differs from the model by at most {error:.1e} of the largest logit, on noise")
+        print(f'to load: import transferfn; AutoModelForCausalLM.from_pretrained("{out}"), and AutoTokenizer likewise')
+        return
     if command.format in ("c", "numpy"):
         path, about = export.export_filters(
             command.run,

@@ -21,6 +21,8 @@ from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
 from transferfn.tasks import Signature, SpeechCommandsConfig
 from transferfn.training import RunError, TrainConfig, load_model
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import run_signature
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +107,7 @@ def stream_run(command: Streaming) -> None:
 def _stream(command: Streaming) -> None:
     model, config = load_model(command.run)
     decoder = _decoder(model, command)
-    signature = config.data.signature
+    signature = run_signature(RunFolder(path=command.run), config)
     if command.benchmark:
         from transferfn.cli.latency import measure_streams
 

@@ -6,17 +6,26 @@ import codecs
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
 
 from transferfn.cli.forms import FormOption, in_form
 from transferfn.models import LanguageModel
+from transferfn.models.generate import check_numbers, generate
 from transferfn.models.int8 import Int8Decoder
 from transferfn.nn.long_conv import HorizonError
-from transferfn.tasks import IGNORED, TextCorpusConfig
+from transferfn.tasks import TextCorpusConfig
+from transferfn.tasks.text_corpus import TextCorpus
 from transferfn.training import Result, RunError, load_model
+from transferfn.training.run import RunFolder
+from transferfn.training.tokens import read_tokens
+
+Part = Literal["validation", "test"]
+
+NGRAM_TEXT = 32_000_000
+"""Bytes that the n-gram model learns from at most: its counts take 25 to 40 bytes of memory for each."""
 
 CONTEXTS = (128, 512, 2048, 8192)
 """Tokens before those that are decoded, in the benchmark."""
@@ -53,6 +62,9 @@ class Generate:
     benchmark: bool = False
     """Whether to measure speed and memory over the length of the context instead."""
 
+    def __post_init__(self) -> None:
+        check_numbers(self.count, self.temperature, self.top_k)  # before anything is loaded or printed
+
 
 def generate_text(command: Generate) -> None:
     """Load, continue and print.
@@ -61,7 +73,7 @@ def generate_text(command: Generate) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if the run is no language model, or a number makes no sense.
+        RunError: if the run is no language model, or cannot go on as far as it is asked to.
     """
     model, config = load_model(command.run)
     if not isinstance(model, LanguageModel) or not isinstance(config.data, TextCorpusConfig):
@@ -74,9 +86,7 @@ def generate_text(command: Generate) -> None:
         for row in benchmark(Int8Decoder(model) if command.int8 else model.decoder(), model.vocabulary, CONTEXTS):
             print(", ".join(f"{name} {value:,.0f}" for name, value in row.items()), flush=True)
         return
-    from transferfn.models.generate import generate
-
-    tokenizer = config.data.read().tokenizer
+    tokenizer = read_tokens(RunFolder(path=command.run), config.data)
     prompt = torch.tensor([tokenizer.end, *tokenizer.encode(command.prompt.encode()).tolist()])
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     sys.stdout.write(command.prompt)
@@ -102,14 +112,29 @@ def generate_text(command: Generate) -> None:
     print(decoder.decode(b"", final=True))
 
 
-def bits_a_byte(data: TextCorpusConfig, bits_a_token: float) -> float:
-    """Return how many bits a byte of the test texts takes.
+def scores(data: TextCorpusConfig, bits: float, part: Part = "test") -> dict[str, float]:
+    """Return the score of a language model in all that it is usually told in.
 
     Args:
         data: The texts.
-        bits_a_token: How many a token of them takes in the mean.
+        bits: How many bits a token takes in the mean.
+        part: Which texts.
     """
-    return bits_a_token * _test_tokens(data) / data.read().size("test")
+    corpus = data.read()
+    total = bits * _targets(corpus, part)
+    return {"bits a token": bits, "perplexity": 2**bits, "bits a byte": total / corpus.size(part)}
+
+
+def score_line(data: TextCorpusConfig, bits: float, part: Part = "test") -> str:
+    """Say the score of a language model in all that it is usually told in.
+
+    Args:
+        data: The texts.
+        bits: How many bits a token takes in the mean.
+        part: Which texts.
+    """
+    found = scores(data, bits, part)
+    return f"perplexity {found['perplexity']:.4g} a token; {found['bits a byte']:.3f} bits a byte"
 
 
 def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
@@ -123,13 +148,15 @@ def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
 
     corpus = data.read()
     text, size = corpus.text("test"), corpus.size("test")
-    bits = {"this model": result.test_score * _test_tokens(data)}
-    bits["n-gram model of 5 bytes, trained on the same texts"] = ngram_bits(text, corpus.text("train"), order=4)
+    train = corpus.text("train", NGRAM_TEXT)
+    learned = "the same texts" if len(train) < NGRAM_TEXT else f"the first {NGRAM_TEXT:,} bytes of the same texts"
+    bits = {"this model": result.test_score * _targets(corpus, "test")}
+    bits[f"n-gram model of 5 bytes, trained on {learned}"] = ngram_bits(text, train, order=4)
     bits |= compressed_bits(text)
-    lines = [f"bits a byte on {size:,} held-out bytes:"]
+    lines = [score_line(data, result.test_score), f"bits a byte on {size:,} held-out bytes:"]
     return lines + [f"  {value / size:.3f}  {name}" for name, value in sorted(bits.items(), key=lambda item: item[1])]
 
 
-def _test_tokens(data: TextCorpusConfig) -> int:
-    rows = data.load().test
-    return sum(int((rows.gather([row]).targets != IGNORED).sum()) for row in range(len(rows)))
+def _targets(corpus: TextCorpus, part: Part) -> int:
+    """How many tokens are predicted: each once, the first one aside."""
+    return max(len(corpus.rows(part, 1).tokens) - 1, 0)

@@ -7,19 +7,21 @@ Importing this module registers them, so that ``AutoModelForCausalLM.from_pretra
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transferfn.interop.boundaries import boundaries, restarts
 from transferfn.models import LanguageModel
 from transferfn.models.language_model import IGNORED
 from transferfn.models.substitutes import Substitute, put_substitutes, substitutes_in
-from transferfn.nn.mixer import values_are_hidden
 
 try:
-    from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+    from transformers import AutoModelForCausalLM, GenerationConfig, GenerationMixin, PreTrainedModel
     from transformers.modeling_outputs import CausalLMOutputWithPast
+    from transformers.modeling_utils import slice_logits_to_keep
     from transformers.utils.generic import can_return_tuple
 
     from transferfn.interop.huggingface_config import TransferFnConfig as TransferFnConfig
@@ -79,14 +81,19 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
     @can_return_tuple
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         cache: StateCache | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         skip_logits: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        inputs_embeds: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: StateCache | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> CausalLMOutputWithPast:
         """Score the next token after each token.
 
@@ -96,45 +103,68 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
                 columns count.
             cache: State after the tokens before, changed to the one after these.
             labels: Tokens to predict, (B, L), usually `input_ids`: they are shifted here. -100 is not scored.
-            use_cache: Whether a cache is returned; None means `config.use_cache`, but not in training.
-            logits_to_keep: How many last tokens have their logits computed; 0 means all.
-            skip_logits: Whether only the loss is computed, which needs far less memory; None means in training with
+            use_cache: Whether a cache is returned; None means `config.use_cache`, but neither in training nor with
                 `labels`.
+            logits_to_keep: How many last tokens have their logits computed, 0 meaning all; or which, as for
+                :func:`transformers.modeling_utils.slice_logits_to_keep`.
+            skip_logits: Whether only the loss is computed, which needs far less memory; None means in training with
+                `labels` and `num_items_in_batch`, as ``Trainer`` passes them.
             num_items_in_batch: What the sum of losses is divided by; None means the number of scored labels.
+            inputs_embeds: Vectors in the place of `input_ids`, (B, L, hidden_size).
+            position_ids: Place of each token in its text, (B, L): the state is cleared where it is 0, so that texts may
+                be packed into a row. None means that each row is one text.
+            past_key_values: Another name of `cache`.
+            output_hidden_states: Whether features are returned; None means `config.output_hidden_states`.
+            output_attentions: False or None: there are no such weights.
 
         Returns:
-            `loss` if there are labels, `logits` (B, L, vocab_size) and `cache`, each None where it was not asked for.
+            `loss` if there are labels, 0 if none of them is scored; `logits`, (B, L, vocab_size); `cache`; and
+            `hidden_states`, what goes into each block and what comes out of the last norm, (B, L, hidden_size). Each is
+            None where it was not asked for.
 
         Raises:
-            ValueError: if the mask has padding between tokens.
+            ValueError: if the mask has padding between tokens, positions jump, or arguments exclude each other.
             TypeError: if the cache is of another model.
         """
-        lengths, resets = boundaries(attention_mask, input_ids.shape[1])
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds")
+        if cache is not None and past_key_values is not None:
+            raise ValueError("cache and past_key_values are two names of one thing: pass cache alone")
+        if output_attentions:
+            raise ValueError("a state has no attention weights to return: leave output_attentions out")
+        inputs: Tensor = input_ids if inputs_embeds is None else inputs_embeds  # pyright: ignore[reportAssignmentType]
+        rows, length = inputs.shape[:2]
+        lengths, resets = boundaries(attention_mask, length)
+        begins = restarts(position_ids, rows, length, attention_mask)
+        resets = begins if resets is None else resets if begins is None else resets | begins
+        cache = past_key_values if cache is None else cache
         if use_cache is None:
-            use_cache = self.config.use_cache and not self.training
+            use_cache = self.config.use_cache and not self.training and labels is None
         if cache is None and use_cache:
             cache = self.new_cache()
-        if labels is None:
-            skip_logits = False
-        elif cache is not None:
-            raise ValueError(
-                "labels and a cache do not go together: pass use_cache=False, or compute the loss yourself"
-            )
-        elif skip_logits is None:
-            skip_logits = self.training
-        loss, logits = None, None
-        if skip_logits and labels is not None:
-            losses = self.model.losses(input_ids, _shifted(labels), lengths=lengths, resets=resets)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if skip_logits is None:
+            skip_logits = self.training and num_items_in_batch is not None
+
+        hidden: list[Tensor] | None = [] if output_hidden_states else None
+        features = self._features(inputs, cache, lengths, resets, hidden)
+        lean = skip_logits and labels is not None
+        logits = None if lean else self.model.logits(slice_logits_to_keep(features, logits_to_keep))
+        loss = None
+        if labels is not None:
+            if logits is None or isinstance(logits_to_keep, Tensor) or logits_to_keep:
+                losses = self.model.losses_of(features, _shifted(labels))
+            else:
+                scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                losses = F.cross_entropy(scores.flatten(0, 1), _shifted(labels).flatten(), reduction="none")
             loss = _mean(losses, labels, num_items_in_batch)
-        else:
-            features = self._features(input_ids, cache, lengths, resets)
-            logits = self.model.logits(features[:, -logits_to_keep:] if logits_to_keep else features)
-        if logits is not None and labels is not None:
-            scores = self.model.logits(features) if logits_to_keep else logits
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            losses = F.cross_entropy(scores.flatten(0, 1), _shifted(labels).flatten(), reduction="none")
-            loss = _mean(losses, labels, num_items_in_batch)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, cache=cache)  # pyright: ignore[reportArgumentType]
+        return CausalLMOutputWithPast(
+            loss=loss,  # pyright: ignore[reportArgumentType]
+            logits=logits,  # pyright: ignore[reportArgumentType]
+            cache=cache,
+            hidden_states=None if hidden is None else (*hidden, features),  # pyright: ignore[reportArgumentType]
+        )
 
     def new_cache(self) -> StateCache:
         """Return a cache that has seen no token, with the coefficients of the recurrences as they are now.
@@ -161,24 +191,67 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
         return
 
     def _features(
-        self, tokens: Tensor, cache: StateCache | None, lengths: Tensor | None, resets: Tensor | None
+        self,
+        inputs: Tensor,
+        cache: StateCache | None,
+        lengths: Tensor | None,
+        resets: Tensor | None,
+        hidden: list[Tensor] | None,
     ) -> Tensor:
         if cache is None:
-            return self.model.backbone(tokens, lengths=lengths, resets=resets)
+            return self.model.backbone(inputs, lengths=lengths, resets=resets, hidden=hidden)
         if not isinstance(cache, StateCache) or len(cache.layers) != len(self.model.backbone.blocks):
             raise TypeError(
                 f"this model keeps its states in a StateCache of {len(self.model.backbone.blocks)} layers, got "
                 f"{type(cache).__name__}. Begin with model.new_cache(), or pass no cache."
             )
         backbone = (cache.decoder or self.model).backbone
-        state, count = cache.state, tokens.shape[1]
+        state, count = cache.state, inputs.shape[1]
         if state is not None and count == 1 and lengths is None and resets is None:
-            features, state = backbone.step(tokens[:, 0], state)
+            steps: list[Tensor] = []
+            features, state = backbone.step(inputs[:, 0], state, hidden=steps)
             features = features[:, None]
+            if hidden is not None:
+                hidden += [one[:, None] for one in steps]
         else:
-            features, state = backbone.extend(tokens, state, lengths=lengths, resets=resets)
+            features, state = backbone.extend(inputs, state, lengths=lengths, resets=resets, hidden=hidden)
         cache.store(state, count)
         return features
+
+    def _prefill(
+        self,
+        input_ids: Tensor,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+        is_first_iteration: bool = True,
+    ) -> CausalLMOutputWithPast:
+        """Take in the prompt, after a look at it: what cannot be continued would be, silently, by nonsense."""
+        embeds, mask = model_kwargs.get("inputs_embeds"), model_kwargs.get("attention_mask")
+        prompt = input_ids if embeds is None else embeds
+        if not prompt.shape[1]:
+            raise ValueError("the prompt is empty: begin with at least one token, the one that texts begin with say")
+        if mask is not None and not bool(mask[:, -1].all()):
+            row = int((mask[:, -1] == 0).nonzero()[0])
+            if not bool(mask[row].any()):
+                raise ValueError(f"row {row} of the prompts is padding alone: leave it out, or give it a first token")
+            raise ValueError(
+                f"row {row} of the prompts is padded at the right, where new tokens are to go: pad at the left "
+                '(tokenizer.padding_side = "left")'
+            )
+        cache, known = model_kwargs.get("cache"), getattr(generation_config, "_mask_length", -1)
+        seen = 0 if cache is None else cache.get_seq_length()
+        if seen >= prompt.shape[1] == (known if mask is None else mask.shape[1]):
+            raise ValueError(
+                f"the cache has seen {seen} tokens, the prompt has {prompt.shape[1]}: pass the whole text, what the "
+                "cache has seen and at least one token more"
+            )
+        return super()._prefill(  # pyright: ignore[reportAttributeAccessIssue]
+            input_ids, generation_config, model_kwargs, is_first_iteration
+        )
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> None:
+        """Make none: the mask and the state say all; a user's own, of packed texts, are passed on."""
+        return
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -201,53 +274,16 @@ def _built(config: TransferFnConfig) -> LanguageModel:
     return model
 
 
-def boundaries(mask: Tensor | None, length: int) -> tuple[Tensor | None, Tensor | None]:
-    """What an attention mask means to layers with a state: where rows end, and where they begin anew.
-
-    Args:
-        mask: 1 for tokens, 0 for padding at the left or right of each row, (B, L') with L' at least L; the last L
-            columns are those of the tokens at hand. None means no padding.
-        length: Number of tokens L.
-
-    Returns:
-        Lengths (B,), or None if no row has padding at its right; and resets (B, L), or None if none has at its left.
-
-    Raises:
-        ValueError: if the mask has another shape, or padding between tokens.
-
-    Example:
-        >>> boundaries(torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]]), 4)
-        (tensor([4, 3]), tensor([[False, False,  True, False],
-                [False, False, False, False]]))
-    """
-    if mask is None:
-        return None, None
-    if mask.dim() != 2 or mask.shape[1] < length:
-        raise ValueError(
-            f"expected an attention mask of shape (batch, length), at least {length} long, got {tuple(mask.shape)}"
-        )
-    real = mask[:, mask.shape[1] - length :] != 0
-    if not length or (not values_are_hidden() and bool(real.all())):
-        return None, None
-    begins = real & ~torch.cat((torch.ones_like(real[:, :1]), real[:, :-1]), 1)
-    place = torch.arange(1, length + 1, device=real.device)
-    lengths = torch.where(real, place, 0).amax(1)
-    first = torch.where(real, place, length + 1).amin(1)
-    if not values_are_hidden() and bool((real.sum(1) < lengths - first + 1).any()):
-        raise ValueError(
-            "the attention mask has padding between tokens, which has no meaning for a state: pad at the left or right"
-        )
-    ends = None if not values_are_hidden() and bool((lengths == length).all()) else lengths
-    return ends, begins if values_are_hidden() or bool(begins.any()) else None
-
-
 def _shifted(labels: Tensor) -> Tensor:
     """The label of each token's successor."""
     return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
 def _mean(losses: Tensor, labels: Tensor, count: Tensor | int | None) -> Tensor:
-    return losses.sum() / ((labels[:, 1:] != IGNORED).sum() if count is None else count)
+    """The sum of losses by their number; 0 where nothing is scored, which would make a NaN of all weights."""
+    if count is None:
+        count = (labels[:, 1:] != IGNORED).sum()
+    return losses.sum() / (count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1))
 
 
 AutoModelForCausalLM.register(TransferFnConfig, TransferFnForCausalLM)

@@ -21,9 +21,9 @@ from transferfn.typing import State
 class Backbone(WithParamGroups, SequenceMixer):
     r"""Encoder -> blocks [-> norm, if the blocks' comes first].
 
-    The input is either tokens, (B, L) integers, or continuous, (B, L, inputs). The state is the tuple of the blocks'
-    states. With ``gradient_checkpointing = True`` training keeps only what goes into each block and computes the rest
-    anew in the backward pass.
+    The input is either tokens, (B, L) integers (or vectors in their place, (B, L, D)), or continuous, (B, L, inputs).
+    The state is the tuple of the blocks' states. With ``gradient_checkpointing = True`` training keeps only what goes
+    into each block and computes the rest anew in the backward pass.
 
     Args:
         channels: Width of the model, D.
@@ -113,7 +113,13 @@ class Backbone(WithParamGroups, SequenceMixer):
         self.is_causal = all(block.is_causal for block in self._blocks())
 
     def forward(
-        self, u: Tensor, *, lengths: Tensor | None = None, resets: Tensor | None = None, dt: Tensor | None = None
+        self,
+        u: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        resets: Tensor | None = None,
+        dt: Tensor | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> Tensor:
         """Map a whole sequence, starting from rest.
 
@@ -123,6 +129,7 @@ class Backbone(WithParamGroups, SequenceMixer):
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
             dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
                 S5 takes them; None means 1.
+            hidden: A list to which is added what goes into each block, (B, L, D); None means that nobody asks.
 
         Returns:
             Features, (B, L, D); zero past `lengths`.
@@ -133,6 +140,7 @@ class Backbone(WithParamGroups, SequenceMixer):
         y, valid = self._encode(u, lengths, resets)
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block in self._blocks():
+            _note(hidden, y)
             run = partial(checkpoint, block, use_reentrant=False) if recompute else block
             y = run(y, lengths=lengths, resets=resets, dt=dt)
         return self._finish(y, valid)
@@ -145,6 +153,7 @@ class Backbone(WithParamGroups, SequenceMixer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
         dt: Tensor | None = None,
+        hidden: list[Tensor] | None = None,
     ) -> tuple[Tensor, State]:
         """Map the next chunk of a sequence and return the state after it.
 
@@ -155,6 +164,7 @@ class Backbone(WithParamGroups, SequenceMixer):
             resets: True where the state is cleared before the sample, (B, L); None means nowhere.
             dt: Factors on the step size of each sample, (B, L), zero or positive, for signals sampled irregularly, as
                 S5 takes them; None means 1.
+            hidden: A list to which is added what goes into each block, (B, L, D); None means that nobody asks.
 
         Returns:
             Features, (B, L, D), and the state after each row's last valid sample.
@@ -168,17 +178,21 @@ class Backbone(WithParamGroups, SequenceMixer):
         y, valid = self._encode(u, lengths, resets)
         after = []
         for block, block_state in zip(self._blocks(), before, strict=True):
+            _note(hidden, y)
             y, block_state = block.extend(y, block_state, lengths=lengths, resets=resets, dt=dt)
             after.append(block_state)
         return self._finish(y, valid), tuple(after)
 
-    def step(self, u_t: Tensor, state: State, *, dt: Tensor | None = None) -> tuple[Tensor, State]:
+    def step(
+        self, u_t: Tensor, state: State, *, dt: Tensor | None = None, hidden: list[Tensor] | None = None
+    ) -> tuple[Tensor, State]:
         """Map one sample.
 
         Args:
             u_t: Token, (B,), or sample, (B, inputs).
             state: State before the sample.
             dt: Factors on the step size, (B,), as for `forward`.
+            hidden: A list to which is added what goes into each block, (B, D); None means that nobody asks.
 
         Returns:
             Features, (B, D), and the state after the sample.
@@ -192,6 +206,7 @@ class Backbone(WithParamGroups, SequenceMixer):
         y_t = self.encoder(u_t)
         after = []
         for block, block_state in zip(self._blocks(), self._check_state(state), strict=True):
+            _note(hidden, y_t)
             y_t, block_state = block.step(y_t, block_state, dt=dt)
             after.append(block_state)
         return self._finish(y_t, None), tuple(after)
@@ -253,3 +268,8 @@ class Backbone(WithParamGroups, SequenceMixer):
             return y
         y = self.norm(y, valid)
         return y if valid is None else torch.where(valid[..., None], y, 0)
+
+
+def _note(hidden: list[Tensor] | None, y: Tensor) -> None:
+    if hidden is not None:
+        hidden.append(y)

@@ -9,7 +9,7 @@ from transferfn.nn.mixer import check_sample, check_signal, values_are_hidden
 
 
 class TokenEncoder(nn.Module):
-    """One learned vector a token.
+    """One learned vector a token; vectors that come in the place of tokens, a soft prompt say, are taken as they are.
 
     Args:
         vocabulary: Number of distinct tokens; they are 0..vocabulary - 1.
@@ -21,12 +21,14 @@ class TokenEncoder(nn.Module):
         self.embedding = nn.Embedding(vocabulary, channels)
 
     def check(self, u: Tensor, *, sample: bool) -> None:
-        """Raise unless `u` holds tokens: (B, L) integers, or (B,) if it is one sample.
+        """Raise unless `u` holds tokens, (B, L) integers, or their vectors, (B, L, D); no L if it is one sample.
 
         Args:
             u: What the caller passed.
             sample: Whether it is one time step.
         """
+        if u.is_floating_point() and u.dim() == (2 if sample else 3) and u.shape[-1] == self.embedding.embedding_dim:
+            return
         expected = "(batch,)" if sample else "(batch, length)"
         if u.dim() != (1 if sample else 2):
             raise ValueError(f"expected tokens of shape {expected}, got {tuple(u.shape)}.")
@@ -39,7 +41,7 @@ class TokenEncoder(nn.Module):
         """Look the tokens up.
 
         Args:
-            u: Tokens, (...), integers.
+            u: Tokens, (...), integers, or their vectors, (..., D).
             valid: False at padding, (...), which may hold any number; None means all count.
 
         Returns:
@@ -48,6 +50,8 @@ class TokenEncoder(nn.Module):
         Raises:
             IndexError: if a token is outside the vocabulary (on the CPU, where looking is free).
         """
+        if u.is_floating_point():
+            return u if valid is None else torch.where(valid[..., None], u, 0)
         tokens = u.long()
         if valid is not None:
             tokens = torch.where(valid, tokens, 0)

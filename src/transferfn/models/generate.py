@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -54,10 +55,7 @@ def generate(
     """
     if prompt.dim() != 1 or not len(prompt):
         raise ValueError(f"expected a prompt of at least one token, (length,), got {tuple(prompt.shape)}")
-    if count < 0 or temperature < 0 or (top_k is not None and top_k < 1):
-        raise ValueError(
-            f"count and temperature must not be negative and top_k at least 1, got {count}, {temperature} and {top_k}"
-        )
+    check_numbers(count, temperature, top_k)
     stream = Stream(Int8Decoder(model) if int8 else model.decoder(), batch_size=1)
     scores = stream(prompt[None])[0, -1]
     for done in range(1, count + 1):
@@ -67,6 +65,25 @@ def generate(
         yield token
         if done < count:
             scores = stream(prompt.new_tensor([token]))[0]
+
+
+def check_numbers(count: int, temperature: float, top_k: int | None) -> None:
+    """Refuse numbers that make no sense to :func:`generate`, which itself looks at them when the first token is asked.
+
+    Args:
+        count: As there.
+        temperature: As there.
+        top_k: As there.
+
+    Raises:
+        ValueError: if one makes no sense.
+    """
+    if count < 0:
+        raise ValueError(f"count must not be negative, got {count}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must not be negative, and finite, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
 
 
 def _draw(scores: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None) -> int:

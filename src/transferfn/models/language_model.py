@@ -200,7 +200,7 @@ class LanguageModel(WithParamGroups):
         chunk * vocabulary instead of B * L * vocabulary.
 
         Args:
-            u: Tokens, (B, L), integers.
+            u: Tokens, (B, L), integers, or vectors in their place, (B, L, D).
             targets: The tokens that follow, (B, L), integers; -100 where none is to be scored.
             lengths: Number of valid tokens of each row, (B,), integers; None means all.
             resets: True where a text begins, (B, L); None means at the first token only.
@@ -212,19 +212,35 @@ class LanguageModel(WithParamGroups):
         Raises:
             ValueError: if targets are not as many as tokens, or `chunk` is less than 1.
         """
-        if targets.shape != u.shape:
-            raise ValueError(f"expected as many targets as tokens, {tuple(u.shape)}, got {tuple(targets.shape)}")
-        if chunk < 1:
-            raise ValueError(f"chunk is a number of tokens, at least 1; got {chunk}")
+        if targets.shape != u.shape[:2]:
+            raise ValueError(f"expected as many targets as tokens, {tuple(u.shape[:2])}, got {tuple(targets.shape)}")
         features = self.backbone(u, lengths=lengths, resets=resets)
         if lengths is not None:
             targets = torch.where(valid_samples(lengths, u.shape[1]), targets, IGNORED)
-        if not u.numel():
-            return features.new_zeros(u.shape)
+        return self.losses_of(features, targets, chunk=chunk)
+
+    def losses_of(self, features: Tensor, targets: Tensor, *, chunk: int = 1024) -> Tensor:
+        """Negative log-likelihood of tokens by features, as :meth:`losses` says.
+
+        Args:
+            features: What the backbone returns, (B, L, D).
+            targets: The tokens that follow, (B, L), integers; -100 where none is to be scored.
+            chunk: Number of tokens whose logits are held at a time.
+
+        Returns:
+            Losses, (B, L), in float32 or wider; zero where the target is -100.
+
+        Raises:
+            ValueError: if `chunk` is less than 1.
+        """
+        if chunk < 1:
+            raise ValueError(f"chunk is a number of tokens, at least 1; got {chunk}")
+        if not targets.numel():
+            return features.new_zeros(targets.shape)
         weight = self.embedding.weight
         parts = zip(features.flatten(0, 1).split(chunk), targets.long().flatten().split(chunk), strict=True)
         losses = [checkpoint(_losses, x, weight, target, use_reentrant=False) for x, target in parts]
-        return torch.cat(losses).view(u.shape)
+        return torch.cat(losses).view(targets.shape)
 
 
 def build_mixer(config: LanguageModelConfig) -> SequenceMixer:

@@ -82,7 +82,15 @@ class TextCorpusConfig:
     @property
     def signature(self) -> Signature:
         """Tokens in, one of as many classes for each; where a file or a corpus decides how many, it is read."""
-        size = self.read().tokenizer.vocabulary if self.tokenizer == "bpe" else ByteTokenizer.vocabulary
+        return self.signature_in(ByteTokenizer() if self.tokenizer == "bytes" else self.read().tokenizer)
+
+    def signature_in(self, tokenizer: Tokenizer) -> Signature:
+        """Return the signature in tokens that are known already, those of a run say; nothing is read.
+
+        Args:
+            tokenizer: What the texts are written in.
+        """
+        size = tokenizer.vocabulary
         return Signature(length=self.length, vocabulary=size, outputs=size, target="next-token")
 
     def load(self) -> Splits:
@@ -196,13 +204,14 @@ class TextCorpus:
         """
         return TextRows(self._prepared[part], self._prepared[f"{part}-begins"], length)
 
-    def text(self, part: str) -> bytes:
-        """Return all texts of a part, a zero byte between two.
+    def text(self, part: str, limit: int | None = None) -> bytes:
+        """Return the texts of a part, a zero byte between two.
 
         Args:
             part: "train", "validation" or "test".
+            limit: How many bytes at most; None means all.
         """
-        return self._prepared[f"{part}-text"].tobytes()
+        return self._prepared[f"{part}-text"][:limit].tobytes()
 
     def size(self, part: str) -> int:
         """Return the number of bytes of the texts of a part: what bits per byte are counted by.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -38,7 +39,9 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, tokens: Sequence[int]) -> bytes:
-        """Return the text of tokens; that between texts is left out.
+        """Return the bytes of tokens, those of one after those of the other, so that a text may be decoded piecewise.
+
+        A character may span tokens. The token between texts, and numbers that are none, have no bytes.
 
         Args:
             tokens: The tokens.
@@ -71,23 +74,30 @@ class ByteTokenizer:
         return np.frombuffer(text, np.uint8)
 
     def decode(self, tokens: Sequence[int]) -> bytes:
-        """Return the text of tokens; 256 is left out.
+        """Return the bytes of tokens; 256 has none, as other numbers that a larger model may know.
 
         Args:
             tokens: The tokens.
         """
-        return bytes(token for token in tokens if token != self.end)
+        return bytes(token for token in tokens if token < self.end)
 
     def to_json(self) -> str:
-        """Return a BPE without merges whose tokens are these.
-
-        Raises:
-            DataError: if the tokenizers library is missing.
-        """
+        """Return a BPE without merges whose tokens are these; this takes no library."""
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         vocabulary = {char: byte for byte, char in enumerate(_byte_characters())}
-        raw = _byte_level(vocabulary, [])
-        raw.add_special_tokens([END])
-        return raw.to_str()
+        written = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": self.end, "content": END, **flags, "special": True}],
+            "normalizer": None,
+            "pre_tokenizer": byte_level,
+            "post_processor": None,
+            "decoder": byte_level,
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        }
+        return json.dumps(written)
 
 
 class BpeTokenizer:
@@ -99,7 +109,7 @@ class BpeTokenizer:
         raw: A tokenizer of the tokenizers library.
 
     Raises:
-        DataError: if it has no token between texts.
+        DataError: if it has no token between texts, or its tokens do not stand for bytes.
 
     Example:
         >>> tokenizer = BpeTokenizer.train([b"aha aha aha"] * 3, vocabulary=260)
@@ -114,8 +124,11 @@ class BpeTokenizer:
         end = raw.token_to_id(END)
         if end is None:
             raise DataError(f"the tokenizer has no token {END}, which stands between texts: add it as a special token")
+        if b'"ByteLevel"' not in (raw.decoder.__getstate__() if raw.decoder is not None else b""):
+            raise DataError("the tokenizer is not byte-level, as that of GPT-2 is: its tokens do not stand for bytes")
         self.end: int = end
         self.vocabulary: int = raw.get_vocab_size()
+        self._as_written = frozenset(raw.get_added_tokens_decoder())
 
     @classmethod
     def train(cls, texts: Iterable[bytes], vocabulary: int) -> BpeTokenizer:
@@ -159,6 +172,8 @@ class BpeTokenizer:
                 f"the tokenizer {path} cannot be read: {error.strerror}; GPT-2's tokenizer.json is at "
                 "https://huggingface.co/openai-community/gpt2"
             ) from None
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
             raise DataError(f"{path} is no file of the tokenizers library: {error}") from None
 
@@ -181,16 +196,22 @@ class BpeTokenizer:
         return np.asarray(ids, np.uint32)
 
     def decode(self, tokens: Sequence[int]) -> bytes:
-        """Return the text of tokens; that between texts is left out, and half characters are replaced.
+        """Return the bytes of tokens, those of one after those of the other: a character may span tokens.
 
         Args:
-            tokens: The tokens.
+            tokens: The tokens; that between texts, and numbers that are none, have no bytes.
         """
-        return self._raw.decode([token for token in tokens if token != self.end], skip_special_tokens=False).encode()
+        return b"".join(map(self._bytes, tokens))
 
     def to_json(self) -> str:
         """Return all of it as JSON of the tokenizers library."""
         return self._raw.to_str()
+
+    def _bytes(self, token: int) -> bytes:
+        written = self._raw.id_to_token(token)
+        if token == self.end or written is None:  # a model may know more tokens than texts have
+            return b""
+        return written.encode() if token in self._as_written else bytes(map(_BYTES.__getitem__, written))
 
 
 def _tokenizers() -> Any:
@@ -214,3 +235,6 @@ def _byte_characters() -> list[str]:
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     moved = iter(range(256, 512))
     return [chr(byte) if byte in kept else chr(next(moved)) for byte in range(256)]
+
+
+_BYTES = {char: byte for byte, char in enumerate(_byte_characters())}

@@ -9,10 +9,12 @@ from torch import nn
 
 from transferfn.files import write_json
 from transferfn.models.substitutes import substitutes_in
+from transferfn.tasks import TextCorpusConfig
 from transferfn.training.config import TrainConfig, to_dict
 from transferfn.training.fit import count_parameters
 from transferfn.training.objective import Metric
 from transferfn.training.run import Result, RunError, RunFolder
+from transferfn.training.tokens import read_tokens, write_tokens
 
 
 def check_target(out: Path, *, source: Path) -> None:
@@ -99,6 +101,8 @@ def write_derived(
         # First: what is left by an interruption may then be replaced.
         write_json(folder.derived, {"source": str(source), "how": how if before is None else f"{before}, {how}"})
         write_weights(folder.best, model, config, substitutes_in(model, original))
+        if isinstance(config.data, TextCorpusConfig):
+            write_tokens(folder, config, read_tokens(origin, config.data))
         write_json(folder.config, {"config": to_dict(config)})
         write_json(folder.result, to_dict(result))
     except OSError as error:

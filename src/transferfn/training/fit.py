@@ -31,6 +31,7 @@ from transferfn.training.run import (
     resume_path,
 )
 from transferfn.training.saved import checkpoint_config, checkpoint_substitutes, model_weights, read_checkpoint
+from transferfn.training.tokens import load_splits, run_signature, write_tokens
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -79,14 +80,14 @@ def fit(
     if done is not None and not options.overwrite:
         return done
     goal = objective(config.data.signature.target)
-    model = seeded_model(config, build=build)  # before the data: a wrong option is told at once
-    data = config.data.load()
+    model = seeded_model(config, config.data.signature, build=build)  # before the data: a wrong option is told at once
+    resume = resume_path(folder, options)
+    data = load_splits(folder, config) if resume else config.data.load()
     if len(data.train) < config.batch_size:
         raise RunError(
             f"{len(data.train)} training samples do not fill one batch of {config.batch_size}: lower batch-size"
         )
     steps = config.epochs * (config.epoch_steps or len(data.train) // config.batch_size)
-    resume = resume_path(folder, options)
     step = int(read_checkpoint(resume)["global_step"]) if resume else 0
     log = Log(goal, every=options.log_every, progress=options.progress)
     checkpoints = Checkpoints(folder.checkpoints, config, every=options.checkpoint_every)
@@ -123,6 +124,8 @@ def fit(
         synchronize_norms(model, trainer.world_size > 1)
         if resume is None:  # not before all is known to fit together: it deletes what was there
             begin_run(folder, config)
+            if process_rank() == 0:
+                write_tokens(folder, config)
         trainer.loggers = [
             MetricsFile(folder.metrics, resume_step=step),
             TensorBoardLogger(folder.events, name="", version="", purge_step=step + 1 if resume else None),
@@ -151,12 +154,13 @@ def fit(
     return result
 
 
-def seeded_model(config: TrainConfig, *, build: Builder = build_model) -> nn.Module:
+def seeded_model(config: TrainConfig, signature: Signature, *, build: Builder = build_model) -> nn.Module:
     """Build the model of a run with the weights it starts from; the global generator is left as it was.
 
     Args:
         config: What the run computes.
-        build: Makes the model from its configuration and what the task gives and asks for.
+        signature: What its task gives and asks for.
+        build: Makes the model from its configuration and the signature.
 
     Raises:
         RunError: if the configuration makes no model.
@@ -164,7 +168,7 @@ def seeded_model(config: TrainConfig, *, build: Builder = build_model) -> nn.Mod
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
-            return build(config.model, config.data.signature)
+            return build(config.model, signature)
         except ValueError as error:
             raise RunError(f"no model can be built from these options: {error}") from error
 
@@ -179,9 +183,13 @@ def load_model(folder: str | Path, *, build: Builder = build_model) -> tuple[nn.
     Raises:
         RunError: if there is no run, or its checkpoint cannot be read.
     """
-    checkpoint = read_checkpoint(RunFolder(path=Path(folder)).best)
+    folder = Path(folder)
+    if folder.is_file():
+        run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
+        raise RunError(f"{folder} is a file, expected the folder of a run: {run} perhaps")
+    checkpoint = read_checkpoint(RunFolder(path=folder).best)
     config = checkpoint_config(checkpoint)
-    model = seeded_model(config, build=build)
+    model = seeded_model(config, run_signature(RunFolder(path=folder), config), build=build)
     put_substitutes(model, checkpoint_substitutes(checkpoint))
     model.load_state_dict(model_weights(checkpoint))
     return model.eval(), config

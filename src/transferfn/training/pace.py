@@ -47,7 +47,7 @@ class _Step:
     """A training step that can be repeated."""
 
     def __init__(self, config: TrainConfig, data: Dataset) -> None:
-        self.model = seeded_model(config).train()
+        self.model = seeded_model(config, config.data.signature).train()
         values = config.optimizer
         groups = self.model.param_groups(lr=0.0, weight_decay=0.0)  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=values.betas)

@@ -96,6 +96,11 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def tokenizer(self) -> Path:
+        """What the tokens of a language model mean, a file of the tokenizers library; runs of old have none."""
+        return self.path / "tokenizer.json"
+
+    @property
     def derived(self) -> Path:
         """What marks a run that was made from another one, and was never trained itself."""
         return self.path / "derived.json"
@@ -148,8 +153,9 @@ class RunFolder:
         """Delete what runs write here, and nothing else."""
         for path in (self.checkpoints, self.events, self.pictures):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.config, self.metrics, self.result, self.derived):  # the mark last: it allows all this
+        for path in (self.config, self.metrics, self.result, self.tokenizer):
             path.unlink(missing_ok=True)
+        self.derived.unlink(missing_ok=True)  # the mark last: it allows all this
 
 
 def open_run(config: TrainConfig, options: RunOptions) -> RunFolder:
