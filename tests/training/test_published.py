@@ -21,6 +21,7 @@ EXPERIMENTS = {
     "lra-path-x": "path-x",
     "copying": "copying",
     "delay": "delay",
+    "wikitext": "wikitext",
 }
 
 

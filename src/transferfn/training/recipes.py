@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from transferfn.tasks import CopyingConfig, DelayConfig, DigitsConfig, SeriesConfig, SmnistConfig
-from transferfn.training.config import ModelConfig, TrainConfig
+from transferfn.training.config import ModelConfig, OptimizerConfig, TrainConfig
 from transferfn.training.lra import (
     lra_image,
     lra_listops,
@@ -30,8 +30,7 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
     Args:
         variant: Which form of it.
     """
-    optimizer = optimizer_for(variant, lr=0.01, weight_decay=0.05, filter_lr=None, filter_weight_decay=0.0, s4_lr=0.01)
-    config = TrainConfig(model=ModelConfig(mixer=variant.layer), optimizer=optimizer)
+    config = TrainConfig(model=ModelConfig(mixer=variant.layer), optimizer=_rates(variant))
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
     return config
@@ -74,7 +73,11 @@ def digits(variant: Variant = DEFAULT) -> TrainConfig:
         variant: Which form of it; both sizes are the same.
     """
     return TrainConfig(
-        data=DigitsConfig(), model=ModelConfig(mixer=variant.layer, layers=2, order=16), epochs=20, batch_size=50
+        data=DigitsConfig(),
+        model=ModelConfig(mixer=variant.layer, layers=2, order=16),
+        optimizer=_rates(variant),
+        epochs=20,
+        batch_size=50,
     )
 
 
@@ -87,6 +90,7 @@ def series(variant: Variant = DEFAULT) -> TrainConfig:
     return TrainConfig(
         data=SeriesConfig(problem="JapaneseVowels"),
         model=ModelConfig(mixer=variant.layer, layers=2, order=8),
+        optimizer=_rates(variant),
         epochs=20,
         batch_size=10,  # of 243 series
     )
@@ -209,3 +213,8 @@ def recipe_line(recipe: Recipe) -> str:
         recipe: One of ``RECIPES``.
     """
     return (recipe.__doc__ or "").strip().splitlines()[0]
+
+
+def _rates(variant: Variant) -> OptimizerConfig:
+    """The rates of recipes that are in no paper."""
+    return optimizer_for(variant, lr=0.01, weight_decay=0.05, filter_lr=None, filter_weight_decay=0.0, s4_lr=0.01)
