@@ -52,6 +52,17 @@ def test_the_table_of_costs_is_that_of_the_results() -> None:
     assert table[2:] == lines
 
 
+def test_the_table_of_official_codes_is_that_of_the_results() -> None:
+    lines = []
+    for row in json.loads((ROOT / "results" / "mixers.json").read_text())["peers"]:
+        told = {name: f"{x:.3g}" if isinstance(x, float) else str(x) for name, x in row.items()}
+        factors = [told["forward, peer / ours"], told["training, peer / ours"]]
+        memory = [f"{told[f'{what}, MiB, ours']}, {told[f'{what}, MiB, peer']}" for what in ("forward", "training")]
+        lines.append(f"| {' | '.join([told['n'], told['layer'], *factors, *memory])} |")
+    table = PAGE[PAGE.index("| n | layer | forward, theirs / ours |") :].split("\n\n")[0].splitlines()
+    assert table[2:] == lines
+
+
 def test_what_it_links_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)):
         assert (ROOT / "docs" / target).exists(), target
