@@ -114,7 +114,7 @@ class Identification:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generation:
-    """Decoding beside the Mamba and GPT-2 of transformers over the context; takes long, the same command continues."""
+    """Decoding beside the Mamba and GPT-2 of transformers over the context; 11 minutes; the same command continues."""
 
     out: Path = Path("results") / "generation"
     """Where the figures go: with .json, .md and .png at its end."""
