@@ -142,6 +142,7 @@ def test_one_unstable_channel_does_not_hold_its_layer(options) -> None:
     whole = with_unstable({name: [2]}, radius=1.05, **options)
     found = reduce_model(whole, order=14)
     assert not found.unstable
+    assert any("unstable: 1, their stable parts reduced" in line for line in found.lines())
     assert not found.kept
     key = f"{name}[0]" if options.get("bidirectional") else name
     assert found.filters[key].unstable.nonzero().tolist() == [[2]]

@@ -108,6 +108,8 @@ class ModelReduction:
                     f"; of order {order} because of {_named(left)}, left as unstable (pole radius up to "
                     f"{max(left.values()):.6g}): stabilize() the layer first to reduce all of it"
                 )
+            if growing := int((found.unstable > 0).sum()):
+                told = f"; unstable: {growing}, their stable parts reduced, their other poles kept{told}"
             rows.append(
                 f"{name}: order {found.hankel.shape[-1]} to {found.system.order}, in the mean "
                 f"{found.orders.double().mean():.1f}; largest error of a frequency response "
