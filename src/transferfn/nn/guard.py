@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -115,8 +116,10 @@ def warn_of_overflow(
     """
     if values_are_hidden() or y.device.type != "cpu" or not y.numel():
         return
-    ends = y[:, -1] if lengths is None else y[torch.arange(len(y)), (lengths - 1).clamp_min(0)]
-    if (_is_finite(ends) and _is_finite(y[:, 0])) or not _is_finite(u):
+    ends = y[:, :: max(y.shape[1] - 1, 1)]  # the first sample and the last one
+    if lengths is not None:
+        ends = torch.stack((ends[:, 0], y[torch.arange(len(y)), (lengths - 1).clamp_min(0)]))
+    if _is_finite(ends) or not _is_finite(u):
         return
     warnings.warn(
         f"the output is no longer finite after {y.shape[1]} samples: the largest pole radius is {radius():.6g}. "
@@ -181,7 +184,7 @@ def as_complex(pairs: Tensor) -> Tensor:
 
 def _is_finite(x: Tensor) -> bool:
     """Look at every value once, and make no mask of them."""
-    return not x.numel() or all(bool(edge.isfinite()) for edge in x.detach().aminmax())
+    return not x.numel() or all(math.isfinite(edge.item()) for edge in x.detach().aminmax())
 
 
 def _power(radius: float, exponent: int) -> str:
