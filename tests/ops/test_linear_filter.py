@@ -110,6 +110,40 @@ def test_one_way_is_the_loop(case: Arguments) -> None:
 
 
 @settings(max_examples=30)
+@given(signals())
+def test_without_a_final_state_it_is_the_loop(case: Arguments) -> None:
+    """Other ways are open then: one operator, and blocks of rows with lengths."""
+    lengths, resets = case["lengths"], case["resets"]
+    leaves = leaves_of(case, torch.float64)
+    system = TransferFunction(leaves["b"], leaves["a"], leaves["h0"])
+    expected = with_gradients(one_way(leaves["u"], system, leaves.get("state"), lengths, resets)[:1], leaves)
+    for method in METHODS:
+        own = leaves_of(case, torch.float64)
+        y, none = linear_filter(
+            filled(own["u"], lengths, torch.nan),
+            TransferFunction(own["b"], own["a"], own["h0"]),
+            own.get("state"),
+            lengths=lengths,
+            resets=resets,
+            method=method,
+            return_state=False,
+        )
+        assert none is None
+        assert_close(with_gradients((y,), own), expected, method=method)
+
+
+@pytest.mark.parametrize("ends", ["lengths", "none"])
+def test_blocks_take_lengths_where_no_state_is_wanted(ends: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They know the state after all samples only."""
+    calls = []
+    monkeypatch.setattr("transferfn.ops.filter.block_filter", lambda u, *_: calls.append(u) or (u, u))
+    lengths = torch.tensor([20, 3]) if ends == "lengths" else None
+    for return_state in (False, True):
+        linear_filter(torch.ones(2, 20, 2), bank(2, 3), lengths=lengths, method="blocks", return_state=return_state)
+    assert len(calls) == (1 if ends == "lengths" else 2)
+
+
+@settings(max_examples=30)
 @given(signals(), st.booleans())
 def test_both_ways_is_the_loop(case: Arguments, tied: bool) -> None:
     lengths, resets, horizon = case["lengths"], case["resets"], case["horizon"]
@@ -236,7 +270,7 @@ def test_forward_mode_is_right_or_refused(method: str) -> None:
 
 # The FFT computes a response as long as the signal, to eps times its largest sample: 2^15 here. A scan stops at a row's
 # end.
-PADDINGS = [("fft", 20), ("scan", 5), ("scan", 2000), ("auto", 20)]
+PADDINGS = [("fft", 20), ("blocks", 20), ("scan", 5), ("scan", 2000), ("auto", 20)]
 
 
 @pytest.mark.parametrize(("method", "length"), PADDINGS, ids=lambda x: str(x))

@@ -66,9 +66,9 @@ def linear_filter(
         lengths: Number of valid samples of each row, (B,); None means all.
         resets: True where the state is cleared before the sample, (B, L); None means nowhere.
         method: ``"fft"``; ``"scan"``, the recurrence, CPU only; ``"blocks"``, FFTs of blocks that hand a state over,
-            CPU only, of rows without lengths or resets (others go by one FFT); or ``"auto"``: what costs least on this
-            machine for these shapes, types and derivatives, but one FFT where a state would lose digits that a kernel
-            keeps.
+            CPU only, of rows without resets and, if the final state is wanted, without lengths (others go by one FFT);
+            or ``"auto"``: what costs least on this machine for these shapes, types and derivatives, but one FFT where a
+            state would lose digits that a kernel keeps.
         return_state: Whether the final state is wanted; it costs the FFT path another transform.
         kernel_dropout: Probability of dropping a tap of the impulse response; not zero implies the FFT.
 
@@ -190,14 +190,15 @@ def _filter(
     kernel_dropout: float,
 ) -> tuple[Signal, FilterState | None]:
     whole = lengths is None and resets is None
+    in_blocks = resets is None and (lengths is None or not return_state)  # which know the state after all samples only
     asked = method
     method, may_look = choose(
-        method, u, system, resets, starts=state is None, has_state=return_state or state is not None, whole=whole
+        method, u, system, resets, starts=state is None, has_state=return_state or state is not None, whole=in_blocks
     )
-    if method == "blocks" and whole and system.order and not kernel_dropout:
-        found = _by_blocks(u, system, state, may_refuse=asked == "auto")
+    if method == "blocks" and in_blocks and system.order and not kernel_dropout:
+        found = _by_blocks(_without_padding(u, lengths), system, state, may_refuse=asked == "auto")
         if found is not None:
-            return found[0], found[1] if return_state else None
+            return _without_padding(found[0], lengths), found[1] if return_state else None
     if method == "scan":
         b, a, h0, growth = _for_recurrence(system)
         grown = float(growth.max()) if may_look and growth is not None else 0.0
