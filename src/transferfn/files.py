@@ -87,3 +87,17 @@ def write_json(path: Path, value: Any) -> None:
         OSError: if it cannot be written.
     """
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def with_ending(path: Path, ending: str) -> Path:
+    """Return a path with something at its end; ``with_suffix`` would take the end of ``v1.2`` for one.
+
+    Args:
+        path: Where, without an ending.
+        ending: Such as ``.md``.
+
+    Example:
+        >>> with_ending(Path("results/v1.2"), ".md").as_posix()
+        'results/v1.2.md'
+    """
+    return path.with_name(path.name + ending)

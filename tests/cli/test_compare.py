@@ -12,6 +12,7 @@ from transferfn.cli import main
 from transferfn.cli.compare import row, table
 from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import finished, grouped
+from transferfn.files import with_ending
 from transferfn.models import LanguageModelConfig
 from transferfn.tasks import SmnistConfig, TextCorpusConfig
 from transferfn.training import Result, TrainConfig
@@ -59,18 +60,18 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     s4d = smnist(Variant(mixer="s4d"))
     write(tmp_path / "runs" / "s4d", replace(s4d, optimizer=replace(s4d.optimizer, lr=0.02)), result(0.6))
     write(tmp_path / "runs" / "unfinished", smnist(Variant(mixer="s5")), None)
-    out = tmp_path / "report" / "mnist"
+    out = tmp_path / "report" / "mnist-v1.2"
     assert main(["report", str(tmp_path / "runs"), "--out", str(out)]) == 0
     screen = capsys.readouterr().out
-    assert screen == out.with_suffix(".md").read_text()
+    assert screen == with_ending(out, ".md").read_text()
     lines = screen.splitlines()
     assert len(lines) == 4
     assert lines[2].startswith("| smnist | rtf | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 300 | 5.0")
     assert lines[3].startswith("| smnist | s4d | 1,234 | accuracy 60.0% |  | 300 | 5.0 | 500")
-    with out.with_suffix(".csv").open() as file:
+    with with_ending(out, ".csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(found["mean"]) for found in rows] == [0.625, 0.6]
-    told = json.loads(out.with_suffix(".json").read_text())
+    told = json.loads(with_ending(out, ".json").read_text())
     assert [group["mean"] for group in told["groups"]] == [0.625, 0.6]
     assert told["groups"][0]["runs"] == [
         {"seed": 0, "score": 0.5, "steps": 300, "seconds": 60.0},
@@ -81,7 +82,7 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     assert datetime.now(UTC) - datetime.fromisoformat(reported["date"]) < timedelta(minutes=10)
     assert {"processor", "Python", "torch"} <= reported["machine"].keys()
     for name in ("learning", "radii"):
-        assert out.with_name(f"mnist-{name}.png").stat().st_size > 5000
+        assert out.with_name(f"mnist-v1.2-{name}.png").stat().st_size > 5000
 
 
 def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

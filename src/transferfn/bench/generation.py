@@ -39,7 +39,7 @@ from transferfn.bench.generation_sides import (
 )
 from transferfn.bench.layer import table
 from transferfn.bench.machine import machine, machine_line
-from transferfn.files import write_json, write_text
+from transferfn.files import with_ending, write_json, write_text
 from transferfn.models import LanguageModel, LanguageModelConfig
 from transferfn.models.int8 import Int8Decoder
 from transferfn.models.language_model import tiny
@@ -204,7 +204,7 @@ def measure(
         "threads": torch.get_num_threads(),
     }
     found: Row = {**about, "parameters": {}, "rows": []}
-    file = out.with_suffix(".json")
+    file = with_ending(out, ".json")
     if file.exists() and not overwrite:
         before = json.loads(file.read_text())
         if {key: before.get(key) for key in about} == about:  # else it is of another machine or of other versions
@@ -225,7 +225,7 @@ def measure(
             write_json(file, found)
     lines = told(found)
     print("\n".join(lines))
-    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_text(with_ending(out, ".md"), "\n".join(lines) + "\n")
     pictures.draw_generation(found, out)
 
 

@@ -23,7 +23,7 @@ from transferfn.analysis.identify import fit
 from transferfn.analysis.output_error import Form, Model
 from transferfn.analysis.records import as_records
 from transferfn.bench.machine import machine, machine_line
-from transferfn.files import replacing, write_json, write_text
+from transferfn.files import replacing, with_ending, write_json, write_text
 
 COMMAND = "transferfn bench identification"
 Array = np.ndarray
@@ -314,9 +314,9 @@ def report(*, quick: bool = False, out: Path = Path("results/identification")) -
     text = "\n\n".join(lines) + "\n"
     print(text)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.with_suffix(".json"), found)
-    write_text(out.with_suffix(".md"), text)
-    draw(found, names, out.with_suffix(".png"))
+    write_json(with_ending(out, ".json"), found)
+    write_text(with_ending(out, ".md"), text)
+    draw(found, names, with_ending(out, ".png"))
 
 
 def draw(found: Row, names: list[str], file: Path) -> None:

@@ -18,7 +18,7 @@ from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.targets import verdicts
 from transferfn.bench.timing import alternate, spread
-from transferfn.files import write_json, write_text
+from transferfn.files import with_ending, write_json, write_text
 from transferfn.nn.options import NumeratorKind
 
 SHAPES: tuple[Shape, ...] = (
@@ -142,8 +142,8 @@ def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool
     found["targets"] = verdicts(found["cells"], found["decoding"], found["memory"])
     lines += ["", "## Targets", "", *table(found["targets"])]
     print("\n".join(lines))
-    write_json(out.with_suffix(".json"), found)
-    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_json(with_ending(out, ".json"), found)
+    write_text(with_ending(out, ".md"), "\n".join(lines) + "\n")
     pictures.draw(found, out)
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transferfn.bench.layer import table
 from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.timing import alternate
-from transferfn.files import write_json, write_text
+from transferfn.files import with_ending, write_json, write_text
 from transferfn.ops import lfilter, sosfilt
 
 COMMAND = "transferfn bench lfilter"
@@ -115,5 +115,5 @@ def report(*, out: Path, seconds: float = 0.5) -> None:
         *table(found["cells"]),
     ]
     print("\n".join(lines))
-    write_json(out.with_suffix(".json"), found)
-    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_json(with_ending(out, ".json"), found)
+    write_text(with_ending(out, ".md"), "\n".join(lines) + "\n")

@@ -23,7 +23,7 @@ from transferfn.bench.layer import MIB, table
 from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.timing import alternate
-from transferfn.files import write_json, write_text
+from transferfn.files import with_ending, write_json, write_text
 from transferfn.nn.mixer import SequenceMixer
 
 OVER_ORDER: Shape = (4, 4096, 64)
@@ -158,8 +158,8 @@ def report(*, out: Path, seconds: float = 2.0) -> None:
         *table(found["peers"]),
     ]
     print("\n".join(lines))
-    write_json(out.with_suffix(".json"), found)
-    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_json(with_ending(out, ".json"), found)
+    write_text(with_ending(out, ".md"), "\n".join(lines) + "\n")
     pictures.draw_mixers(found, out)
 
 

@@ -23,7 +23,7 @@ from transferfn.bench.layer import MIB, check_same, table
 from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.sides import Shape, Side
 from transferfn.bench.timing import alternate
-from transferfn.files import write_json, write_text
+from transferfn.files import with_ending, write_json, write_text
 from transferfn.nn import RTF
 
 OVER_ORDER: Shape = (4, 4096, 64)
@@ -242,8 +242,8 @@ def report(*, out: Path, seconds: float = 1.0) -> None:
     found["length"] = list(tqdm(over_length(seconds), "over the length", unit="row"))
     lines += ["", f"## Over the length, B, D = 1, {CHANNELS}, truncated numerators", "", *table(found["length"])]
     print("\n".join(lines))
-    write_json(out.with_suffix(".json"), found)
-    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
+    write_json(with_ending(out, ".json"), found)
+    write_text(with_ending(out, ".md"), "\n".join(lines) + "\n")
     pictures.draw_peers(found, out)
 
 

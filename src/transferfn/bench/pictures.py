@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transferfn.files import replacing
+from transferfn.files import replacing, with_ending
 
 Row = dict[str, Any]
 
@@ -112,7 +112,7 @@ def draw_generation(found: Row, out: Path) -> None:
             some = [row for row in some if "stream" not in row["layer"]]
         _lines(axis, some, "context", column)
         axis.set_title(f"{column}, {batch} row{'s' * (batch > 1)}" if column != "KiB a row" else column, fontsize=10)
-    _finish(figure, axes, out.with_suffix(".png"), x="context, tokens", y="")
+    _finish(figure, axes, with_ending(out, ".png"), x="context, tokens", y="")
 
 
 def _lines(axis: Any, rows: list[Row], x: str, y: str) -> None:

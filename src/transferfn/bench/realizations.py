@@ -18,7 +18,7 @@ from torch import Tensor
 from transferfn.bench.machine import machine, machine_line
 from transferfn.bench.pictures import COLORS
 from transferfn.core import TransferFunction
-from transferfn.files import replacing, write_json, write_text
+from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.nn.realize import Form, build, true_output
 
 COMMAND = "transferfn bench realizations"
@@ -130,9 +130,9 @@ def report(*, quick: bool = False, out: Path = Path("results/realizations")) -> 
     out.parent.mkdir(parents=True, exist_ok=True)
     found = {"command": command, "machine": told, "length": length, "rows": rows, "curves": curves}
     found["points"] = _points(length).tolist()
-    write_json(out.with_suffix(".json"), _finite(found))
-    write_text(out.with_suffix(".md"), "\n".join(lines) + "\n")
-    draw(found, out.with_suffix(".png"))
+    write_json(with_ending(out, ".json"), _finite(found))
+    write_text(with_ending(out, ".md"), "\n".join(lines) + "\n")
+    draw(found, with_ending(out, ".png"))
 
 
 def draw(found: Row, out: Path) -> None:

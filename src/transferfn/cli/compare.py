@@ -18,7 +18,7 @@ from transferfn.bench.machine import machine
 from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import Group, by_task, finished, grouped
 from transferfn.cli.radii import radii_figure
-from transferfn.files import replacing, write_json, write_text
+from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
 from transferfn.training.objective import Metric, told
 from transferfn.training.published import experiment, published, published_order
@@ -55,8 +55,8 @@ def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
     command.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [row(group) for group in groups]
     text = table(rows) + "".join(f"\n{line}\n" for line in beside(groups))
-    write_text(command.out.with_suffix(".md"), text)
-    write_text(command.out.with_suffix(".csv"), comma_separated(rows))
+    write_text(with_ending(command.out, ".md"), text)
+    write_text(with_ending(command.out, ".csv"), comma_separated(rows))
     if asked is None:
         asked = ["report", *map(str, command.runs), "--out", str(command.out)]
     found = {
@@ -67,7 +67,7 @@ def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
         },
         "groups": [values | {"runs": each_run(group)} for values, group in zip(rows, groups, strict=True)],
     }
-    write_json(command.out.with_suffix(".json"), found)
+    write_json(with_ending(command.out, ".json"), found)
     several = len(by_task(groups)) > 1
     titles = [f"{group.task}, {group.label}" if several else group.label for group in groups]
     logs = [[read_rows(run.folder.metrics) for run in group.runs] for group in groups]
