@@ -1,7 +1,7 @@
 """For the researcher: learn a filter with long memory from its input and output, then read off what was learned.
 
 The teacher is an echo chamber: the signal plus an echo 30 samples later that comes back again and again, 0.8 as loud
-each time. A layer of order 32 starts from a comb and finds both.
+each time. A layer of order 32 that starts from a comb, as echoes are, finds both.
 
     python examples/train.py
 """
@@ -23,7 +23,7 @@ def main() -> None:
     b[0, delay - 1] = 0.5
     teacher = TransferFunction(b, a, torch.ones(1))
 
-    layer = RTF(1, order, horizon=horizon, constraint="reflection")
+    layer = RTF(1, order, horizon=horizon, init="comb", constraint="reflection")
     optimizer = torch.optim.Adam(layer.parameters(), lr=2e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
     truth = teacher.impulse_response(horizon)

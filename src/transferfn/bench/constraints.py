@@ -105,7 +105,7 @@ def filters_of(kind: Map, channels: int, order: int, horizon: int) -> RTF:
         order: Order n.
         horizon: Horizon in samples.
     """
-    layer = RTF(channels, order, horizon=horizon)
+    layer = RTF(channels, order, horizon=horizon, init="comb")
     parametrize.register_parametrization(layer, "denominator", Parametrized(kind), unsafe=True)
     return layer
 

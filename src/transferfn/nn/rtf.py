@@ -42,16 +42,17 @@ class RTF(RelativeToHorizon, SequenceMixer):
     Args:
         channels: Number of channels D.
         order: Order n of each filter.
-        horizon: Number of samples the truncated numerator refers to, and what sets the memory of ``init="comb"`` and
-            ``"resonators"``. Sequences may be shorter or longer; up to the horizon the parallel form is finite for
-            unstable filters, too.
+        horizon: Number of samples the truncated numerator refers to, and what sets the memory of
+            ``init="resonators"`` and ``"comb"``. Sequences may be shorter or longer; up to the horizon the parallel
+            form is finite for unstable filters, too.
         denominator_groups: Number of distinct denominators G, a divisor of ``channels``; channel d uses
             d * G // channels. None means one a channel.
         bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.
         numerator: ``"truncated"`` learns the numerator and feedthrough relative to the horizon, as the paper does;
             ``"exact"`` learns the true ones, the same function at every length.
-        init: ``"comb"`` (stable, one long memory for all frequencies), ``"resonators"`` (stable, memories of all
-            lengths), ``"zeros"``, ``"xavier"``, ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
+        init: ``"resonators"`` (stable, memories of all lengths), ``"comb"`` (stable, one long memory for all
+            frequencies; the one for ``constraint="l1"``, which holds no resonators), ``"zeros"``, ``"xavier"``,
+            ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
         method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
@@ -90,7 +91,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
         denominator_groups: int | None = None,
         bidirectional: bool = False,
         numerator: NumeratorKind = "truncated",
-        init: Init = "comb",
+        init: Init = "resonators",
         constraint: Constraint | None = None,
         method: Method = "auto",
         kernel_dropout: float = 0.0,

@@ -82,7 +82,7 @@ class ModelConfig:
     numerator: Literal["truncated", "exact"] = "truncated"
     """Which numerator RTF learns: the paper's, relative to the length of the signals, or the true one."""
 
-    init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "comb"
+    init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "resonators"
     """Where the filters of RTF start."""
 
     feedthrough: Literal["init", "normal"] = field(default="init", metadata=LATER)

@@ -96,7 +96,7 @@ def _mixers(data: TaskConfig, *, bidirectional: bool = False) -> list[TrainConfi
     """One run of each mixer, of RTF with two starts that remember and stay stable, and with the paper's."""
     found = []
     for mixer in _MIXERS:
-        model = ModelConfig(mixer=mixer, width=64, layers=2, order=32, bidirectional=bidirectional)
+        model = ModelConfig(mixer=mixer, width=64, layers=2, order=32, bidirectional=bidirectional, init="comb")
         optimizer = optimizer_for(
             Variant(mixer=mixer), lr=0.01, weight_decay=0.05, filter_lr=0.01, filter_weight_decay=0.0, s4_lr=0.01
         )

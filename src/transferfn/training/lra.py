@@ -218,7 +218,7 @@ def _small(config: TrainConfig, *, epochs: int) -> TrainConfig:
         denominator_groups=groups,
         norm="layer",
         prenorm=True,
-        init="comb",
+        init="resonators",
         feedthrough="init",
         constraint="reflection",
         dropout=0.0,
