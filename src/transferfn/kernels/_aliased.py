@@ -102,7 +102,7 @@ def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
             value = _coefficient(a, group, n, i, damping)
             z[2 * W * row + W + lane] = value
             total += abs(value)
-        floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = (eps * total) ** 2, 1 / (eps * total), scale
+        floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = (eps * total) * (eps * total), 1 / (eps * total), scale
     for column in range(0, min(near, n + 1), columns):  # further ones are zero in all groups
         far_down(z, column, min(columns, near - column), table)
 

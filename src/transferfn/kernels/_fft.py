@@ -396,17 +396,17 @@ def _passes_of(kind):
         layout = groups, near, head[4], columns, head[6]
         passes = array(table_at + 8 * HEADER, 3 * head[1], np.int64).reshape(head[1], 3)
         z, factors = array(z_at, 1, kind), array(table_at + 8 * (HEADER + 3 * head[1]), 1, kind)
-        if which in (FAR_DOWN, DOWN):
+        if which == FAR_DOWN or which == DOWN:
             many, end = (columns, near) if which == DOWN else (count, first + count)
             for column in range(first, end, many):
                 _far_down(z, column, min(many, end - column), factors, passes, layout)
-        if which in (NEAR_DOWN, DOWN):
+        if which == NEAR_DOWN or which == DOWN:
             for group in range(first, groups if which == DOWN else first + 1):
                 _near_down(z, group, factors, passes, layout)
-        if which in (NEAR_UP, UP):
+        if which == NEAR_UP or which == UP:
             for group in range(first, groups if which == UP else first + 1):
                 _near_up(z, group, factors, passes, layout)
-        if which in (FAR_UP, UP):
+        if which == FAR_UP or which == UP:
             many, end = (columns, near) if which == UP else (count, first + count)
             for column in range(first, end, many):
                 _far_up(z, column, min(many, end - column), factors, passes, layout)
@@ -431,39 +431,39 @@ def _subroutine(dtype: type) -> Any:
 @no_type_check
 def far_down(z, column, columns, table):
     """The first passes of a transform, on a few columns of all groups."""
-    invoke(table[0], z.ctypes.data, FAR_DOWN, column, columns, table.ctypes.data)
+    invoke(table, z, FAR_DOWN, column, columns)
 
 
 @inline
 @no_type_check
 def near_down(z, group, table):
     """The last passes of a transform, on one group, into permuted order."""
-    invoke(table[0], z.ctypes.data, NEAR_DOWN, group, 1, table.ctypes.data)
+    invoke(table, z, NEAR_DOWN, group, 1)
 
 
 @inline
 @no_type_check
 def near_up(z, group, table):
     """The first passes of an inverse transform, times M, on one group."""
-    invoke(table[0], z.ctypes.data, NEAR_UP, group, 1, table.ctypes.data)
+    invoke(table, z, NEAR_UP, group, 1)
 
 
 @inline
 @no_type_check
 def far_up(z, column, columns, table):
     """The last passes of an inverse transform, on a few columns of all groups."""
-    invoke(table[0], z.ctypes.data, FAR_UP, column, columns, table.ctypes.data)
+    invoke(table, z, FAR_UP, column, columns)
 
 
 @inline
 @no_type_check
 def transform(z, table):
     """The transform, in place, into permuted order."""
-    invoke(table[0], z.ctypes.data, DOWN, 0, 0, table.ctypes.data)
+    invoke(table, z, DOWN, 0, 0)
 
 
 @inline
 @no_type_check
 def transform_back(z, table):
     """The inverse times M, in place, from permuted order."""
-    invoke(table[0], z.ctypes.data, UP, 0, 0, table.ctypes.data)
+    invoke(table, z, UP, 0, 0)

@@ -59,11 +59,12 @@ _define(operator.truediv, "fdiv")
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, lanes: Lanes) -> Any:
-    data = _data(context, builder, array_type, array)
+    data = data_of(context, builder, array_type, array)
     return builder.bitcast(builder.gep(data, [index]), context.get_value_type(lanes).as_pointer())
 
 
-def _data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+def data_of(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    """The pointer to an array's first element."""
     return context.data_model_manager[array_type].get(builder, array, "data")
 
 
@@ -140,7 +141,7 @@ def spread(typingctx, array, index):
     lanes = Lanes(array.dtype)
 
     def codegen(context, builder, sig, args):
-        data = _data(context, builder, sig.args[0], args[0])
+        data = data_of(context, builder, sig.args[0], args[0])
         return _everywhere(context, builder, lanes, builder.load(builder.gep(data, [args[1]])))
 
     return lanes(array, types.intp), codegen
