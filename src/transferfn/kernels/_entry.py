@@ -101,7 +101,7 @@ def view(typingctx, memory, like):
 
 def _made(context: Any, builder: Any, kind: Any, address: Any, size: Any) -> Any:
     made = context.make_array(kind)(context, builder)
-    step = size.type(kind.dtype.bitwidth // 8)
+    step = size.type(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
     populate_array(made, builder.inttoptr(address, made.data.type), [size], [step], step, None)
     return made._getvalue()
 
