@@ -362,7 +362,9 @@ def _far_down(z, column, columns, factors, passes, layout, further):
         step = size // radix
         for q in range(step):
             k = at + 2 * (radix - 1) * (q * near + column)
-            _down(z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k, further)
+            _down(
+                z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k, further
+            )
         size = step
 
 
@@ -413,17 +415,17 @@ def _passes_of(kind, further):
         layout = groups, near, head[4], columns, head[6]
         passes = array(table_at + 8 * HEADER, 3 * head[1], np.int64).reshape(head[1], 3)
         z, factors = array(z_at, 1, kind), array(table_at + 8 * (HEADER + 3 * head[1]), 1, kind)
-        if which == FAR_DOWN or which == DOWN:
+        if which in (FAR_DOWN, DOWN):
             many, end = (columns, near) if which == DOWN else (count, first + count)
             for column in range(first, end, many):
                 _far_down(z, column, min(many, end - column), factors, passes, layout, further)
-        if which == NEAR_DOWN or which == DOWN:
+        if which in (NEAR_DOWN, DOWN):
             for group in range(first, groups if which == DOWN else first + 1):
                 _near_down(z, group, factors, passes, layout, further)
-        if which == NEAR_UP or which == UP:
+        if which in (NEAR_UP, UP):
             for group in range(first, groups if which == UP else first + 1):
                 _near_up(z, group, factors, passes, layout, further)
-        if which == FAR_UP or which == UP:
+        if which in (FAR_UP, UP):
             many, end = (columns, near) if which == UP else (count, first + count)
             for column in range(first, end, many):
                 _far_up(z, column, min(many, end - column), factors, passes, layout, further)
