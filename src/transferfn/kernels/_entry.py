@@ -35,7 +35,7 @@ def _call(typingctx, address):
 
 @intrinsic
 def invoke(typingctx, table, z, a, b, c):
-    """Call the C function ``void f(int64_t, int64_t, int64_t, int64_t, int64_t)`` at the address that a table begins with.
+    """Call the C function ``void f(int64_t, int64_t, int64_t, int64_t, int64_t)`` whose address a table begins with.
 
     What is called so is compiled once, however many loops call it, and not into each of them.
 
