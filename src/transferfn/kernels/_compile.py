@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, no_type_check
 
-from numba import _dynfunc, njit
+from numba import _dynfunc, njit  # pyright: ignore[reportAttributeAccessIssue] (a module in C)
 from numba import config as _untyped
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler

@@ -409,6 +409,7 @@ def _far_up(z, column, columns, factors, passes, layout, further):
 def _passes_of(kind, further):
     """All passes of a transform for one type: compiled once, and called by all loops that transform."""
 
+    @no_type_check
     def run(z_at, which, first, count, table_at):
         head = array(table_at, HEADER, np.int64)
         groups, near, columns = head[2], head[3], head[5]
