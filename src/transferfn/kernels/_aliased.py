@@ -78,7 +78,7 @@ def _put_coefficient(of, channel, order, i, damping, value):
 
 @part
 @no_type_check
-def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
+def _far_polynomials(bank, c0, channels, z, floor, unit, plan):
     """b_1, b_2, ... and 1, a_1, ... as real and imaginary parts, divided by units, and the far passes of both."""
     b, a, of_all, groups, n, damping = bank
     _, table, layout = plan
@@ -86,7 +86,7 @@ def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
     W = width(z)
     clear(z, 0, z.size // W, W)
     for lane in range(W):
-        z[W + lane], floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = 1, 0, 0, 1
+        z[W + lane], floor[lane], floor[W + lane], unit[lane] = 1, 0, 0, 1
     eps = np.finfo(z.dtype).eps
     for lane in range(channels):
         channel = c0 + lane
@@ -102,22 +102,22 @@ def _far_polynomials(bank, c0, channels, z, floor, at, unit, plan):
             value = _coefficient(a, group, n, i, damping)
             z[2 * W * row + W + lane] = value
             total += abs(value)
-        floor[at + lane], floor[at + W + lane], unit[at // 2 + lane] = (eps * total) ** 2, 1 / (eps * total), scale
+        floor[lane], floor[W + lane], unit[lane] = (eps * total) * (eps * total), 1 / (eps * total), scale
     for column in range(0, min(near, n + 1), columns):  # further ones are zero in all groups
         far_down(z, column, min(columns, near - column), table)
 
 
 @inline
 @no_type_check
-def _at_pair(z, i, j, floor, at):
+def _at_pair(z, i, j, floor):
     """B and 1/A at row i, from the values there and at the opposite row j, |A| held at its rounding error."""
     W = width(z)
     half = splat(z.dtype.type(0.5))
     pr, pi, qr, qi = load(z, 2 * W * i), load(z, 2 * W * i + W), load(z, 2 * W * j), load(z, 2 * W * j + W)
     br, bi = half * (pr + qr), half * (pi - qi)
     ar, ai = half * (pi + qi), half * (qr - pr)
-    square, smallest, zero = ar * ar + ai * ai, load(floor, at), splat(z.dtype.type(0))
-    sr = where_less(square, smallest, load(floor, at + W), ar / square)
+    square, smallest, zero = ar * ar + ai * ai, load(floor, 0), splat(z.dtype.type(0))
+    sr = where_less(square, smallest, load(floor, W), ar / square)
     si = where_less(square, smallest, zero, (zero - ai) / square)
     return br, bi, sr, si, square
 
@@ -139,9 +139,10 @@ def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
     groups, near, pitch, _, _ = layout
     W = width(x)
     more = channels > W
-    _far_polynomials(bank, c0, min(W, channels), x, floors, 0, units, plan)
+    floor, more_floor, unit, more_unit = floors[: 2 * W], floors[2 * W :], units[:W], units[W:]
+    _far_polynomials(bank, c0, min(W, channels), x, floor, unit, plan)
     if more:
-        _far_polynomials(bank, c0 + W, channels - W, y, floors, 2 * W, units, plan)
+        _far_polynomials(bank, c0 + W, channels - W, y, more_floor, more_unit, plan)
     zero = splat(x.dtype.type(0))
     for g in range(groups):
         h = partners[g * pitch] // pitch
@@ -154,10 +155,10 @@ def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
         for i in range(g * pitch, g * pitch + near):
             j = partners[i]
             if g < h or i <= j:
-                br, bi, sr, si, _ = _at_pair(x, i, j, floors, 0)
+                br, bi, sr, si, _ = _at_pair(x, i, j, floor)
                 pr, pi, qr, qi = br * sr - bi * si, br * si + bi * sr, zero, zero
                 if more:
-                    br, bi, sr, si, _ = _at_pair(y, i, j, floors, 2 * W)
+                    br, bi, sr, si, _ = _at_pair(y, i, j, more_floor)
                     qr, qi = br * sr - bi * si, br * si + bi * sr
                 _both_ways(x, i, j, pr, pi, qr, qi)
         for second in range(1 if g == h else 2):
@@ -166,10 +167,10 @@ def far_kernels(bank, c0, channels, x, y, floors, units, plan, partners):
 
 @inline
 @no_type_check
-def _adjoint(z, i, j, floor, at, gr, gi):
+def _adjoint(z, i, j, floor, gr, gi):
     """Replace B and A by the spectra of the gradients of b and a, from that of the kernel."""
-    smallest, zero = load(floor, at), splat(z.dtype.type(0))
-    br, bi, sr, si, square = _at_pair(z, i, j, floor, at)
+    smallest, zero = load(floor, 0), splat(z.dtype.type(0))
+    br, bi, sr, si, square = _at_pair(z, i, j, floor)
     kr, ki = br * sr - bi * si, br * si + bi * sr
     xr, xi = gr * sr + gi * si, gi * sr - gr * si
     yr = where_less(square, smallest, zero, zero - (xr * kr + xi * ki))
@@ -179,7 +180,7 @@ def _adjoint(z, i, j, floor, at, gr, gi):
 
 @part
 @no_type_check
-def _write_gradients(bank, z, c0, channels, gb, ga, size, unit, first, plan):
+def _write_gradients(bank, z, c0, channels, gb, ga, size, unit, plan):
     _, _, _, _, n, damping = bank
     _, table, layout = plan
     groups, near, pitch, columns, _ = layout
@@ -189,9 +190,9 @@ def _write_gradients(bank, z, c0, channels, gb, ga, size, unit, first, plan):
     for i in range(n):
         row = (i + 1) // near * pitch + (i + 1) % near
         for c in range(channels):
-            scale = size[first + c] / (groups * near)
+            scale = size[c] / (groups * near)
             _put_coefficient(gb, c0 + c, n, i, damping, z[2 * W * row + c] * scale)
-            _put_coefficient(ga, c0 + c, n, i, damping, z[2 * W * row + W + c] * scale * unit[first + c])
+            _put_coefficient(ga, c0 + c, n, i, damping, z[2 * W * row + W + c] * scale * unit[c])
 
 
 @part
@@ -207,9 +208,10 @@ def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
     groups, near, pitch, _, _ = layout
     W = width(x)
     more = channels > W
-    _far_polynomials(bank, c0, min(W, channels), x, floors, 0, units, plan)
+    floor, more_floor, unit, more_unit = floors[: 2 * W], floors[2 * W :], units[:W], units[W:]
+    _far_polynomials(bank, c0, min(W, channels), x, floor, unit, plan)
     if more:
-        _far_polynomials(bank, c0 + W, channels - W, y, floors, 2 * W, units, plan)
+        _far_polynomials(bank, c0 + W, channels - W, y, more_floor, more_unit, plan)
     half = splat(x.dtype.type(0.5))
     for g in range(groups):
         h = partners[g * pitch] // pitch
@@ -224,16 +226,16 @@ def kernel_gradients(bank, c0, channels, z, x, y, gb, ga, floors, sizes, units, 
             j = partners[i]
             if g < h or i <= j:
                 pr, pi, qr, qi = load(z, 2 * W * i), load(z, 2 * W * i + W), load(z, 2 * W * j), load(z, 2 * W * j + W)
-                _adjoint(x, i, j, floors, 0, half * (pr + qr), half * (pi - qi))
+                _adjoint(x, i, j, floor, half * (pr + qr), half * (pi - qi))
                 if more:
-                    _adjoint(y, i, j, floors, 2 * W, half * (pi + qi), half * (qr - pr))
+                    _adjoint(y, i, j, more_floor, half * (pi + qi), half * (qr - pr))
         for second in range(1 if g == h else 2):
             near_up(x, h if second else g, table)
             if more:
                 near_up(y, h if second else g, table)
-    _write_gradients(bank, x, c0, min(W, channels), gb, ga, sizes, units, 0, plan)
+    _write_gradients(bank, x, c0, min(W, channels), gb, ga, sizes[:W], unit, plan)
     if more:
-        _write_gradients(bank, y, c0 + W, channels - W, gb, ga, sizes, units, W, plan)
+        _write_gradients(bank, y, c0 + W, channels - W, gb, ga, sizes[W:], more_unit, plan)
 
 
 @native

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, no_type_check
 
+from numba import _dynfunc, njit  # pyright: ignore[reportAttributeAccessIssue] (a module in C)
 from numba import config as _untyped
-from numba import njit
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 
@@ -16,24 +18,52 @@ OPTIMIZATION = 2  # LLVM's level: a third one makes these loops no faster and ta
 
 config: Any = _untyped  # its values have no types
 
-_BARE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
 
 @contextmanager
 def optimized() -> Iterator[None]:
-    """Compile at our level, which is Numba's setting for the whole process, while nobody else can compile."""
+    """Compile at our level, which is Numba's setting for the whole process, while nobody else can compile.
+
+    What a compiler makes stays alive until it is done: looking for garbage meanwhile takes a sixth of the time.
+    """
     with global_compiler_lock:
         before, config.OPT = config.OPT, type(config.OPT)(OPTIMIZATION)
+        collects = gc.isenabled()
+        gc.disable()
         try:
             yield
         finally:
             config.OPT = before
+            if collects:
+                gc.enable()
 
 
 class _Compiler(Compiler):
     def _compile_core(self) -> Any:
         with optimized():
             return super()._compile_core()
+
+
+class _Linked(JITCodeLibrary):
+    """Code that only other code calls: it is linked into that, and optimised and made machine code there alone."""
+
+    def finalize(self) -> None:
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+
+class _PartCompiler(_Compiler):
+    def _compile_core(self) -> Any:
+        target = self.state.targetctx  # a copy of Numba's, for what is compiled here
+        target.get_executable = _no_executable
+        self.state.library = _Linked(target.codegen(), self.state.func_id.func_qualname)
+        return super()._compile_core()
+
+
+def _no_executable(library: Any, description: Any, environment: Any) -> Any:
+    """What a dispatcher knows a loop by, although nobody can call it."""
+    return _dynfunc.make_function(description.lookup_module(), description.qualname, "", 0, environment, (library,))
 
 
 def _forget_outdated() -> None:
@@ -58,25 +88,22 @@ def native(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})
         loop: What to compile.
         fastmath: Liberties that LLVM may take with arithmetic.
     """
-    return _compiled(loop, nogil=True, error_model="numpy", fastmath=set(fastmath), no_cfunc_wrapper=True)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    options |= {"fastmath": set(fastmath), "pipeline_class": _Compiler}
+    try:
+        return njit(loop, cache=True, **options)
+    except RuntimeError:  # neither the package nor a home directory can be written: every process compiles anew
+        return njit(loop, **options)
 
 
 def part(loop: Callable, *, fastmath: frozenset[str] = frozenset({"contract"})) -> Any:
-    """Compile what only other loops call, each type once. Python cannot call it, which saves a third of the time.
+    """Compile what only other loops call, each type once. Python cannot call it, and the disk has it in its callers.
 
     Args:
         loop: What to compile.
         fastmath: Liberties that LLVM may take with arithmetic.
     """
-    return _compiled(loop, error_model="numpy", fastmath=set(fastmath), **_BARE)
-
-
-def _compiled(loop: Callable, **options: Any) -> Any:
-    options["pipeline_class"] = _Compiler
-    try:
-        return njit(loop, cache=True, **options)
-    except RuntimeError:  # neither the package nor a home directory can be written: every process compiles anew
-        return njit(loop, **options)
+    return _part(loop, fastmath=set(fastmath))
 
 
 def inline(loop: Callable) -> Any:
@@ -85,7 +112,12 @@ def inline(loop: Callable) -> Any:
     Args:
         loop: What to compile.
     """
-    return njit(loop, error_model="numpy", fastmath={"contract"}, forceinline=True, **_BARE)
+    return _part(loop, fastmath={"contract"}, forceinline=True)
+
+
+def _part(loop: Callable, **options: Any) -> Any:
+    bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(loop, error_model="numpy", pipeline_class=_PartCompiler, **bare, **options)
 
 
 def once(loop: Callable) -> Any:

@@ -12,23 +12,13 @@ from typing import Any, no_type_check
 
 from llvmlite import ir
 from numba import cfunc, types
-from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.numpy_support import carray
+from numba.np.arrayobj import populate_array
 
 from transferfn.kernels._compile import optimized, part
+from transferfn.kernels._simd import data_of
 
 HEAD = 5  # entries of a block that come before those of the loop
-
-
-@intrinsic
-def _pointer(typingctx, address):
-    """An address as a pointer."""
-
-    def codegen(context, builder, sig, args):
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), codegen
 
 
 @intrinsic
@@ -44,40 +34,76 @@ def _call(typingctx, address):
 
 
 @intrinsic
-def invoke(typingctx, address, a, b, c, d, e):
-    """Call the C function ``void f(int64_t, int64_t, int64_t, int64_t, int64_t)`` at an address.
+def invoke(typingctx, table, z, a, b, c):
+    """Call the C function ``void f(int64_t, int64_t, int64_t, int64_t, int64_t)`` whose address a table begins with.
 
     What is called so is compiled once, however many loops call it, and not into each of them.
 
     Args:
         typingctx: Given by Numba.
-        address: Where the function is.
-        a: Its first argument.
-        b: Its second argument.
-        c: Its third argument.
-        d: Its fourth argument.
-        e: Its fifth argument.
+        table: An array of 64-bit integers, whose address is the last argument.
+        z: An array whose address is the first argument.
+        a: The second argument.
+        b: The third argument.
+        c: The fourth argument.
     """
 
     def codegen(context, builder, sig, args):
-        function = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 5)
-        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        table, z = (data_of(context, builder, kind, value) for kind, value in zip(sig.args[:2], args[:2], strict=True))
+        word = ir.IntType(64)
+        function = ir.FunctionType(ir.VoidType(), [word] * 5).as_pointer()
+        addresses = builder.ptrtoint(z, word), builder.ptrtoint(table, word)
+        builder.call(builder.inttoptr(builder.load(table), function), [addresses[0], *args[2:], addresses[1]])
         return context.get_dummy_value()
 
-    return types.void(*(types.int64,) * 6), codegen
+    return types.void(table, z, *(types.int64,) * 3), codegen
 
 
-@part
-@no_type_check
-def array(address, size, kind):
+@intrinsic
+def array(typingctx, address, size, kind):
     """The array at an address, of one axis; an empty one if the address is 0.
 
     Args:
+        typingctx: Given by Numba.
         address: Where it is.
         size: Number of elements, which nobody checks.
         kind: A NumPy type.
     """
-    return carray(_pointer(address), (size if address != 0 else 0,), kind)
+    made = types.Array(kind.dtype, 1, "C")
+
+    def codegen(context, builder, sig, args):
+        address, size, _ = args
+        size = builder.select(builder.icmp_unsigned("!=", address, address.type(0)), size, size.type(0))
+        return _made(context, builder, made, address, size)
+
+    return made(types.int64, types.int64, kind), codegen
+
+
+@intrinsic
+def view(typingctx, memory, like):
+    """An array of one axis as one of another array's type. Who has the memory must outlive it.
+
+    Args:
+        typingctx: Given by Numba.
+        memory: What to look at.
+        like: An array of the type.
+    """
+    made = types.Array(like.dtype, 1, "C")
+
+    def codegen(context, builder, sig, args):
+        address = builder.ptrtoint(data_of(context, builder, memory, args[0]), ir.IntType(64))
+        size = builder.extract_value(context.data_model_manager[memory].get(builder, args[0], "shape"), 0)
+        size = builder.mul(size, size.type(memory.dtype.bitwidth))
+        return _made(context, builder, made, address, builder.sdiv(size, size.type(like.dtype.bitwidth)))
+
+    return made(memory, like), codegen
+
+
+def _made(context: Any, builder: Any, kind: Any, address: Any, size: Any) -> Any:
+    made = context.make_array(kind)(context, builder)
+    step = size.type(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    populate_array(made, builder.inttoptr(address, made.data.type), [size], [step], step, None)
+    return made._getvalue()
 
 
 @part

@@ -64,7 +64,7 @@ def tables(points: int, dtype: type) -> tuple[np.ndarray, np.ndarray, tuple[int,
     groups = points // near
     columns = min(max(NEAREST // groups, RUN), near) if far else near
     layout = groups, near, near + 1 - near % 2 if far else near, columns, far
-    head = (_address(dtype), len(radices), *layout, 0, *passes)
+    head = (_address(dtype, max(radices, default=1) > 4 or None), len(radices), *layout, 0, *passes)
     bytes_of_factors = flat.tobytes() + bytes(-flat.nbytes % 8)
     table = np.concatenate([np.array(head, np.int64), np.frombuffer(bytes_of_factors, np.int64)])
     return _interleaved(weights, dtype), table, layout
@@ -213,10 +213,40 @@ def _sevenths(z):
 
 @part
 @no_type_check
-def _down(z, row, blocks, hop, count, step, radix, factors, at):
+def _down_further(z, begin, count, step, radix, factors, at):
+    """Radices 5 and 7 of ``_down``."""
+    if radix == 5:
+        c1, c2, s1, s2 = _fifths(z)
+        for j in range(count):
+            i0 = begin + j
+            i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
+            k = at + 8 * j
+            a, b, c, d, e = _dft5(_get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), c1, c2, s1, s2)
+            _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
+            _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
+    else:
+        c1, c2, c3, s1, s2, s3 = _sevenths(z)
+        for j in range(count):
+            i0 = begin + j
+            i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
+            i4, i5, i6 = i3 + step, i3 + 2 * step, i3 + 3 * step
+            k = at + 12 * j
+            a, b, c, d, e, f, g = _dft7(
+                _get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), _get(z, i5), _get(z, i6),
+                c1, c2, c3, s1, s2, s3,
+            )  # fmt: skip
+            _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
+            _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
+            _put(z, i5, *_times(f, factors, k + 8)), _put(z, i6, *_times(g, factors, k + 10))
+
+
+@part
+@no_type_check
+def _down(z, row, blocks, hop, count, step, radix, factors, at, further):
     """Decimate in frequency, small transforms of rows ``step`` apart and then twiddle factors.
 
     The rows are ``count`` consecutive ones, whose factors begin at ``at``, in each of ``blocks``, ``hop`` rows apart.
+    Radices 5 and 7 are compiled unless ``further`` is None: few lengths have them, and they take as long as all others.
     """
     for block in range(blocks):
         begin = row + block * hop
@@ -244,34 +274,46 @@ def _down(z, row, blocks, hop, count, step, radix, factors, at):
                 k = at + 4 * j
                 a, b, c = _dft3(_get(z, i0), _get(z, i1), _get(z, i2), half, sine)
                 _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
-        elif radix == 5:
-            c1, c2, s1, s2 = _fifths(z)
-            for j in range(count):
-                i0 = begin + j
-                i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
-                k = at + 8 * j
-                a, b, c, d, e = _dft5(_get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), c1, c2, s1, s2)
-                _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
-                _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
-        else:
-            c1, c2, c3, s1, s2, s3 = _sevenths(z)
-            for j in range(count):
-                i0 = begin + j
-                i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
-                i4, i5, i6 = i3 + step, i3 + 2 * step, i3 + 3 * step
-                k = at + 12 * j
-                a, b, c, d, e, f, g = _dft7(
-                    _get(z, i0), _get(z, i1), _get(z, i2), _get(z, i3), _get(z, i4), _get(z, i5), _get(z, i6),
-                    c1, c2, c3, s1, s2, s3,
-                )  # fmt: skip
-                _put(z, i0, *a), _put(z, i1, *_times(b, factors, k)), _put(z, i2, *_times(c, factors, k + 2))
-                _put(z, i3, *_times(d, factors, k + 4)), _put(z, i4, *_times(e, factors, k + 6))
-                _put(z, i5, *_times(f, factors, k + 8)), _put(z, i6, *_times(g, factors, k + 10))
+        elif further is not None:
+            _down_further(z, begin, count, step, radix, factors, at)
 
 
 @part
 @no_type_check
-def _up(z, row, blocks, hop, count, step, radix, factors, at):
+def _up_further(z, begin, count, step, radix, factors, at):
+    """Radices 5 and 7 of ``_up``."""
+    if radix == 5:
+        c1, c2, s1, s2 = _fifths(z)
+        for j in range(count):
+            i0 = begin + j
+            i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
+            k = at + 8 * j
+            a, b, c, d, e = _dft5(
+                _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
+                _times(_turned(z, i3), factors, k + 4), _times(_turned(z, i4), factors, k + 6), c1, c2, s1, s2,
+            )  # fmt: skip
+            _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
+            _put_turned(z, i3, *d), _put_turned(z, i4, *e)
+    else:
+        c1, c2, c3, s1, s2, s3 = _sevenths(z)
+        for j in range(count):
+            i0 = begin + j
+            i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
+            i4, i5, i6 = i3 + step, i3 + 2 * step, i3 + 3 * step
+            k = at + 12 * j
+            a, b, c, d, e, f, g = _dft7(
+                _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
+                _times(_turned(z, i3), factors, k + 4), _times(_turned(z, i4), factors, k + 6),
+                _times(_turned(z, i5), factors, k + 8), _times(_turned(z, i6), factors, k + 10),
+                c1, c2, c3, s1, s2, s3,
+            )  # fmt: skip
+            _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c), _put_turned(z, i3, *d)
+            _put_turned(z, i4, *e), _put_turned(z, i5, *f), _put_turned(z, i6, *g)
+
+
+@part
+@no_type_check
+def _up(z, row, blocks, hop, count, step, radix, factors, at, further):
     """Decimate in time, inversely: twiddle factors and then small transforms, of the rows of ``_down``."""
     for block in range(blocks):
         begin = row + block * hop
@@ -305,38 +347,13 @@ def _up(z, row, blocks, hop, count, step, radix, factors, at):
                     half, sine,
                 )  # fmt: skip
                 _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
-        elif radix == 5:
-            c1, c2, s1, s2 = _fifths(z)
-            for j in range(count):
-                i0 = begin + j
-                i1, i2, i3, i4 = i0 + step, i0 + 2 * step, i0 + 3 * step, i0 + 4 * step
-                k = at + 8 * j
-                a, b, c, d, e = _dft5(
-                    _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
-                    _times(_turned(z, i3), factors, k + 4), _times(_turned(z, i4), factors, k + 6), c1, c2, s1, s2,
-                )  # fmt: skip
-                _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c)
-                _put_turned(z, i3, *d), _put_turned(z, i4, *e)
-        else:
-            c1, c2, c3, s1, s2, s3 = _sevenths(z)
-            for j in range(count):
-                i0 = begin + j
-                i1, i2, i3 = i0 + step, i0 + 2 * step, i0 + 3 * step
-                i4, i5, i6 = i3 + step, i3 + 2 * step, i3 + 3 * step
-                k = at + 12 * j
-                a, b, c, d, e, f, g = _dft7(
-                    _turned(z, i0), _times(_turned(z, i1), factors, k), _times(_turned(z, i2), factors, k + 2),
-                    _times(_turned(z, i3), factors, k + 4), _times(_turned(z, i4), factors, k + 6),
-                    _times(_turned(z, i5), factors, k + 8), _times(_turned(z, i6), factors, k + 10),
-                    c1, c2, c3, s1, s2, s3,
-                )  # fmt: skip
-                _put_turned(z, i0, *a), _put_turned(z, i1, *b), _put_turned(z, i2, *c), _put_turned(z, i3, *d)
-                _put_turned(z, i4, *e), _put_turned(z, i5, *f), _put_turned(z, i6, *g)
+        elif further is not None:
+            _up_further(z, begin, count, step, radix, factors, at)
 
 
 @part
 @no_type_check
-def _far_down(z, column, columns, factors, passes, layout):
+def _far_down(z, column, columns, factors, passes, layout, further):
     """The first passes of a transform, on a few columns of all groups."""
     groups, near, pitch, _, far = layout
     size = groups
@@ -345,35 +362,37 @@ def _far_down(z, column, columns, factors, passes, layout):
         step = size // radix
         for q in range(step):
             k = at + 2 * (radix - 1) * (q * near + column)
-            _down(z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k)
+            _down(
+                z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k, further
+            )
         size = step
 
 
 @part
 @no_type_check
-def _near_down(z, group, factors, passes, layout):
+def _near_down(z, group, factors, passes, layout, further):
     """The last passes of a transform, on one group, into permuted order."""
     _, near, pitch, _, far = layout
     for p in range(far, len(passes)):
         radix, size, at = passes[p]
         step = size // radix
-        _down(z, group * pitch, near // size, size, step, step, radix, factors, at)
+        _down(z, group * pitch, near // size, size, step, step, radix, factors, at, further)
 
 
 @part
 @no_type_check
-def _near_up(z, group, factors, passes, layout):
+def _near_up(z, group, factors, passes, layout, further):
     """The first passes of an inverse transform, times M, on one group."""
     _, near, pitch, _, far = layout
     for p in range(len(passes) - 1, far - 1, -1):
         radix, size, at = passes[p]
         step = size // radix
-        _up(z, group * pitch, near // size, size, step, step, radix, factors, at)
+        _up(z, group * pitch, near // size, size, step, step, radix, factors, at, further)
 
 
 @part
 @no_type_check
-def _far_up(z, column, columns, factors, passes, layout):
+def _far_up(z, column, columns, factors, passes, layout, further):
     """The last passes of an inverse transform, on a few columns of all groups."""
     groups, near, pitch, _, far = layout
     step = 1
@@ -382,14 +401,15 @@ def _far_up(z, column, columns, factors, passes, layout):
         size = step * radix
         for q in range(step):
             k = at + 2 * (radix - 1) * (q * near + column)
-            _up(z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k)
+            _up(z, q * pitch + column, groups // size, size * pitch, columns, step * pitch, radix, factors, k, further)
         step = size
 
 
 @no_type_check
-def _passes_of(kind):
+def _passes_of(kind, further):
     """All passes of a transform for one type: compiled once, and called by all loops that transform."""
 
+    @no_type_check
     def run(z_at, which, first, count, table_at):
         head = array(table_at, HEADER, np.int64)
         groups, near, columns = head[2], head[3], head[5]
@@ -399,17 +419,17 @@ def _passes_of(kind):
         if which in (FAR_DOWN, DOWN):
             many, end = (columns, near) if which == DOWN else (count, first + count)
             for column in range(first, end, many):
-                _far_down(z, column, min(many, end - column), factors, passes, layout)
+                _far_down(z, column, min(many, end - column), factors, passes, layout, further)
         if which in (NEAR_DOWN, DOWN):
             for group in range(first, groups if which == DOWN else first + 1):
-                _near_down(z, group, factors, passes, layout)
+                _near_down(z, group, factors, passes, layout, further)
         if which in (NEAR_UP, UP):
             for group in range(first, groups if which == UP else first + 1):
-                _near_up(z, group, factors, passes, layout)
+                _near_up(z, group, factors, passes, layout, further)
         if which in (FAR_UP, UP):
             many, end = (columns, near) if which == UP else (count, first + count)
             for column in range(first, end, many):
-                _far_up(z, column, min(many, end - column), factors, passes, layout)
+                _far_up(z, column, min(many, end - column), factors, passes, layout, further)
 
     return run
 
@@ -418,52 +438,52 @@ FAR_DOWN, NEAR_DOWN, NEAR_UP, FAR_UP, DOWN, UP = range(6)
 
 
 @cache
-def _address(dtype: type) -> int:
-    return _subroutine(dtype).address
+def _address(dtype: type, further: bool | None = None) -> int:
+    return _subroutine(dtype, further).address
 
 
 @cache
-def _subroutine(dtype: type) -> Any:
-    return subroutine(_passes_of(dtype))
+def _subroutine(dtype: type, further: bool | None) -> Any:
+    return subroutine(_passes_of(dtype, further))
 
 
 @inline
 @no_type_check
 def far_down(z, column, columns, table):
     """The first passes of a transform, on a few columns of all groups."""
-    invoke(table[0], z.ctypes.data, FAR_DOWN, column, columns, table.ctypes.data)
+    invoke(table, z, FAR_DOWN, column, columns)
 
 
 @inline
 @no_type_check
 def near_down(z, group, table):
     """The last passes of a transform, on one group, into permuted order."""
-    invoke(table[0], z.ctypes.data, NEAR_DOWN, group, 1, table.ctypes.data)
+    invoke(table, z, NEAR_DOWN, group, 1)
 
 
 @inline
 @no_type_check
 def near_up(z, group, table):
     """The first passes of an inverse transform, times M, on one group."""
-    invoke(table[0], z.ctypes.data, NEAR_UP, group, 1, table.ctypes.data)
+    invoke(table, z, NEAR_UP, group, 1)
 
 
 @inline
 @no_type_check
 def far_up(z, column, columns, table):
     """The last passes of an inverse transform, on a few columns of all groups."""
-    invoke(table[0], z.ctypes.data, FAR_UP, column, columns, table.ctypes.data)
+    invoke(table, z, FAR_UP, column, columns)
 
 
 @inline
 @no_type_check
 def transform(z, table):
     """The transform, in place, into permuted order."""
-    invoke(table[0], z.ctypes.data, DOWN, 0, 0, table.ctypes.data)
+    invoke(table, z, DOWN, 0, 0)
 
 
 @inline
 @no_type_check
 def transform_back(z, table):
     """The inverse times M, in place, from permuted order."""
-    invoke(table[0], z.ctypes.data, UP, 0, 0, table.ctypes.data)
+    invoke(table, z, UP, 0, 0)

@@ -17,7 +17,7 @@ from numba.np.numpy_support import carray
 from transferfn.kernels._aliased import far_kernels, kernel_gradients, unit_of
 from transferfn.kernels._compile import clear, inline, once, part
 from transferfn.kernels._convolve import BLOCK, correlate_rows, filter_rows, tile_of
-from transferfn.kernels._entry import HEAD, array, entry, share
+from transferfn.kernels._entry import HEAD, array, entry, share, view
 from transferfn.kernels._fft import far_down, far_up, transform, transform_back
 from transferfn.kernels._simd import halves, join, load, load_part, splat, spread, store, where_less, width
 
@@ -206,8 +206,8 @@ def convolve(count, u, u_strides, banks, h0, growing, peaks, y, y_strides, sizes
     """Filter a signal by h0 + b/a, sampled at the roots of unity, and by what looks ahead."""
     batch, length, channels, parts, buffers, size = sizes
     plan, partners, signal_plan = plans
-    x, y64, k = work[:size], work[size : 2 * size], work[(buffers - 1) * size : buffers * size].view(u.dtype)
-    z = x.view(u.dtype)
+    x, y64, k = work[:size], work[size : 2 * size], view(work[(buffers - 1) * size : buffers * size], u)
+    z = view(x, u)
     small, block = _small(work, buffers * size, u)
     for job in range(first, last):
         tile, end = tile_of(job, parts, batch, channels, width(k))
@@ -231,8 +231,8 @@ def backward(
     order, lanes = banks[4], width(work)
     w0, w1, w2 = work[:size], work[size : 2 * size], work[2 * size : 3 * size]
     single = count == 1
-    z, s = w0.view(u.dtype), work[(buffers - 1) * size : buffers * size].view(u.dtype)  # with three buffers s is x
-    k, x = (w1 if single else w2).view(u.dtype), (w2 if single else w1).view(u.dtype)
+    z, s = view(w0, u), view(work[(buffers - 1) * size : buffers * size], u)  # with three buffers s is x
+    k, x = view(w1 if single else w2, u), view(w2 if single else w1, u)
     small, block = _small(work, buffers * size, u)
     floors, units, scales = small[: 4 * lanes], small[4 * lanes : 6 * lanes], small[6 * lanes : 8 * lanes]
     none = small[:0]
@@ -262,7 +262,7 @@ def _small(work, at, u):
     lanes = width(work)
     small = work[at : at + 10 * lanes]
     small[:] = 1
-    return small, work[at + 10 * lanes : at + (11 + BLOCK) * lanes].view(u.dtype)
+    return small, view(work[at + 10 * lanes : at + (11 + BLOCK) * lanes], u)
 
 
 SMALL = 11 + BLOCK  # registers of it

@@ -59,8 +59,13 @@ _define(operator.truediv, "fdiv")
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, lanes: Lanes) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
+    data = data_of(context, builder, array_type, array)
     return builder.bitcast(builder.gep(data, [index]), context.get_value_type(lanes).as_pointer())
+
+
+def data_of(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    """The pointer to an array's first element."""
+    return context.data_model_manager[array_type].get(builder, array, "data")
 
 
 @intrinsic
@@ -136,7 +141,7 @@ def spread(typingctx, array, index):
     lanes = Lanes(array.dtype)
 
     def codegen(context, builder, sig, args):
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = data_of(context, builder, sig.args[0], args[0])
         return _everywhere(context, builder, lanes, builder.load(builder.gep(data, [args[1]])))
 
     return lanes(array, types.intp), codegen
