@@ -148,7 +148,7 @@ def test_official_parameters_lead_back(case: str, dtype: torch.dtype) -> None:
 
 
 def two_slacks() -> RTF:
-    layer = RTF(4, 2, horizon=8, bidirectional=True, constraint="l1")
+    layer = RTF(4, 2, horizon=8, bidirectional=True, init="comb", constraint="l1")
     with torch.no_grad():
         layer.slack[1] += 1
     return layer

@@ -104,7 +104,7 @@ def test_coefficients_are_never_narrow(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
-        ({}, "RTF(4, 3, horizon=20, denominator_groups=4, numerator='truncated', init='comb')"),
+        ({}, "RTF(4, 3, horizon=20, denominator_groups=4, numerator='truncated', init='resonators')"),
         (
             {"bidirectional": True, "constraint": "l1", "method": "fft", "kernel_dropout": 0.1, "init": inits.montel},
             "RTF(4, 3, horizon=20, denominator_groups=4, numerator='truncated', init='montel', bidirectional=True, "

@@ -253,7 +253,7 @@ def _by_fft(
     else:
         y, final = filter_segments(filter_rows, u, state, lengths, resets)
         final = at_rest(u, system.order) if return_state and final is None else final
-    return _without_padding(y, lengths), final
+    return _without_padding(y, lengths), final if return_state else None
 
 
 def _in_one_operator(u: Signal, system: System) -> Signal | None:
