@@ -92,7 +92,7 @@ def realized(form: Form, order: int = 4, *, groups: int = 2) -> Any:
     return build_form(form, TransferFunction(b, a, h0), torch.float64)
 
 
-rtf = partial(RTF, 4, 4, horizon=32)
+rtf = partial(RTF, 4, 4, horizon=32, init="comb")
 both = partial(rtf, bidirectional=True)
 s5 = partial(S5, 4, 8, dt_min=0.02, dt_max=0.5)
 lru = partial(LRU, 4, 6, r_min=0.3, r_max=0.98)
@@ -115,6 +115,7 @@ def language(mixer: Callable[[], Any]) -> Callable[[], LanguageModel]:
 
 MIXERS = [
     Mixer("rtf", rtf),
+    Mixer("rtf-resonators", partial(RTF, 4, 4, horizon=32)),
     Mixer("rtf-exact-tied", partial(rtf, numerator="exact", denominator_groups=1, init=reflections)),
     Mixer("rtf-l1", partial(rtf, constraint="l1", denominator_groups=2, init="montel")),
     Mixer("rtf-reflection-fft", partial(rtf, constraint="reflection", method="fft", init=reflections)),
