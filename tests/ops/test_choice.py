@@ -10,6 +10,7 @@ from torch import Tensor
 from ops.naive import bank, error
 from transferfn.core import TransferFunction, TruncatedTransferFunction
 from transferfn.core.kernel import damped_response
+from transferfn.kernels.rational import damped_convolution
 from transferfn.ops import linear_filter
 from transferfn.ops.choice import is_well_conditioned
 from transferfn.ops.filter import LARGEST_GROWTH_OF_DAMPED
@@ -97,3 +98,21 @@ def test_an_unstable_response_of_high_order_is_not_damped() -> None:
     assert expected_state is not None
     assert error(state, expected_state) <= 1
     assert error(linear_filter(u, system, method="fft", return_state=False)[0], expected) <= 1
+
+
+@pytest.mark.parametrize(("radius", "is_damped"), [(0.05, True), (0.5, False)])
+def test_only_where_no_poles_cluster_is_a_response_damped(
+    radius: float, is_damped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 poles at 0.5 lose on a larger circle what a recurrence in float64 keeps; at 0.05 there is nothing to lose."""
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "transferfn.ops.filter.damped_convolution", lambda *given: (asked.append(24), damped_convolution(*given))[1]
+    )
+    a = torch.from_numpy(np.poly([radius] * 24)[1:])[None]
+    system = TransferFunction(torch.ones_like(a), a, torch.ones(1).double())
+    u = torch.randn(16, 300, 1, generator=torch.Generator().manual_seed(0))
+    expected, _ = linear_filter(u.double(), system, method="scan")
+    assert error(linear_filter(u, system, method="fft", return_state=False)[0], expected) <= 1
+    assert bool(asked) == is_damped
+    assert error(linear_filter(u, system, method="fft")[0], expected) <= 1  # with a state, which has a response too

@@ -12,6 +12,7 @@ from transferfn.kernels.arrays import has_plan
 from transferfn.kernels.recurrence import recurrence
 from transferfn.typing import Denominator, Feedthrough, Kernel, Numerator
 
+LARGEST_RECURSIVE = 16  # orders up to which a response costs less by the recurrence than by FFT, to gain nothing there
 BLOCK = 128  # samples a call advances the recurrence by where it has no native loop
 
 

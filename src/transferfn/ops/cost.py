@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from transferfn.core.convert import LARGEST_SOLVE
+from transferfn.core.kernel import LARGEST_RECURSIVE
 from transferfn.files import write_json
 from transferfn.kernels.arrays import lanes_of
 from transferfn.kernels.convolution import fast_points
@@ -134,7 +135,7 @@ def fft_terms(job: Job) -> Terms:
         transforms, calls = 2 * transforms, 2.0
     if job.horizon is not None and job.has_kernel:
         return calls, transforms, job.banks * doubles * _passes(job.horizon) / threads, 0.0, 0.0, 0.0
-    if job.order > LARGEST_SOLVE and job.itemsize == 4:
+    if job.order > LARGEST_RECURSIVE and job.itemsize == 4:
         return calls, transforms, 0.0, job.banks * doubles * _passes(job.length + job.length // 4) / threads, 0.0, 0.0
     responses = job.banks * doubles * job.length / min(job.threads, doubles)
     return calls, transforms, 0.0, 0.0, responses, responses * job.order
@@ -156,7 +157,7 @@ def block_terms(job: Job) -> Terms:
     blocks = rows * -(-job.length // size)
     transforms = tiles * (3 * blocks + 2) * _passes(size) + tiles * 3 * blocks * _passes(fast_points(job.order))
     doubles = -(-job.channels // lanes_of(8))
-    if job.order > LARGEST_SOLVE and job.itemsize == 4:
+    if job.order > LARGEST_RECURSIVE and job.itemsize == 4:
         return 1.0, transforms / threads, 2 * doubles * _passes(size + size // 4) / threads, 0.0, 0.0
     responses = 2 * doubles * size / min(job.threads, doubles)
     return 1.0, transforms / threads, 0.0, responses, responses * job.order

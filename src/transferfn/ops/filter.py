@@ -11,7 +11,7 @@ from torch.nn.functional import dropout, pad
 
 from transferfn.core.checks import what_instead
 from transferfn.core.convert import LARGEST_SOLVE, untruncate
-from transferfn.core.kernel import damped_response, impulse_response, spread
+from transferfn.core.kernel import LARGEST_RECURSIVE, damped_response, impulse_response, spread
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.kernels.blocks import block_filter
 from transferfn.kernels.rational import damped_convolution, rational_convolution
@@ -31,6 +31,7 @@ from transferfn.ops.choice import (
     Method,
     System,
     choose,
+    is_noisy,
     is_noisy_response,
     is_well_conditioned,
     largest_growth,
@@ -262,16 +263,23 @@ def _in_one_operator(u: Signal, system: System) -> Signal | None:
         return None
     if isinstance(system, TruncatedTransferFunction) and u.shape[1] <= system.horizon:
         return rational_convolution(u, system.b_tilde, system.a, system.h0_tilde, system.horizon)
-    if not _can_be_damped(system.order, u.dtype):
+    if not _can_be_damped(system.a, u.dtype):
         return None
     true = system if isinstance(system, TransferFunction) else _true(_widened(system))
     y, growth = damped_convolution(u, true.b, true.a, true.h0)
     return y if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()) else None
 
 
-def _can_be_damped(order: int, dtype: torch.dtype) -> bool:
-    """Whether responses may be sampled on a larger circle: where that is faster, good enough and can be looked at."""
-    return order > LARGEST_SOLVE and dtype != torch.float64 and not values_are_hidden()
+def _can_be_damped(a: Tensor, dtype: torch.dtype) -> bool:
+    """Whether responses may be sampled on a larger circle: where that is faster, good enough and can be looked at.
+
+    Clustered poles, of which a recurrence in float64 loses nothing, are what that circle loses digits of; coefficients
+    of higher orders cannot hold such poles anyway.
+    """
+    order = a.shape[-1]
+    if order <= LARGEST_RECURSIVE or dtype == torch.float64 or values_are_hidden():
+        return False
+    return order > LARGEST_SOLVE or (a.device.type == "cpu" and not is_noisy(a, dtype))
 
 
 def _convolve_rows(
@@ -376,7 +384,7 @@ def _kernel(system: System, length: int, dtype: torch.dtype) -> Kernel:
 
 def _response(b: Tensor, a: Tensor, h0: Tensor, length: int, dtype: torch.dtype) -> Kernel:
     """The true impulse response; by FFT where that is faster, good enough and can be seen to be right."""
-    if _can_be_damped(a.shape[-1], dtype) and a.dtype == torch.float64:
+    if a.dtype == torch.float64 and _can_be_damped(a, dtype):
         h, growth = damped_response(b, a, h0, length=length)
         if bool((growth <= LARGEST_GROWTH_OF_DAMPED).all()):
             return h
