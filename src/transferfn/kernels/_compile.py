@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, no_type_check
 
-from numba import _dynfunc, njit  # pyright: ignore[reportAttributeAccessIssue] (a module in C)
+from numba import _dynfunc, njit, version_info  # pyright: ignore[reportAttributeAccessIssue] (a module in C)
 from numba import config as _untyped
+from numba.core.caching import FunctionCache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 
 OPTIMIZATION = 2  # LLVM's level: a third one makes these loops no faster and takes three times as long to compile
+KNOWN = (0, 63), (0, 68)  # Numba's versions, first and last, whose way to link code was read and tried
 
 config: Any = _untyped  # its values have no types
+
+if config.DISABLE_JIT:
+    raise RuntimeError(
+        "transferfn filters by compiled loops, and NUMBA_DISABLE_JIT, which is set, forbids to compile: unset it"
+    )
+if hasattr(os, "register_at_fork"):  # a child that were forked while another thread compiles could never compile
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 @contextmanager
@@ -66,16 +81,31 @@ def _no_executable(library: Any, description: Any, environment: Any) -> Any:
     return _dynfunc.make_function(description.lookup_module(), description.qualname, "", 0, environment, (library,))
 
 
+def forget_outdated(kept: Path, sources: Path) -> None:
+    """Delete compiled loops unless they are of these very sources: Numba knows a loop's own file, not its parts'.
+
+    Args:
+        kept: Folder of the compiled loops, which has a mark that names their sources.
+        sources: Folder of the sources.
+    """
+    parts = sorted(sources.glob("_*.py"))
+    digest = hashlib.sha256(b"".join(hashlib.sha256(part.read_bytes()).digest() for part in parts)).hexdigest()
+    mark = kept / f"{digest[:16]}.sources"
+    try:
+        if not mark.exists():
+            for outdated in (*kept.glob("*.nb[ic]"), *kept.glob("*.sources")):
+                outdated.unlink(missing_ok=True)
+            mark.touch()
+    except OSError:  # the folder cannot be written, and then nobody else has changed it either
+        return
+
+
 def _forget_outdated() -> None:
-    """Delete compiled loops older than any source here: Numba knows the file of a loop, not those of its parts."""
-    folder = Path(__file__).parent
-    newest = max(source.stat().st_mtime for source in folder.glob("_*.py"))
-    for compiled in folder.glob("__pycache__/*.nb[ic]"):
-        try:
-            if compiled.stat().st_mtime < newest:
-                compiled.unlink()
-        except OSError:  # another process was faster, or the folder cannot be written
-            return
+    try:
+        kept = FunctionCache(_forget_outdated).cache_path  # NUMBA_CACHE_DIR, beside the sources, or in the home
+    except RuntimeError:  # nothing is kept
+        return
+    forget_outdated(Path(kept), Path(__file__).parent)
 
 
 _forget_outdated()
@@ -117,7 +147,9 @@ def inline(loop: Callable) -> Any:
 
 def _part(loop: Callable, **options: Any) -> Any:
     bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(loop, error_model="numpy", pipeline_class=_PartCompiler, **bare, **options)
+    known = KNOWN[0] <= version_info.short <= KNOWN[1]
+    compiler = _PartCompiler if known else _Compiler  # the same code, that takes twice as long to compile
+    return njit(loop, error_model="numpy", pipeline_class=compiler, **bare, **options)
 
 
 def once(loop: Callable) -> Any:
