@@ -193,6 +193,10 @@ def impulse_response(b: Numerator, a: Denominator, h0: Feedthrough, *, length: i
     """
     if length == 1 or b.shape[-1] == 0:
         return pad(h0[..., None], (0, length - 1))
+    if b.device.type == "cpu":
+        impulse = pad(b.new_ones(1, h0.numel()), (0, 0, 0, length - 1))
+        h, _ = recurrence(impulse[None], b.flatten(0, -2), a.flatten(0, -2), h0.flatten())
+        return h[0].mT.unflatten(0, h0.shape)
     g = spread(recursive_response(a, length - 1), b.shape[-2])
     proper = multiply(b[..., : length - 1], g, keep=length - 1)
     return torch.cat((h0[..., None], proper), -1)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from transferfn.kernels.arrays import smooth_numbers
+
 LARGEST_DIRECT = 2**16  # multiply-adds of a product up to here need no FFT, and no large Toeplitz matrix
 
 
@@ -63,7 +65,8 @@ def multiply(p: Tensor, q: Tensor, *, keep: int | None = None) -> Tensor:
     size = p.shape[-1] + q.shape[-1] - 1
     rows = size if keep is None else min(keep, size)
     if p.shape[-1] * q.shape[-1] > LARGEST_DIRECT:
-        return torch.fft.irfft(torch.fft.rfft(p, size) * torch.fft.rfft(q, size), size)[..., :rows]
+        points = smooth_numbers(size)[0]
+        return torch.fft.irfft(torch.fft.rfft(p, points) * torch.fft.rfft(q, points), points)[..., :rows]
     return (toeplitz(p, rows, q.shape[-1]) @ q[..., None])[..., 0]
 
 

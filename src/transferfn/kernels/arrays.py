@@ -16,13 +16,22 @@ LINE = 64  # bytes of a line of the cache
 _kept = threading.local()
 
 
+def in_memory(x: Tensor) -> Tensor:
+    """The same values as loops find them at its address: PyTorch negates the imaginary part of a conjugate lazily.
+
+    Args:
+        x: A tensor.
+    """
+    return x.resolve_neg() if x.is_neg() else x
+
+
 def numpy(x: Tensor) -> Any:
     """A contiguous array of the same values.
 
     Args:
         x: A tensor on the CPU.
     """
-    return x.detach().contiguous().numpy()
+    return in_memory(x.detach().contiguous()).numpy()
 
 
 def flat(x: Tensor) -> tuple[Any, tuple[int, ...]]:
@@ -31,7 +40,7 @@ def flat(x: Tensor) -> tuple[Any, tuple[int, ...]]:
     Args:
         x: A tensor on the CPU.
     """
-    x = x.detach()
+    x = in_memory(x.detach())
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
     return x.as_strided((extent,), (1,)).numpy(), x.stride()
 
@@ -104,7 +113,7 @@ def scratch(size: int, threads: int, dtype: torch.dtype, *, purpose: str = "sign
     block = blocks.get((dtype, purpose))
     if block is None or block.numel() < size * threads:
         block = blocks[dtype, purpose] = None
-        block = torch.empty(size * threads, dtype=dtype)
+        block = torch.empty(size * threads, dtype=dtype, device="cpu")  # whatever the default device is
         if block.nbytes <= KEPT:
             blocks[dtype, purpose] = block
     return block, size

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import lanes_of, numpy_type, scratch
+from transferfn.kernels.arrays import in_memory, lanes_of, numpy_type, scratch
 
 
 def cascade(
@@ -31,11 +31,12 @@ def cascade(
     """
     from transferfn.kernels._cascade import rows_of_work
 
+    x = in_memory(x)
     (sections, channels, order), length = a.shape, x.shape[1]
     y = torch.empty_like(x)
     coefficients = torch.cat((b, a), -1).to(torch.float64).contiguous()
-    zi = None if zi is None else zi.to(torch.float64).contiguous()
-    zf = torch.empty(a.shape, dtype=torch.float64)
+    zi = None if zi is None else in_memory(zi.to(torch.float64).contiguous())
+    zf = torch.empty(a.shape, dtype=torch.float64, device=x.device)
     if not channels:
         return y, zf
     width = lanes_of(8)

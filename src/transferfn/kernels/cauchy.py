@@ -34,7 +34,7 @@ def sums(
 
     given, points = _given(real, size, decay, angles)
     a = given[0]
-    parts = [torch.empty(a.shape[0], a.shape[1], points, dtype=torch.float64) for _ in range(2)]
+    parts = [torch.empty(a.shape[0], a.shape[1], points, dtype=torch.float64, device=a.device) for _ in range(2)]
     _over_channels(loops.sums, (*map(numpy, given), *(x.numpy() for x in parts)), len(size), points * real[0].numel())
     return torch.complex(*(x[..., : len(angles)] for x in parts))
 
@@ -59,7 +59,7 @@ def gradients(
 
     given, points = _given(real, size, decay, angles)
     parts = [pad(x.to(torch.float64), (0, points - len(angles))) for x in (g.real, g.imag)]
-    found = [torch.empty(x.shape, dtype=torch.float64) for x in given[:4]]
+    found = [torch.empty(x.shape, dtype=torch.float64, device=x.device) for x in given[:4]]
     arrays = *map(numpy, (*parts, *given)), *(x.numpy() for x in found)
     _over_channels(loops.gradients, arrays, len(size), 2 * points * real[0].numel())
     return torch.cat(found[:2], 1), found[2], found[3]

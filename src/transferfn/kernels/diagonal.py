@@ -13,6 +13,7 @@ from jaxtyping import Bool, Complex
 from torch import Tensor
 
 from transferfn.kernels import threads
+from transferfn.kernels.arrays import in_memory
 
 
 def scan(
@@ -40,7 +41,7 @@ def scan(
     """
     from transferfn.kernels import _diagonal as loops
 
-    x = torch.empty(v.shape, dtype=v.dtype)
+    x = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     arrays = (_pairs(v), _pairs(a.to(torch.complex128)), _state(state, v), _mask(cut), reverse, _pairs(x))
     _over_tiles(loops.scan, arrays, v, loops.TILE)
     return x
@@ -89,9 +90,9 @@ def scan_adjoint(
     """
     from transferfn.kernels import _diagonal as loops
 
-    gv = torch.empty(gx.shape, dtype=gx.dtype)
-    ga = torch.zeros(gx.shape[0], gx.shape[2], dtype=torch.complex128)
-    gstate = None if state is None else torch.zeros(state.shape, dtype=gx.dtype)
+    gv = torch.empty(gx.shape, dtype=gx.dtype, device=gx.device)
+    ga = gx.new_zeros(gx.shape[0], gx.shape[2], dtype=torch.complex128)
+    gstate = None if state is None else gx.new_zeros(state.shape)
     arrays = (
         _pairs(gx), _pairs(a.to(torch.complex128)), _pairs(x), _state(state, gx), _mask(cut), reverse,
         _pairs(gv), _pairs(ga), _state(gstate, gx),
@@ -102,7 +103,7 @@ def scan_adjoint(
 
 def _pairs(z: Tensor) -> Any:
     """Real and imaginary parts side by side along the last axis, as an array."""
-    return torch.view_as_real(z.detach().resolve_conj().contiguous()).flatten(-2).numpy()
+    return torch.view_as_real(in_memory(z.detach().resolve_conj()).contiguous()).flatten(-2).numpy()
 
 
 def _state(state: Tensor | None, v: Tensor) -> Any:

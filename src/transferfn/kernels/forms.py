@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,7 +31,7 @@ def sections_step(
     """
     from transferfn.kernels import _forms as loops
 
-    y, after = torch.empty(u.shape, dtype=u.dtype), torch.empty(x.shape, dtype=u.dtype)
+    y, after = u.new_empty(u.shape), u.new_empty(x.shape)
     finite = loops.sections(*map(numpy, (u, x, b, a, h0)), y.numpy(), after.numpy())
     return y, after, bool(finite)
 
@@ -60,6 +59,6 @@ def lattice_step(
     """
     from transferfn.kernels import _forms as loops
 
-    y, after = torch.empty(u.shape, dtype=u.dtype), torch.empty(x.shape, dtype=u.dtype)
+    y, after = u.new_empty(u.shape), u.new_empty(x.shape)
     finite = loops.lattice(*map(numpy, (u, x, k, c, v, h0)), y.numpy(), after.numpy())
     return y, after, bool(finite)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
+from transferfn.kernels.arrays import numpy
 
 OrderFirst = Float[Tensor, "n rows"]
 
@@ -24,7 +25,7 @@ def denominators(x: OrderFirst, *, largest: float) -> OrderFirst:
     from transferfn.kernels import _lattice as loops
 
     a = torch.empty_like(x)
-    arrays = x.detach().numpy(), largest, a.numpy()
+    arrays = numpy(x), largest, a.numpy()
     _over_tiles(lambda i, j: loops.denominators(*arrays, i, j), x, loops.TILE)
     return a
 
@@ -43,7 +44,7 @@ def gradients(x: OrderFirst, ga: OrderFirst, *, largest: float) -> OrderFirst:
     from transferfn.kernels import _lattice as loops
 
     gx = torch.empty_like(x)
-    arrays = x.detach().numpy(), ga.detach().numpy(), largest, gx.numpy()
+    arrays = numpy(x), numpy(ga), largest, gx.numpy()
     _over_tiles(lambda i, j: loops.gradients(*arrays, i, j), x, loops.TILE)
     return gx
 
@@ -83,7 +84,7 @@ def seem_stable(a: Float[Tensor, "rows n"]) -> bool:
 def _noise_gain(a: Tensor) -> tuple[float, bool]:
     from transferfn.kernels import _lattice as loops
 
-    worst, stable = loops.noise_gain(a.detach().to(torch.float64).contiguous().numpy())
+    worst, stable = loops.noise_gain(numpy(a.to(torch.float64)))
     return float(worst), bool(stable)
 
 

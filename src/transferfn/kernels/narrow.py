@@ -7,6 +7,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from transferfn.kernels import threads
+from transferfn.kernels.arrays import numpy
 
 
 def product(x: Float[Tensor, "R I"], weight: Int8[Tensor, "O I"], scale: Float[Tensor, " O"]) -> Float[Tensor, "R O"]:
@@ -26,8 +27,8 @@ def product(x: Float[Tensor, "R I"], weight: Int8[Tensor, "O I"], scale: Float[T
     """
     from transferfn.kernels import _narrow as loops
 
-    y = torch.empty(x.shape[0], weight.shape[0])
-    arrays = (x.detach().contiguous().numpy(), weight.numpy(), scale.numpy(), y.numpy())
+    y = torch.empty(x.shape[0], weight.shape[0], dtype=torch.float32, device=x.device)
+    arrays = (numpy(x), weight.numpy(), scale.numpy(), y.numpy())
     if y.numel():
         threads.split(lambda i, j: loops.product(*arrays, i, j), weight.shape[0], cost=x.shape[0] * weight.numel() // 4)
     return y

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
-from transferfn.kernels.arrays import elements, has_plan, into_channels, lanes, numpy_type, plan, scratch
+from transferfn.kernels.arrays import elements, has_plan, in_memory, into_channels, lanes, numpy_type, plan, scratch
 from transferfn.kernels.convolution import convolution, fast_points
-from transferfn.kernels.tracing import apply, is_eager, is_plain
+from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
 
 
 def rational_convolution(
@@ -98,15 +98,16 @@ def _separately(u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, expone
 @lru_cache(maxsize=16)
 def _powers(count: int, exponent: float) -> Tensor:
     """exp(exponent t), by which samples are damped, or grow again."""
-    return torch.exp(exponent * torch.arange(count, dtype=torch.float64))
+    return torch.exp(exponent * torch.arange(count, dtype=torch.float64, device="cpu"))
 
 
 def _run(
     u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float, *, training: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Filter a signal; in training in the work space of the backward pass, which is larger, so that it can stay."""
+    u = in_memory(u)
     y = torch.empty_like(u)
-    peaks = torch.zeros(*h0.shape, 2 if exponent else 0, dtype=torch.float64)
+    peaks = torch.zeros(*h0.shape, 2 if exponent else 0, dtype=torch.float64, device=u.device)
     if u.numel():
         signals = u.data_ptr(), *u.stride(), y.data_ptr(), *y.stride()
         values = *signals, peaks.data_ptr() if exponent else 0
@@ -132,11 +133,12 @@ def _(u, b, a, h0, period, exponent):
 def _run_back(
     gy: Tensor, u: Tensor, b: Tensor, a: Tensor, h0: Tensor, period: int, exponent: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    gy, u = in_memory(gy), in_memory(u)
     gu = torch.empty_like(u)
     parts = _parts(u)
-    make = torch.empty if u.numel() else torch.zeros
-    gb, ga = (make(parts, *b.shape, dtype=b.dtype) for _ in "ba")
-    gh0 = torch.zeros(parts, *h0.shape, dtype=b.dtype)  # a bank ahead of one sample has no taps
+    make = b.new_empty if u.numel() else b.new_zeros
+    gb, ga = (make(parts, *b.shape) for _ in "ba")
+    gh0 = b.new_zeros(parts, *h0.shape)  # a bank ahead of one sample has no taps
     if u.numel():
         signals = (part for x in (gy, u, gu) for part in (x.data_ptr(), *x.stride()))
         values = *signals, gb.data_ptr(), ga.data_ptr(), gh0.data_ptr()
@@ -160,7 +162,7 @@ def _(gy, u, b, a, h0, period, exponent):
     return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), h0.new_empty(h0.shape)
 
 
-class _Rational(torch.autograd.Function):
+class _Rational(ReverseOnly):
     generate_vmap_rule = True
 
     @staticmethod
@@ -182,7 +184,7 @@ class _Rational(torch.autograd.Function):
         return *gradients, None, None
 
 
-class _Backward(torch.autograd.Function):
+class _Backward(ReverseOnly):
     generate_vmap_rule = True
 
     @staticmethod
@@ -267,7 +269,7 @@ def _launch(
     # Rows of registers have as many bytes in either type.
     size = max(elements(each, width * u.element_size() // 8) for each in held[:2])
     work, stride = scratch(buffers * size + _small(), count, torch.float64)
-    coefficients = b.contiguous(), a.contiguous(), h0.contiguous()
+    coefficients = [in_memory(x.contiguous()) for x in (b, a, h0)]
     damping, growing = (_powers(b.shape[2] + 1, -exponent)[1:], _powers(period, exponent)) if exponent else (None, None)
     given = (
         len(b), channels, a.shape[1], b.shape[2], *(x.data_ptr() for x in coefficients), b.dtype == torch.float64,

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import into_channels, lanes, numpy_type, scratch
-from transferfn.kernels.tracing import apply, is_eager, is_plain
+from transferfn.kernels.arrays import in_memory, into_channels, lanes, numpy_type, scratch
+from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
 
 Signal = Float[Tensor, "B L D"]
 State = Float[Tensor, "B D n"]
@@ -71,6 +71,7 @@ def _run(
     reverse: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    u = in_memory(u)
     sizes, jobs = _plan(u, b, a, resets, lengths)
     y, after, kept = _outputs(u, b, keep, sizes)
     if jobs:
@@ -100,6 +101,7 @@ def _run_back(
     reverse: bool,
     kept: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    gy, u = in_memory(gy), in_memory(u)
     sizes, jobs = _plan(u, b, a, resets, lengths)
     batch, _, channels, groups, order, lags, _, parts, width = sizes
     gu = torch.empty_like(u)
@@ -109,7 +111,7 @@ def _run_back(
     gh = torch.empty(parts, channels, **double)
     if jobs:
         held = _held(b, a, h0, u.dtype, state, resets, lengths)
-        last = None if gafter is None else gafter.to(u.dtype).contiguous()
+        last = None if gafter is None else in_memory(gafter.to(u.dtype).contiguous())
         count = threads.team(jobs, cost=u.numel() * (7 * lags + 16))
         work, size = scratch(_rows_of_work(lags)[1] * width, count, u.dtype)
         totals, more = scratch((2 * lags + 1) * width, count, torch.float64, purpose="totals")
@@ -159,11 +161,15 @@ def _held(
 ) -> tuple[Tensor | None, ...]:
     """What the loops read beside signals, in the types and layout that they expect."""
     return (
-        *(x.to(torch.float64).contiguous() for x in (b, a, h0)),
-        None if state is None else state.to(dtype).contiguous(),
+        *(in_memory(x.to(torch.float64).contiguous()) for x in (b, a, h0)),
+        None if state is None else in_memory(state.to(dtype).contiguous()),
         None if resets is None else resets.contiguous(),
         None if lengths is None else lengths.to(torch.int64).contiguous(),
     )
+
+
+def _given(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+    return tuple(x for x in tensors if x is not None)
 
 
 def _address(x: Tensor | None) -> int:
@@ -239,12 +245,12 @@ def _(gy, gafter, u, b, a, h0, state, resets, lengths, reverse, kept):
     return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), h0.new_empty(h0.shape), gstate
 
 
-class _Recurrence(torch.autograd.Function):
+class _Recurrence(ReverseOnly):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(u, b, a, h0, state, resets, lengths, reverse):
-        run = _run if is_eager(u, b, a, h0) else _recurrence
+        run = _run if is_eager(u, b, a, h0, *_given(state)) else _recurrence
         return run(u, b, a, h0, state, resets, lengths, reverse, True)
 
     @staticmethod
@@ -261,12 +267,12 @@ class _Recurrence(torch.autograd.Function):
         if gy is None and gafter is None:
             return (None,) * 8
         gy = torch.zeros_like(u) if gy is None else gy
-        run: Any = _run_back if is_plain(*(x for x in (gy, gafter, *given[:5]) if x is not None)) else _Gradients.apply
+        run: Any = _run_back if is_plain(*_given(gy, gafter, *given[:5])) else _Gradients.apply
         *gradients, gstate = run(gy, gafter, *given, ctx.reverse, kept)
         return *gradients, None if state is None else gstate, None, None, None
 
 
-class _Gradients(torch.autograd.Function):
+class _Gradients(ReverseOnly):
     """All gradients, with w the input filtered by 1/A and lam the same of gy by B/A and of gafter, backwards in time.
 
     gu = lam + h0 gy,   gb_i = sum_t gy_t w_(t-i),   ga_i = -sum_t lam_t w_(t-i),   gh0 = <gy, u>,   gstate = lam_(-i).
@@ -276,7 +282,7 @@ class _Gradients(torch.autograd.Function):
 
     @staticmethod
     def forward(gy, gafter, u, b, a, h0, state, resets, lengths, reverse, kept):
-        run = _run_back if is_eager(gy, u, b, a, h0) else _gradients
+        run = _run_back if is_eager(gy, u, b, a, h0, *_given(gafter, state)) else _gradients
         return run(gy, gafter, u, b, a, h0, state, resets, lengths, reverse, kept)
 
     @staticmethod

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import lanes, scratch
-from transferfn.kernels.tracing import apply, is_eager, is_plain
+from transferfn.kernels.arrays import in_memory, lanes, scratch
+from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
 
 Coefficients = Float[Tensor, "_ n"]
 
@@ -105,8 +105,8 @@ def _address(name: str) -> int:
 @no_type_check
 def _tail(a: Tensor, length: int, count: int, power: int) -> Tensor:
     groups, order = a.shape
-    wide = a.to(torch.float64).contiguous()
-    samples = torch.zeros(groups, count, dtype=torch.float64)
+    wide = in_memory(a.to(torch.float64).contiguous())
+    samples = wide.new_zeros(groups, count)
     if groups and count:
         width, lags = lanes(wide), _padded(order)
         jobs = -(-groups // width)
@@ -129,7 +129,7 @@ def _(info, in_dims, a, length, count, power):
     return _tail(a.flatten(0, 1), length, count, power).unflatten(0, a.shape[:2]), 0
 
 
-class _Tail(torch.autograd.Function):
+class _Tail(ReverseOnly):
     generate_vmap_rule = True
 
     @staticmethod
@@ -152,14 +152,14 @@ class _Tail(torch.autograd.Function):
 
 
 def _solve(b_tilde: Tensor, a: Tensor, h0_tilde: Tensor, horizon: int) -> tuple[Tensor, Tensor, Tensor]:
-    given = [x.to(torch.float64).contiguous() for x in (b_tilde, a, h0_tilde)]
+    given = [in_memory(x.to(torch.float64).contiguous()) for x in (b_tilde, a, h0_tilde)]
     found = torch.empty_like(given[0]), torch.empty_like(given[2]), given[1].new_empty(a.shape[0])
     _launch("untruncate", (*given, *found), a, b_tilde.shape[0], horizon)
     return found
 
 
 def _solve_back(gb: Tensor, gh: Tensor, b: Tensor, a: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    given = [x.to(torch.float64).contiguous() for x in (gb, gh, b, a)]
+    given = [in_memory(x.to(torch.float64).contiguous()) for x in (gb, gh, b, a)]
     found = torch.empty_like(given[0]), torch.empty_like(given[3])
     _launch("gradients", (*given, *found), a, b.shape[0], horizon)
     return found
@@ -207,7 +207,7 @@ def _(gb, gh, b, a, horizon):
     return b.new_empty(b.shape, dtype=torch.float64), a.new_empty(a.shape, dtype=torch.float64)
 
 
-class _Untruncated(torch.autograd.Function):
+class _Untruncated(ReverseOnly):
     generate_vmap_rule = True
 
     @staticmethod
@@ -229,7 +229,7 @@ class _Untruncated(torch.autograd.Function):
         return gb_tilde.to(ctx.dtypes[0]), ga.to(ctx.dtypes[1]), gh.to(ctx.dtypes[2]), None
 
 
-class _Gradients(torch.autograd.Function):
+class _Gradients(ReverseOnly):
     generate_vmap_rule = True
 
     @staticmethod

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transferfn.kernels import threads
-from transferfn.kernels.arrays import lanes, numpy_type
+from transferfn.kernels.arrays import in_memory, lanes, numpy_type
 
 State = Float[Tensor, "B D n"]
 Sample = Float[Tensor, "B D"]
@@ -31,7 +31,7 @@ def step(
     Returns:
         y, (B, D), the state (w, x_1, ..., x_(n-1)) after it, and whether every w is finite.
     """
-    u, x, b, a, h0 = (c if c.is_contiguous() else c.contiguous() for c in (u, x, b, a, h0))
+    u, x, b, a, h0 = (in_memory(c if c.is_contiguous() else c.contiguous()) for c in (u, x, b, a, h0))
     y, after = torch.empty_like(u), torch.empty_like(x)
     jobs = u.numel()
     if not jobs:
@@ -66,7 +66,7 @@ def ring_step(
     Returns:
         y, (B, D), and whether every w is finite.
     """
-    u = u if u.is_contiguous() else u.contiguous()
+    u = in_memory(u if u.is_contiguous() else u.contiguous())
     y = torch.empty_like(u)
     overflow = ctypes.c_int64(0)
     values = (

@@ -37,12 +37,14 @@ def check_boundaries(u: Tensor, lengths: Tensor | None, resets: Tensor | None) -
 
     Raises:
         TypeError: if one of them is no tensor.
-        ValueError: if shapes or types do not fit, or lengths on the CPU are outside 0..L.
+        ValueError: if shapes, types or devices do not fit, or lengths on the CPU are outside 0..L.
     """
     batch_size, length = u.shape[:2]
     for name, value in (("lengths", lengths), ("resets", resets)):
         if value is not None:
             check_tensor(name, value)
+            if value.device != u.device:
+                raise ValueError(f"the signal is on {u.device} and {name} on {value.device}: move one of them")
     if lengths is not None:
         if lengths.shape != (batch_size,) or lengths.dtype not in (torch.int64, torch.int32):
             raise ValueError(

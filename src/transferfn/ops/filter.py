@@ -98,6 +98,8 @@ def linear_filter(
         )
     if state is not None and not state.is_floating_point():
         raise TypeError(f"expected a real floating-point state, got {state.dtype}")
+    if state is not None and state.device != u.device:
+        raise ValueError(f"the signal is on {u.device} and the state on {state.device}: move one of them")
     if kernel_dropout:
         method = "fft"
     given = u.dtype
@@ -105,7 +107,8 @@ def linear_filter(
     if state is not None:
         state = state.to(u.dtype)
     if u.numel() == 0:
-        return u.to(given), (state if state is not None else at_rest(u, system.order)) if return_state else None
+        after = state if state is not None else at_rest(u, system.order)
+        return _nothing(u, system).to(given), after if return_state else None
     with without_autocast(u):
         y, state = _filter(u, system, state, lengths, resets, method, return_state, kernel_dropout)
     return y.to(given), state
@@ -142,10 +145,16 @@ def filter_both_ways(
     given = u.dtype
     u = u.to(signal_dtype(given))
     if u.numel() == 0:
-        return u.to(given)
+        return _nothing(u, system).to(given)
     with without_autocast(u):
         y = _filter_both_ways(u, system, lengths, resets, method, kernel_dropout)
     return y.to(given)
+
+
+def _nothing(u: Signal, system: System) -> Signal:
+    """The output of an empty signal, made of all that others are made of: an empty batch has gradients, zeros."""
+    b, h0 = (system.b, system.h0) if isinstance(system, TransferFunction) else (system.b_tilde, system.h0_tilde)
+    return u * (b.sum() + system.a.sum() + h0.sum()).to(u.dtype)
 
 
 def signal_dtype(given: torch.dtype) -> torch.dtype:
@@ -207,10 +216,31 @@ def _filter(
         # rows that are cut it is not seen at the end.
         doubtful = not grown <= GROWTH_LIMIT
         if not doubtful or (whole and grown <= largest_growth(u.dtype)):
-            y, after = recurrence(u, b, a, h0, state, resets, lengths)
+            wide = asked == "auto" and values_are_hidden()  # nobody can look how much float32 would lose
+            y, after = _scan(u, b, a, h0, state, resets, lengths, wide=wide)
             if not doubtful or is_well_conditioned(y, after, b):
                 return y, after if return_state else None
     return _by_fft(u, system, state, lengths, resets, return_state, kernel_dropout)
+
+
+def _scan(
+    u: Signal,
+    b: Tensor,
+    a: Tensor,
+    h0: Tensor,
+    state: FilterState | None,
+    resets: Resets | None,
+    lengths: Lengths | None,
+    *,
+    wide: bool,
+    reverse: bool = False,
+) -> tuple[Signal, FilterState]:
+    """The recurrence in the type of the signal, or in float64."""
+    given = u.dtype
+    if wide:
+        u, state = u.to(torch.float64), None if state is None else state.to(torch.float64)
+    y, after = recurrence(u, b, a, h0, state, resets, lengths, reverse=reverse)
+    return y.to(given), after.to(given)
 
 
 def _by_blocks(
@@ -337,11 +367,12 @@ def _filter_both_ways(
     method: Method,
     kernel_dropout: float,
 ) -> Signal:
+    asked = method
     method, may_look = choose(method, u, system, resets, has_state=False)
     if method == "scan":
         b, a, h0, growth = _for_recurrence(system)
         if not may_look or growth is None or float(growth.max()) <= GROWTH_LIMIT:
-            return _scan_both_ways(u, b, a, h0, lengths, resets)
+            return _scan_both_ways(u, b, a, h0, lengths, resets, wide=asked == "auto" and values_are_hidden())
     if resets is None and not kernel_dropout:
         y = _in_one_operator(_without_padding(u, lengths), system)
         if y is not None:
@@ -362,10 +393,10 @@ def _filter_both_ways(
 
 
 def _scan_both_ways(
-    u: Signal, b: Tensor, a: Tensor, h0: Tensor, lengths: Lengths | None, resets: Resets | None
+    u: Signal, b: Tensor, a: Tensor, h0: Tensor, lengths: Lengths | None, resets: Resets | None, *, wide: bool
 ) -> Signal:
-    y, _ = recurrence(u, b[0], a[0], h0[0], None, resets, lengths)
-    back, _ = recurrence(u, b[1], a[1], h0[1], None, resets, lengths, reverse=True)
+    y, _ = _scan(u, b[0], a[0], h0[0], None, resets, lengths, wide=wide)
+    back, _ = _scan(u, b[1], a[1], h0[1], None, resets, lengths, wide=wide, reverse=True)
     ahead = pad(back[:, 1:], (0, 0, 0, 1))
     where_cut = cuts(lengths, resets, u.shape[1])
     if where_cut is not None:  # the sample ahead belongs to another sequence, or to none
@@ -419,6 +450,11 @@ def _check(u: Tensor, system: System, method: Method, bank: tuple[int, ...]) -> 
         raise ValueError(
             f"expected coefficients with leading axes {bank}, got a of shape {tuple(system.a.shape)}: "
             f"linear_filter takes one bank, filter_both_ways two, the causal one first"
+        )
+    if u.device != system.a.device:
+        raise ValueError(
+            f"the signal is on {u.device} and the coefficients are on {system.a.device}: move one of them, e.g. with "
+            f"u.to({str(system.a.device)!r})"
         )
     if u.dim() != 3 or u.shape[-1] != system.channels:
         raise ValueError(
