@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from transferfn.kernels import lattice as kernels
-from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Rows = Float[Tensor, "*rows n"]
 """Denominators a_1..a_n, or the n numbers each stands for, along the last axis."""
@@ -109,7 +109,7 @@ def lattice_denominator(raw: Rows) -> Rows:
     return _run(raw) if is_plain(raw) else apply(_Lattice, raw)
 
 
-class _Lattice(ReverseOnly):
+class _Lattice(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -126,7 +126,7 @@ class _Lattice(ReverseOnly):
         return _run_back(raw, ga) if is_plain(raw, ga) else _LatticeAdjoint.apply(raw, ga)
 
 
-class _LatticeAdjoint(ReverseOnly):
+class _LatticeAdjoint(torch.autograd.Function):
     """The gradient; its own derivatives are those of the plain loops."""
 
     generate_vmap_rule = True

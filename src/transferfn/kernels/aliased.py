@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import elements, lanes, numpy, plan, smooth_numbers, workspace
-from transferfn.kernels.tracing import ReverseOnly, apply
+from transferfn.kernels.tracing import apply
 
 Coefficients = Float[Tensor, "D n"]
 
@@ -113,7 +113,7 @@ def _pair(x: Tensor) -> tuple[Any, Any]:
     return (flat, np.empty(0)) if x.dtype == torch.float32 else (np.empty(0, np.float32), flat)
 
 
-class _Aliased(ReverseOnly):
+class _Aliased(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -130,7 +130,7 @@ class _Aliased(ReverseOnly):
         return *apply(_Gradients, gk, *ctx.saved_tensors), None
 
 
-class _Gradients(ReverseOnly):
+class _Gradients(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod

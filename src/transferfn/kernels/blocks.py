@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, workspace
 from transferfn.kernels.convolution import convolution, fast_points, parts_of
-from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Signal = Float[Tensor, "B L D"]
 State = Float[Tensor, "B D n"]
@@ -165,7 +165,7 @@ def _(gy, gafter, u, h, g, b, a, state, kept):
     return (torch.empty_like(u), *(x.new_empty(x.shape) for x in (h, g, b, a, state)))
 
 
-class _Blocks(ReverseOnly):
+class _Blocks(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -184,7 +184,7 @@ class _Blocks(ReverseOnly):
         return apply(_Backward, gy, gafter, *ctx.saved_tensors)
 
 
-class _Backward(ReverseOnly):
+class _Backward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod

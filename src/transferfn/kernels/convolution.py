@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
-from transferfn.kernels.tracing import ReverseOnly, apply
+from transferfn.kernels.tracing import apply
 
 
 def convolution(
@@ -73,7 +73,7 @@ def _(gy, u, k, ahead):
     return torch.empty_like(u), k.new_empty(k.shape), ahead.new_empty(ahead.shape)
 
 
-class _Convolution(ReverseOnly):
+class _Convolution(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -89,7 +89,7 @@ class _Convolution(ReverseOnly):
         return apply(_Backward, gy, *ctx.saved_tensors)
 
 
-class _Backward(ReverseOnly):
+class _Backward(torch.autograd.Function):
     """gu = A(gy; k) and gk = P(gy, u), each linear in both arguments, as is y = C(u; k)."""
 
     generate_vmap_rule = True

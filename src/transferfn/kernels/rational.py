@@ -17,7 +17,7 @@ from transferfn.kernels import threads
 from transferfn.kernels.aliased import aliased_by_torch, aliased_response, circle, opposite_rows
 from transferfn.kernels.arrays import elements, has_plan, in_memory, into_channels, lanes, numpy_type, plan, scratch
 from transferfn.kernels.convolution import convolution, fast_points
-from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 
 def rational_convolution(
@@ -162,7 +162,7 @@ def _(gy, u, b, a, h0, period, exponent):
     return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), h0.new_empty(h0.shape)
 
 
-class _Rational(ReverseOnly):
+class _Rational(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -184,7 +184,7 @@ class _Rational(ReverseOnly):
         return *gradients, None, None
 
 
-class _Backward(ReverseOnly):
+class _Backward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod

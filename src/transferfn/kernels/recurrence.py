@@ -17,7 +17,7 @@ from torch import Tensor
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import in_memory, into_channels, lanes, numpy_type, scratch
-from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Signal = Float[Tensor, "B L D"]
 State = Float[Tensor, "B D n"]
@@ -245,7 +245,7 @@ def _(gy, gafter, u, b, a, h0, state, resets, lengths, reverse, kept):
     return torch.empty_like(u), b.new_empty(b.shape), a.new_empty(a.shape), h0.new_empty(h0.shape), gstate
 
 
-class _Recurrence(ReverseOnly):
+class _Recurrence(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -272,7 +272,7 @@ class _Recurrence(ReverseOnly):
         return *gradients, None if state is None else gstate, None, None, None
 
 
-class _Gradients(ReverseOnly):
+class _Gradients(torch.autograd.Function):
     """All gradients, with w the input filtered by 1/A and lam the same of gy by B/A and of gafter, backwards in time.
 
     gu = lam + h0 gy,   gb_i = sum_t gy_t w_(t-i),   ga_i = -sum_t lam_t w_(t-i),   gh0 = <gy, u>,   gstate = lam_(-i).

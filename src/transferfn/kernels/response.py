@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from transferfn.kernels import threads
 from transferfn.kernels.arrays import in_memory, lanes, scratch
-from transferfn.kernels.tracing import ReverseOnly, apply, is_eager, is_plain
+from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Coefficients = Float[Tensor, "_ n"]
 
@@ -129,7 +129,7 @@ def _(info, in_dims, a, length, count, power):
     return _tail(a.flatten(0, 1), length, count, power).unflatten(0, a.shape[:2]), 0
 
 
-class _Tail(ReverseOnly):
+class _Tail(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -207,7 +207,7 @@ def _(gb, gh, b, a, horizon):
     return b.new_empty(b.shape, dtype=torch.float64), a.new_empty(a.shape, dtype=torch.float64)
 
 
-class _Untruncated(ReverseOnly):
+class _Untruncated(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -229,7 +229,7 @@ class _Untruncated(ReverseOnly):
         return gb_tilde.to(ctx.dtypes[0]), ga.to(ctx.dtypes[1]), gh.to(ctx.dtypes[2]), None
 
 
-class _Gradients(ReverseOnly):
+class _Gradients(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod

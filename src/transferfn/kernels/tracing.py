@@ -11,24 +11,6 @@ from torch.autograd import Function, forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 
-class ReverseOnly(Function):
-    """A differentiable function that says what to do where forward mode is asked of it."""
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        """Refuse.
-
-        Args:
-            ctx: Not needed.
-            tangents: Not needed.
-        """
-        raise NotImplementedError(
-            "native loops have no forward-mode derivatives, which torch.func.jvp, jacfwd and hessian ask for. Use "
-            "reverse mode: torch.func.vjp and jacrev, jacrev of jacrev for second derivatives, or "
-            "torch.autograd.functional.jvp, which goes backwards twice."
-        )
-
-
 def values_are_hidden() -> bool:
     """Whether a decision on values is impossible: inside a compiled graph or a function transform."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()

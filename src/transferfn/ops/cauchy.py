@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from transferfn.kernels import cauchy as native
-from transferfn.kernels.tracing import ReverseOnly, is_eager, values_are_hidden
+from transferfn.kernels.tracing import is_eager, values_are_hidden
 
 ROOM = 2**19  # numbers of each temporary, whatever the numbers of points, modes and channels
 
@@ -48,7 +48,7 @@ def cauchy(
     return _by_groups(real, size, decay, angles)
 
 
-class _Native(ReverseOnly):
+class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx, real, size, decay, angles):
         ctx.save_for_backward(real, size, decay, angles)

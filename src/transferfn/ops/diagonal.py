@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.nn.functional import pad
 
 from transferfn.kernels import diagonal as native
-from transferfn.kernels.tracing import ReverseOnly, apply, is_eager
+from transferfn.kernels.tracing import apply, is_eager
 from transferfn.ops.boundaries import check_boundaries, check_tensor, valid_samples
 from transferfn.typing import Lengths, Resets
 
@@ -88,7 +89,7 @@ def diagonal_scan(
     return x, torch.where(lengths[:, None] > 0, last, before)
 
 
-class _Scan(ReverseOnly):
+class _Scan(Function):
     """The recurrence and its adjoint, which is the same recurrence run the other way.
 
     ``cut`` is true where a state does not continue the one before it, in the order of the recurrence.
