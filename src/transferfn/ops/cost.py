@@ -84,12 +84,12 @@ class Costs:
 # Measured by `transferfn bench calibrate` on 2 cores of an AMD EPYC with AVX-512 (torch 2.13, numba 0.68) at half
 # their speed, which all constants share.
 MEASURED = Costs(
-    scan=(8.61e4, 13.2, 0.659, 0.0, 0.0, 0.395, 0.107),
-    scan_training=(3.16e5, 62.2, 2.34, 0.0, 5.68, 1.32, 0.273),
-    fft=(9.98e4, 1.95, 0.0, 1.05, 152.0, 2.71),
-    fft_training=(4.08e5, 6.1, 0.0588, 3.15, 631.0, 5.75),
-    blocks=(5.4e5, 1.86, 7.09, 117.0, 4.12),
-    blocks_training=(1.81e6, 4.98, 18.4, 471.0, 13.2),
+    scan=(7.16e4, 11.2, 0.639, 0.0, 4.23, 0.28, 0.118),
+    scan_training=(2.66e5, 56.2, 2.4, 8.2e4, 13.6, 1.08, 0.256),
+    fft=(1.04e5, 2.0, 0.0139, 1.15, 21.4, 1.1),
+    fft_training=(4.19e5, 5.89, 0.737, 3.78, 168.0, 1.55),
+    blocks=(4.7e5, 1.96, 5.89, 0.0, 1.47),
+    blocks_training=(1.58e6, 4.76, 17.8, 64.7, 2.36),
 )
 
 
