@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.kernels import threads
-from transferfn.kernels.arrays import elements, lanes, numpy, plan, smooth_numbers, workspace
+from transferfn.kernels.arrays import elements, lanes, numpy, plan, share, smooth_numbers
 from transferfn.kernels.tracing import apply
 
 Coefficients = Float[Tensor, "D n"]
@@ -184,9 +183,10 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], b: Tensor, period: int, *, b
     channels, width = b.shape[0], lanes(b)
     table, partners = plan(period, b.dtype), opposite_rows(period, b.dtype)
 
-    def work(first: int, last: int) -> None:
-        loop(*arrays, table, partners, workspace(buffers * elements(table, width), b.dtype), first, last)
+    def work(first: int, last: int, room: Any) -> None:
+        loop(*arrays, table, partners, room, first, last)
 
     if channels:
         flops = 10 * channels * period * int(np.log2(period) + 1)
-        threads.split(work, -(-channels // (2 * width)), cost=flops)
+        room = buffers * elements(table, width)
+        share(work, -(-channels // (2 * width)), cost=flops, size=room, dtype=b.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transferfn.kernels import threads
+
 KEPT = 13 << 20  # bytes of work space that a thread keeps for its next call; mapping memory anew is slow
-LINE = 64  # bytes of a line of the cache
 
 _kept = threading.local()
 
@@ -75,33 +77,12 @@ def lanes_of(itemsize: int) -> int:
     return BYTES // itemsize
 
 
-def workspace(size: int, dtype: torch.dtype) -> Any:
-    """Uninitialised memory for the calling thread, the same at every call, that begins with a line of the cache.
-
-    Registers that span two lines take twice the time.
-
-    Args:
-        size: Number of elements.
-        dtype: float32 or float64.
-    """
-    kind = numpy_type(dtype)
-    count = size * np.dtype(kind).itemsize
-    kept = getattr(_kept, "memory", None)
-    if kept is None or kept.nbytes < count:
-        kept = _kept.memory = None  # what is too small goes before more is asked for
-        kept = np.empty(count + LINE, np.uint8)
-        kept = kept[-kept.ctypes.data % LINE :][:count]
-        if count <= KEPT:
-            _kept.memory = kept
-    return kept[:count].view(kind)
-
-
-def scratch(size: int, threads: int, dtype: torch.dtype, *, purpose: str = "signals") -> tuple[Tensor, int]:
+def scratch(size: int, count: int, dtype: torch.dtype, *, purpose: str = "signals") -> tuple[Tensor, int]:
     """Uninitialised memory for each thread of a team, the same at every call of the thread that starts it.
 
     Args:
         size: Number of elements a thread needs.
-        threads: Number of threads.
+        count: Number of threads.
         dtype: float32 or float64.
         purpose: What memory of another purpose is used beside.
 
@@ -111,12 +92,35 @@ def scratch(size: int, threads: int, dtype: torch.dtype, *, purpose: str = "sign
     size = -(-size // 16) * 16  # whole registers
     blocks = _kept.__dict__.setdefault("blocks", {})
     block = blocks.get((dtype, purpose))
-    if block is None or block.numel() < size * threads:
+    if block is None or block.numel() < size * count:
         block = blocks[dtype, purpose] = None
-        block = torch.empty(size * threads, dtype=dtype, device="cpu")  # whatever the default device is
+        block = torch.empty(size * count, dtype=dtype, device="cpu")  # whatever the default device is
         if block.nbytes <= KEPT:
             blocks[dtype, purpose] = block
     return block, size
+
+
+def share(work: Callable[[int, int, Any], None], jobs: int, *, cost: int, size: int, dtype: torch.dtype) -> None:
+    """Cut jobs among threads as :func:`transferfn.kernels.threads.split` does, and give each memory to work in.
+
+    It is the caller's: a thread that C started forgets what it kept as soon as it leaves Python.
+
+    Args:
+        work: Runs the jobs of a range in an array, of which nothing is known.
+        jobs: Number of independent jobs, at least 1.
+        cost: Rough number of multiply-adds of all jobs together.
+        size: Number of elements a thread needs.
+        dtype: float32 or float64.
+    """
+    count = threads.team(jobs, cost=cost)
+    memory, stride = scratch(size, count, dtype, purpose="tiles")
+    rooms = memory.numpy()
+
+    def run(first: int, last: int) -> None:
+        which = -(-first * count // jobs)  # ranges begin at jobs * which // count
+        work(first, last, rooms[which * stride : (which + 1) * stride])
+
+    threads.split(run, jobs, cost=cost)
 
 
 def smooth_numbers(least: int) -> list[int]:

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from transferfn.kernels import threads
-from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, workspace
+from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, share
 from transferfn.kernels.convolution import convolution, fast_points, parts_of
 from transferfn.kernels.tracing import apply, is_eager, is_plain
 
@@ -134,11 +133,11 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, h: Tensor, a: Ten
     plans = plan(size, u.dtype), plan(fast_points(order), u.dtype)
     room = transforms * sum(elements(each, width) for each in plans) + (3 * order + BLOCK) * width
 
-    def work(first: int, last: int) -> None:
-        loop(*arrays, sizes, *plans, workspace(room, u.dtype), first, last)
+    def work(first: int, last: int, room: Any) -> None:
+        loop(*arrays, sizes, *plans, room, first, last)
 
     flops = 15 * batch * channels * length * size.bit_length()
-    threads.split(work, -(-channels // width) * parts, cost=flops)
+    share(work, -(-channels // width) * parts, cost=flops, size=room, dtype=u.dtype)
 
 
 @torch.library.custom_op("transferfn::blocks", mutates_args=())

@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from transferfn.kernels import threads
-from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, smooth_numbers, workspace
+from transferfn.kernels.arrays import elements, flat, into_channels, lanes, numpy, plan, share, smooth_numbers
 from transferfn.kernels.tracing import apply
 
 
@@ -168,8 +167,9 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, parts: int, *, bu
     sizes = (batch, length, channels, parts)
     table = plan(points, u.dtype)
 
-    def work(first: int, last: int) -> None:
-        loop(*arrays, sizes, table, workspace(buffers * elements(table, width), u.dtype), first, last)
+    def work(first: int, last: int, room: Any) -> None:
+        loop(*arrays, sizes, table, room, first, last)
 
     flops = 10 * batch * channels * points * points.bit_length()
-    threads.split(work, -(-channels // width) * parts, cost=flops)
+    room = buffers * elements(table, width)
+    share(work, -(-channels // width) * parts, cost=flops, size=room, dtype=u.dtype)
