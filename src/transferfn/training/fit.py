@@ -25,6 +25,7 @@ from transferfn.training.run import (
     Result,
     RunError,
     RunFolder,
+    Terminated,
     begin_run,
     open_run,
     process_rank,
@@ -62,6 +63,7 @@ def fit(
         RunError: if the folder holds another run or a broken checkpoint, or the configuration makes no model.
         DataError: if the data cannot be read.
         KeyboardInterrupt: if the user stops it; the same call continues from the last checkpoint.
+        Terminated: if the process is told to end (SIGTERM) while it trains; the same holds.
     """
     try:
         import lightning.pytorch as pl
@@ -261,10 +263,17 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C come out as KeyboardInterrupt: Lightning ends the process and leaves the signal ignored."""
+    """Let Ctrl-C come out as KeyboardInterrupt: Lightning ends the process and leaves the signal ignored.
+
+    After SIGTERM it would end the process as if all had gone well, and whoever sent it would count the run as done.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SIGTERMException:
+        raise Terminated from None
     except SystemExit as exit_:
         if isinstance(exit_.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)

@@ -53,6 +53,13 @@ class RunError(Exception):
     """Raised when a run cannot be started or continued: says why and what to do, in one line."""
 
 
+class Terminated(SystemExit):
+    """Raised when a process that trains is told to end (SIGTERM): it exits with 143, as if the signal had killed it."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFolder:
     """The files of a run."""
