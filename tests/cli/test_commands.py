@@ -265,7 +265,10 @@ def test_a_bidirectional_model_trains(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
-def test_interrupting_tells_how_to_continue(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "how"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_interrupting_tells_how_to_continue(data: Path, tmp_path: Path, number: int, status: int, how: str) -> None:
     out = tmp_path / "a run"
     arguments = small(data, out, "--epochs", "2000", "--checkpoint-every", "3", "--workers", "1")
     running = subprocess.Popen(
@@ -282,13 +285,14 @@ def test_interrupting_tells_how_to_continue(data: Path, tmp_path: Path) -> None:
     while not last.exists() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, told = running.communicate(timeout=100)
-    assert running.returncode == 130, told
+    assert running.returncode == status, told
     assert told.strip().count("\n") == 0
-    assert f"interrupted; to continue: transferfn train smnist --data.path {data}" in told
+    assert f"{how}; to continue: transferfn train smnist --data.path {data}" in told
     assert f"--out '{out}'" in told
     assert torch.load(last, weights_only=True)["global_step"] > 0
+    assert not (out / "result.json").exists()
 
 
 def test_the_demo(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +90,44 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         Squares(3).prepare()
 
 
-def test_files_are_known_by_size_and_time(tmp_path: Path) -> None:
+def test_an_array_that_was_changed_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    squares = Squares(500)
+    path = squares.prepare().folder / "squares.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100] + bytes(100))
+    monkeypatch.setattr(cache, "_checked", set())  # as another process
+    assert squares.prepare()["squares"][-1] == 499**2
+    assert squares.made == 2
+    assert path.read_bytes() == whole
+    monkeypatch.setattr(cache, "_LARGE", 100)
+    large = Squares(501)
+    path = large.prepare().folder / "squares.npy"
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))
+    monkeypatch.setattr(cache, "_checked", set())
+    assert large.prepare()["squares"][-1] == 0
+
+
+def test_files_are_known_by_their_contents(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_text("one")
+    before, times = fingerprint([path]), path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert fingerprint([path]) != before
+    path.write_text("one")
+    assert fingerprint([path]) == before
+
+
+def test_a_file_that_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_TICK", -1)
     path = tmp_path / "data"
     path.write_text("one")
     before = fingerprint([path])
-    assert before == fingerprint([path])
-    path.write_text("more")
-    assert fingerprint([path]) != before
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_digest", None)
+        assert fingerprint([path]) == before
+    (tmp_path / "cache" / "contents.json").write_text("[1")
+    assert fingerprint([path]) == before
 
 
 def test_very_many_files_are_known_by_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

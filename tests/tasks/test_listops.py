@@ -282,6 +282,23 @@ def test_a_missing_file_is_named_with_its_source(tmp_path: Path) -> None:
         ListopsConfig(path=tmp_path, published=False).load()
 
 
+def test_the_folder_of_the_whole_release_does_and_its_archive_does_not(tmp_path: Path) -> None:
+    folder = tmp_path / "lra_release" / "listops-1000"
+    folder.mkdir(parents=True)
+    write_all(folder, [(EXAMPLE, 9)])
+    assert [len(part) for part in parts(ListopsConfig(path=tmp_path / "lra_release", published=False))] == [1, 1, 1]
+    archive = tmp_path / "lra_release.gz"
+    archive.write_bytes(b"")
+    with pytest.raises(DataError, match=r"lra_release.gz is a file, expected a folder: unpack the archive"):
+        ListopsConfig(path=archive).load()
+
+
+def test_numbers_of_what_is_made_are_refused_beside_files(tmp_path: Path) -> None:
+    write_all(tmp_path, [(EXAMPLE, 9)])
+    with pytest.raises(DataError, match=r"so that data.train=500, data.seed=1 would do nothing: leave out either"):
+        ListopsConfig(path=tmp_path, published=False, train=500, seed=1).load()
+
+
 @pytest.mark.parametrize("source", ["", "1 2", "]", "[MAX ]", "[MAX 1", "1 ]", "[MAX 1 2 ] 3", "[MAX 1 2 ] ]"])
 def test_what_is_no_expression_has_no_value(source: str) -> None:
     with pytest.raises(ValueError, match="not one whole expression"):

@@ -243,6 +243,13 @@ def test_published_pictures_are_read_and_split_as_by_the_official_loader(tmp_pat
         assert (part.images == part.images[:, :1]).all()
 
 
+def test_numbers_of_what_is_drawn_are_refused_beside_folders(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"so that data.train=500, data.continuity=2.0 would do nothing: leave out either"
+    ):
+        PathfinderConfig(path=write(tmp_path / "pathfinder32"), train=500, continuity=2.0).load()
+
+
 def test_the_empty_picture_of_the_easy_level_is_left_out(tmp_path: Path) -> None:
     folder = write(tmp_path / "pathfinder32", level="curv_baseline")
     empty = folder / "curv_baseline" / "imgs" / "0" / "sample_172.png"

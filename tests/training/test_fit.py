@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from tasks.digit_files import write_idx
-from training.stub import Stub, tiny
+from training.stub import Linear, Stub, tiny
 from transferfn.tasks import DataError, Signature, SmnistConfig
 from transferfn.training import ModelConfig, OptimizerConfig, RunError, RunOptions, evaluate, fit, load_model
 from transferfn.training.log import MetricsFile, TrainingDivergedError
@@ -136,6 +136,18 @@ def test_a_run_that_cannot_be_carried_out_deletes_nothing(data: Path, tmp_path: 
     with pytest.raises(RunError, match="must be a multiple of their number, got 20 samples for 3 devices"):
         fit(tiny(data), options(tmp_path, devices=3, overwrite=True), build=Stub)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_loss_that_is_told_does_not_depend_on_the_parts_of_a_batch(data: Path, tmp_path: Path) -> None:
+    told = {}
+    for parts in (1, 2, 5):
+        out = tmp_path / str(parts)
+        fit(tiny(data, epochs=2, accumulate=parts), options(out, log_every=1), build=Linear)
+        rows = read_rows(out / "metrics.csv")
+        told[parts] = [float(row[name]) for name in ("loss", "train_loss") for row in rows if row[name]]
+    assert len(told[1]) == 18 + 2
+    assert told[2] == pytest.approx(told[1], rel=1e-5)
+    assert told[5] == pytest.approx(told[1], rel=1e-5)
 
 
 class Groups(Stub):

@@ -33,6 +33,7 @@ from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
 from transferfn.training.experiments import EXPERIMENTS
 from transferfn.training.recipes import recipe_line, recipe_name
+from transferfn.training.run import Terminated, process_rank
 from transferfn.training.variant import Variant
 
 PROGRAM = "transferfn"
@@ -169,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 if all went well, 2 if the user has to change something, 130 if the user interrupted, 141 if
-        whoever read what is printed has gone.
+        whoever read what is printed has gone, 143 if a training was told to end (SIGTERM).
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -180,12 +181,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, MissingPackageError, DataError, RunError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as stopped:
+        how, status = ("terminated", 143) if isinstance(stopped, Terminated) else ("interrupted", 130)
+        if status == 143 and process_rank() != 0:
+            return status
         again = [argument for argument in arguments if argument != "--overwrite"]
         goes_on = bool({*arguments[:1]} & CONTINUED) or arguments[:2] == ["bench", "generation"]
         advice = f"; to continue: {shlex.join([PROGRAM, *again])}" if goes_on else ""
-        print(f"\n{PROGRAM}: interrupted{advice}", file=sys.stderr)
-        return 130
+        print(f"\n{PROGRAM}: {how}{advice}", file=sys.stderr)
+        return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         return 141

@@ -109,6 +109,25 @@ class Source:
             )
 
 
+def refuse_unused(config: Any, names: Sequence[str]) -> None:
+    """Refuse numbers that say what is drawn where files are read instead.
+
+    Args:
+        config: A task's configuration that names files.
+        names: Its fields that mean nothing then.
+
+    Raises:
+        DataError: if one of them is not at its default.
+    """
+    default = type(config)()
+    given = {name: getattr(config, name) for name in names}
+    if told := [f"data.{name}={value}" for name, value in given.items() if value != getattr(default, name)]:
+        raise DataError(
+            f"{config.path} is read as it is, so that {', '.join(told)} would do nothing: leave out either data.path "
+            "or these, of which --size small sets some"
+        )
+
+
 def places(folder: Path) -> list[Path]:
     """Return a folder and the folders in it, where a data set may lie.
 

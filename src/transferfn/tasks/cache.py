@@ -19,12 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferfn.files import write_json
 from transferfn.tasks.dataset import DataError
 
 _ABOUT = "about.json"
 _FORMAT = 1
 """Part of every key: raised when what is written for the same key changes."""
 _MANY = 5000
+_LARGE = 1 << 30
+"""Arrays of more bytes are checked by their size alone: to read them would take longer than a few seconds."""
+_TICK = 10**9
+"""Nanoseconds after which another change of a file surely has another time."""
+_checked: set[Path] = set()
+"""Folders whose arrays this process has compared with what was written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +93,7 @@ def cache_folder() -> Path:
 
 
 def prepare(name: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Prepared:
-    """Return the arrays of ``key``, made now if they are not there or not whole.
+    """Return the arrays of ``key``, made now if they are not there or not as they were written.
 
     They are made in a folder beside their place, which is renamed when it is complete: whoever reads sees all or
     nothing, also if the process is killed. Of several processes that make the same, the first to end is kept.
@@ -107,7 +114,7 @@ def prepare(name: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> 
     key = json.loads(json.dumps({**key, "format": _FORMAT}))
     digest = hashlib.sha256(json.dumps([name, key], sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_folder() / f"{name}-{digest}"
-    if (found := _read(folder)) is not None:
+    if (found := _read(folder)) is not None and _as_written(folder):
         return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +127,10 @@ def prepare(name: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> 
     try:
         make(part)
         files = {path.name: path.stat().st_size for path in sorted(part.glob("*.npy"))}
-        about = {"name": name, "key": key, "files": files}
+        digests = {file: _digest(part / file) for file, size in files.items() if size <= _LARGE}
+        about = {"name": name, "key": key, "files": files, "digests": digests}
         (part / _ABOUT).write_text(json.dumps(about, indent=2) + "\n")
-        if _read(folder) is None:  # not there, or damaged
+        if _read(folder) is None or not _as_written(folder):  # not there, or damaged
             shutil.rmtree(folder, ignore_errors=True)
         try:
             part.rename(folder)
@@ -169,19 +177,58 @@ def unfinished_data() -> list[tuple[Path, int, float]]:
 
 
 def fingerprint(paths: Iterable[Path]) -> list[list[Any]]:
-    """Return what tells whether files have changed: name, size and time of the last change of each.
+    """Return what tells whether files have changed: name and a hash of the contents of each.
 
-    Folders tell only which files they hold, not whether one was edited: name the files. Of very many the number and a
-    hash of all that stand for them, since keys are kept beside the data.
+    Hashes are kept in the cache folder, and a file is read again only if its size, its place on the disk or the time of
+    a change is another one; the time of the last change of any kind, which no program can set back, is one of them.
+
+    Folders tell only which files they hold, not whether one was edited: name the files. Very many are not read: a hash
+    of their names, sizes and times stands for them.
 
     Args:
         paths: The files.
     """
-    stats = [(path, path.stat()) for path in sorted(paths)]
-    found = [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-    if len(found) <= _MANY:
-        return found
-    return [[f"{len(found)} files", hashlib.sha256(json.dumps(found).encode()).hexdigest()]]
+    marks = [(path, _mark(path)) for path in sorted(paths)]
+    if len(marks) > _MANY:
+        told = json.dumps([[path.name, *mark] for path, mark in marks])
+        return [[f"{len(marks)} files", hashlib.sha256(told.encode()).hexdigest()]]
+    kept = cache_folder() / "contents.json"
+    try:
+        known = dict(json.loads(kept.read_text()))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    names = {path: str(path.resolve()) for path, _ in marks}
+    new = {names[path]: [mark, _digest(path)] for path, mark in marks if known.get(names[path], [None])[0] != mark}
+    if lasting := {name: found for name, found in new.items() if time.time_ns() - found[0][2] > _TICK}:
+        with contextlib.suppress(OSError):  # they are read again the next time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, known | lasting)
+    known |= new
+    return [[path.name, known[names[path]][1]] for path, _ in marks]
+
+
+def _mark(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _as_written(folder: Path) -> bool:
+    """Say whether arrays that are there hold what was written; each process looks once, and not at large ones."""
+    if folder in _checked:
+        return True
+    try:
+        digests = json.loads((folder / _ABOUT).read_text()).get("digests", {})  # there were none at first
+        same = all(_digest(folder / name) == digest for name, digest in digests.items())
+    except (OSError, ValueError):  # another process makes it anew
+        return False
+    if same:
+        _checked.add(folder)
+    return same
 
 
 def _read(folder: Path) -> Prepared | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferfn.tasks._parallel import for_blocks
-from transferfn.tasks._published import Source
+from transferfn.tasks._published import Source, places, refuse_unused
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import LATER, DataError, Signature, Splits
 from transferfn.tasks.sequences import TokenSequences, write_sequences
@@ -30,6 +30,7 @@ _WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
 _SOURCE = Source(
     task="ListOps", expected=_LIES, sizes={"train": 96_000, "validation": 2_000, "test": 2_000}, digests={}
 )
+_MADE = ("train", "validation", "test", "depth", "arguments", "min_length", "max_length", "seed")
 _TRIALS = 1_000_000  # by default one expression in 12 has the right length (measured)
 _DRAWS = 100
 
@@ -66,7 +67,8 @@ class ListopsConfig:
     """
 
     path: Path | None = None
-    """Folder with the published files; None makes expressions, of which the numbers below tell how many and which."""
+    """Folder with the published files, or the one above it; None makes expressions, of which the numbers below tell how
+    many and which."""
 
     train: int = 96_000
     """Expressions to learn from."""
@@ -133,8 +135,11 @@ class ListopsConfig:
         """Make or read the expressions; they are kept in the cache folder.
 
         Raises:
-            DataError: if a file is missing or damaged, or hardly any expression is as long as wanted.
+            DataError: if a file is missing or damaged, numbers of what is made are given beside files, or hardly any
+                expression is as long as wanted.
         """
+        if self.path is not None:
+            refuse_unused(self, _MADE)
         prepared = _made(self) if self.path is None else _read(self.path, published=self.published)
         train, validation, test = (_part(prepared, name, self.signature.length) for name in _FILES)
         return Splits(train, validation if len(validation) else None, test)
@@ -261,6 +266,10 @@ def _draw(config: ListopsConfig, split: int, indices: NDArray[np.uint64], draw: 
 
 
 def _read(folder: Path, *, published: bool) -> Prepared:
+    if folder.is_file():
+        raise DataError(f"{folder} is a file, expected a folder: unpack the archive and name it. {_WHERE}")
+    if folder.is_dir():
+        folder = next((place for place in places(folder) if (place / _FILES["train"]).is_file()), folder)
     paths = {name: folder / file for name, file in _FILES.items()}
     for path in paths.values():
         if not path.is_file():

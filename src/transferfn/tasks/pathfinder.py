@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from transferfn.tasks._parallel import for_blocks
 from transferfn.tasks._pathfinder_files import read_folder
+from transferfn.tasks._published import refuse_unused
 from transferfn.tasks.cache import Prepared, prepare
 from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
 
@@ -149,11 +150,13 @@ class PathfinderConfig:
         """Draw or read the pictures; they are kept in the cache folder.
 
         Raises:
-            DataError: if a file is missing or damaged, or the paths find no room.
+            DataError: if a file is missing or damaged, numbers of what is drawn are given beside files, or the paths
+                find no room.
         """
         if self.path is None:
             prepared = _drawn(self)
         else:
+            refuse_unused(self, ("train", "validation", "test", "distractors", "continuity", "seed"))
             prepared = read_folder(
                 self.path, side=self.side, contour_length=self.contour_length, published=self.published
             )

@@ -20,12 +20,15 @@ from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
 from transferfn.training.build import build_model
 from transferfn.training.config import AnyModelConfig, RunOptions, TrainConfig, to_dict
+from transferfn.training.lock import alone_in
 from transferfn.training.objective import Objective, objective
 from transferfn.training.run import (
     Result,
     RunError,
     RunFolder,
+    Terminated,
     begin_run,
+    check_processes,
     open_run,
     process_rank,
     resume_path,
@@ -59,10 +62,26 @@ def fit(
         same bit for bit on the same machine with as many threads; with others sums may be rounded in another order.
 
     Raises:
-        RunError: if the folder holds another run or a broken checkpoint, or the configuration makes no model.
+        RunError: if the folder holds another run or a broken checkpoint, another process trains there, torchrun
+            started another number of processes than is asked for, or the configuration makes no model.
         DataError: if the data cannot be read.
         KeyboardInterrupt: if the user stops it; the same call continues from the last checkpoint.
+        Terminated: if the process is told to end (SIGTERM) while it trains; the same holds.
     """
+    check_processes(options)
+    if (done := _finished(config, options)) is not None:
+        return done
+    with alone_in(options.out):
+        # Another process may have trained it meanwhile.
+        return _finished(config, options) or _train(config, options, build=build, callbacks=callbacks)
+
+
+def _finished(config: TrainConfig, options: RunOptions) -> Result | None:
+    folder = open_run(config, options)
+    return None if options.overwrite else folder.read_result()
+
+
+def _train(config: TrainConfig, options: RunOptions, *, build: Builder, callbacks: Sequence[Callback]) -> Result:
     try:
         import lightning.pytorch as pl
         from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -76,9 +95,6 @@ def fit(
         raise RunError(f"training needs the package {error.name}: pip install 'transferfn[train]'") from None
 
     folder = open_run(config, options)
-    done = folder.read_result()
-    if done is not None and not options.overwrite:
-        return done
     goal = objective(config.data.signature.target)
     model = seeded_model(config, config.data.signature, build=build)  # before the data: a wrong option is told at once
     resume = resume_path(folder, options)
@@ -261,10 +277,17 @@ def _quiet_lightning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C come out as KeyboardInterrupt: Lightning ends the process and leaves the signal ignored."""
+    """Let Ctrl-C come out as KeyboardInterrupt: Lightning ends the process and leaves the signal ignored.
+
+    After SIGTERM it would end the process as if all had gone well, and whoever sent it would count the run as done.
+    """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except SIGTERMException:
+        raise Terminated from None
     except SystemExit as exit_:
         if isinstance(exit_.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)

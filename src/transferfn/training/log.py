@@ -95,6 +95,7 @@ class Log(Callback):
         self.every = every
         self.progress = progress
         self.sums: dict[str, Tensor] = {}
+        self.step: dict[str, Tensor] = {}  # of the parts of one step; checkpoints are written between steps
         self.seconds = 0.0
         self._clock: float | None = None
         self._trainer: pl.Trainer | None = None
@@ -132,14 +133,15 @@ class Log(Callback):
             batch: The samples.
             batch_idx: Number of the batch in its epoch.
         """
-        count = outputs["count"]
-        step = {"loss": outputs["loss"].detach() * count, "total": outputs["total"], "count": count}
-        self.sums = {name: self.sums.get(name, 0) + _wide(value) for name, value in step.items()}  # pyright: ignore
-        whole = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if whole and trainer.global_step % self.every == 0:
-            loss = finite_loss(outputs["loss"], step=trainer.global_step)
-            row = {"epoch": trainer.current_epoch, "lr": _learning_rate(trainer), "loss": loss}
-            _tell(trainer, row)
+        part = {name: _wide(outputs[name]) for name in ("total", "count")}
+        part["loss"] = _wide(outputs["mean"]) * part["count"]  # Lightning has divided outputs["loss"] by the parts
+        self.sums, self.step = _added(self.sums, part), _added(self.step, part)
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            if trainer.global_step % self.every == 0:
+                sums = self._of_all_ranks(self.step)
+                loss = finite_loss(sums["loss"] / sums["count"].clamp(min=1), step=trainer.global_step)
+                _tell(trainer, {"epoch": trainer.current_epoch, "lr": _learning_rate(trainer), "loss": loss})
+            self.step = {}
         self._advance(trainer, batch_idx)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -149,7 +151,7 @@ class Log(Callback):
             trainer: The trainer.
             pl_module: The module.
         """
-        sums, self.sums = {name: float(value) for name, value in self._of_all_ranks().items()}, {}
+        sums, self.sums = {name: float(value) for name, value in self._of_all_ranks(self.sums).items()}, {}
         metric = self.objective.metric
         finite_loss(sums["loss"], step=trainer.global_step)
         row = {
@@ -189,7 +191,7 @@ class Log(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums of the epoch so far, over all ranks, and the time spent."""
-        return {"sums": self._of_all_ranks(), "seconds": self.elapsed}
+        return {"sums": self._of_all_ranks(self.sums), "seconds": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the sums and the time.
@@ -200,12 +202,12 @@ class Log(Callback):
         self.sums = state_dict["sums"] if process_rank() == 0 else {}  # they are those of all ranks
         self.seconds = state_dict["seconds"]
 
-    def _of_all_ranks(self) -> dict[str, Tensor]:
+    def _of_all_ranks(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add up the sums of all ranks, each of which must call this."""
         if self._trainer is None:
-            return self.sums
+            return sums
         device = self._trainer.strategy.root_device
-        mine = torch.stack([_wide(torch.as_tensor(self.sums.get(name, 0.0)).to(device)) for name in _SUMS])
+        mine = torch.stack([_wide(torch.as_tensor(sums.get(name, 0.0)).to(device)) for name in _SUMS])
         return dict(zip(_SUMS, self._trainer.strategy.reduce(mine, reduce_op="sum").cpu().unbind(), strict=True))
 
     def _say(self, trainer: pl.Trainer, line: str) -> None:
@@ -255,7 +257,11 @@ def finite_loss(loss: Tensor | float, *, step: int) -> float:
 
 
 _SUMS = ("loss", "total", "count")
-"""What is added up over the steps of an epoch, and over all ranks."""
+"""What is added up over the parts of a step and the steps of an epoch, and over all ranks."""
+
+
+def _added(sums: dict[str, Tensor], part: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: sums[name] + value if name in sums else value for name, value in part.items()}
 
 
 def _wide(value: Tensor) -> Tensor:

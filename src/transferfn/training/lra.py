@@ -76,6 +76,9 @@ def lra_text(variant: Variant = DEFAULT) -> TrainConfig:
 def lra_retrieval(variant: Variant = DEFAULT) -> TrainConfig:
     """Retrieval of Long Range Arena: does one paper cite the other? Needs AAN; small: two excerpts of one source file?
 
+    The official schedule is one of 57,040 steps, 5,704 of them warm-up, of which its 20 epochs of 147,086 pairs are
+    about 45,970: there the rate is at a tenth of its highest when training ends. Here the schedule ends with it.
+
     Args:
         variant: Which form of it.
     """
@@ -163,6 +166,9 @@ def lra_path_x(variant: Variant = DEFAULT) -> TrainConfig:
 
 def speech_commands(variant: Variant = DEFAULT) -> TrainConfig:
     """Speech Commands: one of 35 words, raw audio; needs its archive; small: PLAID, electric currents, no audio.
+
+    The official schedule is one of 200,000 steps, 1,000 of them warm-up, and its 40 epochs of 84,843 clips are about
+    212,100: there the rate is near zero in the last two epochs. Here the schedule ends with training.
 
     Args:
         variant: Which form of it.

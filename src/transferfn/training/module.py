@@ -76,7 +76,8 @@ class TrainingModule(pl.LightningModule):
         """
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
         torch.manual_seed(step_seed(self.seed, rank=self.global_rank, step=step))
-        return self._judge(batch)._asdict()
+        judged = self._judge(batch)
+        return {**judged._asdict(), "mean": judged.loss.detach()}  # the loss itself is divided by the parts of a batch
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the validation before."""

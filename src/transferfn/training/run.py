@@ -53,6 +53,13 @@ class RunError(Exception):
     """Raised when a run cannot be started or continued: says why and what to do, in one line."""
 
 
+class Terminated(SystemExit):
+    """Raised when a process that trains is told to end (SIGTERM): it exits with 143, as if the signal had killed it."""
+
+    def __init__(self) -> None:
+        super().__init__(143)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFolder:
     """The files of a run."""
@@ -220,9 +227,27 @@ def begin_run(folder: RunFolder, config: TrainConfig) -> None:
             raise RunError(f"the run's folder cannot be written ({error}): choose another with --out") from None
 
 
+def check_processes(options: RunOptions) -> None:
+    """Refuse to be one of several processes that know nothing of each other.
+
+    Args:
+        options: How the run is carried out.
+
+    Raises:
+        RunError: if torchrun started another number of processes than is asked for.
+    """
+    started, wanted = os.environ.get("WORLD_SIZE"), options.devices * options.nodes
+    if "RANK" in os.environ and started is not None and int(started) != wanted:  # Lightning's own have no RANK
+        raise RunError(
+            f"torchrun started {started} processes, but --devices {options.devices} and --nodes {options.nodes} ask "
+            f"for {wanted}: --devices is the number of processes on each machine, --nodes that of machines"
+        )
+
+
 def process_rank() -> int:
     """Return which process of a distributed run this is; 0 for any other."""
-    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
+    names = "RANK", "LOCAL_RANK", "SLURM_PROCID"  # as Lightning reads them
+    return int(next((os.environ[name] for name in names if os.environ.get(name)), 0))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
