@@ -12,7 +12,6 @@ from tasks.digit_files import write_idx
 from training.stub import Stub, tiny
 from transferfn.training import RunError, RunOptions, fit
 from transferfn.training.lock import alone_in
-from transferfn.training.run import process_rank
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no lock")
 
@@ -65,10 +64,3 @@ def test_processes_that_know_nothing_of_each_other(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(RunError, match="torchrun started 4 processes, but --devices 2 and --nodes 1 ask for 2"):
         fit(tiny(tmp_path), RunOptions(out=tmp_path / "run", devices=2), build=Stub)
-
-
-def test_of_the_processes_of_slurm_one_is_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SLURM_PROCID", "3")
-    assert process_rank() == 3

@@ -246,8 +246,7 @@ def check_processes(options: RunOptions) -> None:
 
 def process_rank() -> int:
     """Return which process of a distributed run this is; 0 for any other."""
-    names = "RANK", "LOCAL_RANK", "SLURM_PROCID"  # as Lightning reads them
-    return int(next((os.environ[name] for name in names if os.environ.get(name)), 0))
+    return int(os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or 0)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
