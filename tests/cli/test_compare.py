@@ -42,7 +42,7 @@ def result(score: float, metric: Metric = "accuracy") -> Result:
 
 
 def write(folder: Path, config: TrainConfig, found: Result | None) -> None:
-    folder.mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"config": to_dict(config)}))
     if found is not None:
         (folder / "result.json").write_text(json.dumps(to_dict(found)))
@@ -65,7 +65,8 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     screen = capsys.readouterr().out
     assert screen == with_ending(out, ".md").read_text()
     lines = screen.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 6
+    assert lines[5] == f"Not finished, left out: {tmp_path / 'runs' / 'unfinished'}."
     assert lines[2].startswith("| smnist | rtf | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 300 | 5.0")
     assert lines[3].startswith("| smnist | s4d | 1,234 | accuracy 60.0% |  | 300 | 5.0 | 500")
     with with_ending(out, ".csv").open() as file:
@@ -124,13 +125,28 @@ def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:
 
 def test_what_was_made_from_a_run_is_no_further_seed_of_it(tmp_path: Path) -> None:
     write(tmp_path / "run", smnist(), result(0.75))
-    for name in ("reduced", "again"):
-        write(tmp_path / "run" / name, smnist(), replace(result(0.5), seconds=0.0))
+    for seed, name in enumerate(("reduced", "again")):
+        write(tmp_path / "run" / name, replace(smnist(), seed=seed), replace(result(0.5), seconds=0.0))
         mark = {"source": "run", "how": "distilled to order 16"}
         (tmp_path / "run" / name / "derived.json").write_text(json.dumps(mark))
     trained, distilled = [row(group) for group in grouped(finished(tmp_path / "run"))]
     assert (trained["model"], trained["seeds"], trained["mean"]) == ("rtf", 1, 0.75)
     assert (distilled["model"], distilled["seeds"], distilled["mean"]) == ("rtf, distilled to order 16", 2, 0.5)
+
+
+def test_a_run_counts_once_however_often_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "runs" / "my run", smnist(), result(0.75))
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "runs", "runs/my run", str(tmp_path / "runs" / "my run"), "--out", "report"]) == 0
+    (group,) = json.loads((tmp_path / "report.json").read_text())["groups"]
+    assert group["seeds"] == 1
+
+
+def test_a_copied_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "copy"):
+        write(tmp_path / name, smnist(), result(0.75))
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
+    assert f"{tmp_path / 'a'} and {tmp_path / 'copy'} hold the same run" in capsys.readouterr().err
 
 
 def at_order(mixer: MixerName, order: int) -> TrainConfig:
@@ -213,5 +229,10 @@ def test_memory_that_was_not_told_is_left_out(tmp_path: Path) -> None:
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "no finished run in" in capsys.readouterr().err
+    write(tmp_path / "begun", smnist(), None)
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"not finished: {tmp_path / 'begun'}; the command that began" in capsys.readouterr().err
+    assert main(["report"]) == 2
+    assert "report takes folders of runs" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert "is no folder with runs" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import tyro
 
 from transferfn.bench.machine import machine
 from transferfn.cli.compare_pictures import learning_figure
-from transferfn.cli.groups import Group, by_task, finished, grouped
+from transferfn.cli.groups import Group, by_task, finished, grouped, unfinished
 from transferfn.cli.radii import radii_figure
 from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
@@ -37,6 +37,10 @@ class Compare:
     """Where it goes: with .md, .csv, .json and, of the pictures, -*.png at its end. The .json also has every run by
     itself, and when and on what the report was made."""
 
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("report takes folders of runs, or folders that hold such folders: none was named")
+
 
 def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
     """Read, write the tables and pictures, and print the table.
@@ -46,15 +50,20 @@ def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
         asked: The command line that asks for this, without the program's name; None means ``transferfn report``.
 
     Raises:
-        RunError: if there is no finished run.
+        RunError: if there is no finished run, or one is there twice.
     """
-    groups = grouped([run for path in command.runs for run in finished(path)])
+    groups = grouped(finished(*command.runs))
+    left_out = ", ".join(str(path) for path in unfinished(*command.runs))
     if not groups:
         told_paths = ", ".join(str(path) for path in command.runs)
-        raise RunError(f"no finished run in {told_paths}: a finished run has a result.json; train first")
+        advice = (
+            f"not finished: {left_out}; the command that began a run goes on with it" if left_out else "train first"
+        )
+        raise RunError(f"no finished run in {told_paths}: a finished run has a result.json; {advice}")
     command.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [row(group) for group in groups]
-    text = table(rows) + "".join(f"\n{line}\n" for line in beside(groups))
+    notes = [*beside(groups), *([f"Not finished, left out: {left_out}."] if left_out else [])]
+    text = table(rows) + "".join(f"\n{line}\n" for line in notes)
     write_text(with_ending(command.out, ".md"), text)
     write_text(with_ending(command.out, ".csv"), comma_separated(rows))
     if asked is None:
