@@ -94,6 +94,24 @@ def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsy
     assert "Published for delay at order 1024 (not measured here): S4 0.029, RTF 0.006." in screen
 
 
+def test_what_was_published_with_other_options_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = replace(at_order("rtf", 512), epochs=8)
+    write(tmp_path / "a", short, result(0.4, "rmse"))
+    write(tmp_path / "b", replace(short, model=replace(short.model, init="comb")), result(0.3, "rmse"))
+    write(tmp_path / "c", lra_listops(), result(0.5))
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+    screen = capsys.readouterr().out
+    assert "| delay | rtf, init zeros | 1,234 | rmse 0.4 | 0.38 (20 epochs) |" in screen
+    assert "| delay | rtf, init comb | 1,234 | rmse 0.3 | 0.38 (paper's options, 20 epochs) |" in screen
+    assert "Published for delay at order 512 (not measured here; 20 epochs; paper's options): S4 0.22" in screen
+    assert "| listops | rtf | 1,234 | accuracy 50.0% | 61.6% (published data) |" in screen
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    assert "RTF of order 512, published (20 epochs, paper's options)" in {
+        text.get_text() for text in figure.axes[0].texts
+    }
+
+
 def test_published_perplexities_stand_beside_bits(tmp_path: Path) -> None:
     """Of the full recipe alone, whose texts nobody has to read for it: here there are none."""
     data = TextCorpusConfig(source="wikitext-103", path=tmp_path / "gone", tokenizer="bpe", length=1024)

@@ -21,7 +21,7 @@ from transferfn.cli.radii import radii_figure
 from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
 from transferfn.training.objective import Metric, told
-from transferfn.training.published import experiment, published, published_order
+from transferfn.training.published import experiment, published, published_order, unlike
 from transferfn.training.run import read_rows
 
 
@@ -97,6 +97,7 @@ def row(group: Group) -> dict[str, Any]:
     """
     results = [run.result for run in group.runs]
     scores, metric = group.scores, results[0].metric
+    figure = published(group.config).get(_NAMES.get(group.config.model.mixer, ""))
     return {
         "task": group.task,
         "model": group.label,
@@ -110,7 +111,8 @@ def row(group: Group) -> dict[str, Any]:
         # What was derived from an interrupted run knows neither: both are 0.
         "steps a second": statistics.fmean(result.steps / (result.seconds or 1) for result in results),
         "memory MB": max(result.peak_memory for result in results) / 1e6 or None,  # 0 where it was not told
-        "published": published(group.config).get(_NAMES.get(group.config.model.mixer, "")),
+        "published": figure,
+        "published with": None if figure is None else ", ".join(unlike(group.config)) or None,  # and the runs without
     }
 
 
@@ -157,6 +159,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             score += f" ({told(metric, values['lowest'])} to {told(metric, values['highest'])}, {values['seeds']})"
         memory = "" if values["memory MB"] is None else f"{values['memory MB']:,.0f}"
         beside_it = "" if values["published"] is None else told(metric, values["published"])
+        beside_it += "" if values["published with"] is None else f" ({values['published with']})"
         lines.append(
             f"| {values['task']} | {values['model']} | {values['parameters']:,} | {metric} {score} | {beside_it} | "
             f"{values['steps']:,} | {values['steps a second']:.1f} | {memory} |"
@@ -170,15 +173,20 @@ def beside(groups: Sequence[Group]) -> list[str]:
     Args:
         groups: The groups.
     """
-    lines = []
+    lines: dict[str, str] = {}
+    marks: dict[str, dict[str, None]] = {}
     for group in groups:
         if found := published(group.config):
             metric = group.runs[0].result.metric
             order = published_order(group.config)
             at = "" if order is None else f" at order {order}"
-            figures = ", ".join(f"{name} {_figure(metric, value)}" for name, value in found.items())
-            lines.append(f"Published for {experiment(group.config)}{at} (not measured here): {figures}.")
-    return list(dict.fromkeys(lines))
+            start = f"Published for {experiment(group.config)}{at}"
+            lines[start] = ", ".join(f"{name} {_figure(metric, value)}" for name, value in found.items())
+            marks.setdefault(start, {}).update(dict.fromkeys(unlike(group.config)))
+    return [
+        f"{start} (not measured here{''.join(f'; {mark}' for mark in marks[start])}): {figures}."
+        for start, figures in lines.items()
+    ]
 
 
 def _figure(metric: Metric, score: float) -> str:

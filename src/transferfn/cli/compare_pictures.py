@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transferfn.cli.groups import Finished, Group, by_task
-from transferfn.training.published import published, published_order
+from transferfn.training.published import published, published_order, unlike
 from transferfn.training.run import read_rows
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def _draw_curves(ax: Any, curves: Sequence[tuple[Group, list[list[float]]]]) -> 
         ax.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     if metric == "rmse":
         ax.set_yscale("log")
-    _draw_published(ax, {name: scale * value for name, value in _published([group for group, _ in curves]).items()})
+    groups = [group for group, _ in curves]
+    marks = dict.fromkeys(mark for group in groups for mark in unlike(group.config))
+    _draw_published(ax, {name: scale * value for name, value in _published(groups).items()}, list(marks))
     ax.set_xlabel("epoch")
     ax.set_ylabel(_AXES[metric])
     _tidy(ax)
@@ -89,8 +91,8 @@ def _published(groups: Sequence[Group]) -> dict[str, float]:
     return found
 
 
-def _draw_published(ax: Any, figures: dict[str, float]) -> None:
-    """Draw dotted lines; names of lines that nearly coincide stand together."""
+def _draw_published(ax: Any, figures: dict[str, float], marks: Sequence[str]) -> None:
+    """Draw dotted lines, with what they are of and the runs are not; names of those that nearly coincide together."""
     for value in figures.values():
         ax.axhline(value, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)))
     to_axes = ax.transData + ax.transAxes.inverted()
@@ -102,9 +104,10 @@ def _draw_published(ax: Any, figures: dict[str, float]) -> None:
             bunches[-1].append((name, value))
         else:
             bunches.append([(name, value)])
+    what = f"published ({', '.join(marks)})" if marks else "published"
     for bunch in bunches:
         names = ", ".join(name for name, _ in bunch)
-        ax.annotate(f"{names}, published", (1, bunch[-1][1]), fontsize="x-small", color="0.4", va="bottom")
+        ax.annotate(f"{names}, {what}", (1, bunch[-1][1]), fontsize="x-small", color="0.4", va="bottom")
 
 
 def _tidy(ax: Any) -> None:
