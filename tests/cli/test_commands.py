@@ -110,6 +110,11 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
             ["lisst"],
             "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, generate, distill, ",
         ),
+        (
+            ["sweep", "nosuch", "--out", "s"],
+            "transferfn: Unrecognized options: nosuch, --out, s; available subcommands: ",
+        ),
+        (["sweep", "digits", "--trials", "0"], "transferfn: trials must be at least 1, got 0"),
         (["train"], "Expected one of {smnist, smnist-full, lra-listops, "),
         (["train", "mnist"], "mnist; available subcommands: smnist, smnist-full, lra-listops, "),
         (

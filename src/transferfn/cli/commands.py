@@ -295,9 +295,12 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
     parts = [part.strip() for part in re.split("[─-]{3,}", " ".join(row for row in rows if row))]
     if "╭" not in text:  # a terminal without such lines: the title of the box is a part of its own
         parts = parts[1:]
-    message = re.sub(r"Error parsing __tyro\S*: ", "", parts[0]).rstrip(".")
+    message = re.sub(r"Error parsing (?!-)\S+: ", "", parts[0]).rstrip(".")  # a class or a field of ours, no option
+    if misplaced := re.findall(r"(\S+) \(applied to [^)]*\)", message):
+        message = f"Unrecognized options: {', '.join(misplaced)}"
+    subcommands = any(part.startswith("Available") for part in parts)
     for part in parts[1:]:
-        if part.startswith("Perhaps you meant"):
+        if part.startswith("Perhaps you meant") and not subcommands:
             meant = dict.fromkeys(re.findall(r" (--[\w.-]+) (?!--help)", part))
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):
