@@ -159,6 +159,33 @@ def test_options_of_a_layer_are_chosen_by_name(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("mixer", "options", "named"),
+    [
+        ("s4d", ["--model.constraint", "l1", "--model.init", "xavier"], "model.init"),
+        ("attention", ["--optimizer.filter-lr", "0.5"], "optimizer.filter_lr"),
+        ("attention", ["--order", "8"], "model.order"),
+        ("s4", ["--model.heads", "2"], "model.heads"),
+        ("s5", ["--model.denominator-groups", "2"], "model.denominator_groups"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["delay", "lm"])
+def test_options_that_do_nothing_with_a_mixer_are_refused(
+    recipe: str, mixer: str, options: list[str], named: str
+) -> None:
+    assert commands.parse(["train", recipe, "--mixer", mixer])  # what recipes hold for other mixers does no harm
+    for command in ("train", "sweep"):
+        with pytest.raises(commands.UsageError, match=f"{named} does nothing with --mixer {mixer}, got "):
+            commands.parse([command, recipe, "--mixer", mixer, *options])
+
+
+def test_of_two_mixers_the_last_one_is_trained_at_its_own_rates() -> None:
+    config = commands.parse(["train", "delay", "--model.mixer", "rtf", "--mixer", "s4"]).run.config
+    assert config == commands.parse(["train", "delay", "--mixer", "s4"]).run.config
+    run = commands.parse(["train", "delay", "--size", "full", "--size=small"]).run
+    assert (run.size, run.config.data.lag) == ("small", 100)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["data", "inspect", "smnist", "--data.side", "1", "--out"],

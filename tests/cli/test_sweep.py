@@ -93,6 +93,13 @@ def test_whole_numbers_that_may_be_left_out_are_whole(option: str) -> None:
         read_range(f"{option}=1..4.5", TrainConfig())
 
 
+def test_options_that_do_nothing_are_not_searched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["sweep", "digits", "--out", str(tmp_path), "--search", "optimizer.filter_lr=1e-3..1e-2"]
+    assert main([*words, "--mixer", "attention"]) == 2
+    assert "optimizer.filter_lr does nothing with --mixer attention" in capsys.readouterr().err
+    assert commands.parse([*words, "model.mixer=attention,s4d"])  # with one of them it does
+
+
 def test_an_option_given_twice_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = arguments(data, tmp_path)
     words.insert(words.index("model.order=2,4"), "order=1..4")

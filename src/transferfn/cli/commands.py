@@ -32,6 +32,7 @@ from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
 from transferfn.training.experiments import EXPERIMENTS
+from transferfn.training.idle import refuse_idle
 from transferfn.training.recipes import recipe_line, recipe_name
 from transferfn.training.variant import Variant
 
@@ -269,17 +270,20 @@ def parse(arguments: Sequence[str]) -> Any:
     try:
         variant = variant_of(arguments)
         words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
-        for recipe in RECIPES:
-            if recipe_name(recipe) in words:
-                recipe(variant)  # says so if it does not come with the mixer that is asked for
+        # Says so if a recipe does not come with the mixer that is asked for.
+        recipes = [recipe(variant) for recipe in RECIPES if recipe_name(recipe) in words]
         with contextlib.redirect_stderr(screen):
-            return tyro.cli(
+            command = tyro.cli(
                 _any_of(_commands(variant)),
                 prog=PROGRAM,
                 description=DESCRIPTION,
                 args=list(arguments) or ["--help"],
                 config=(tyro.conf.AvoidSubcommands,),
             )
+        match command:
+            case Train(run=Run(config=config)) | Search(sweep=Sweep(config=config)):
+                refuse_idle(config, recipes[0])
+        return command
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise

@@ -21,6 +21,7 @@ from transferfn.files import write_json
 from transferfn.tasks import DataError
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import differences, from_dict, to_dict
+from transferfn.training.idle import refuse_idle_search
 from transferfn.training.objective import better, objective, told
 from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
 from transferfn.training.variant import Variant
@@ -56,7 +57,8 @@ class Sweep:
         for name in ("trials", "jobs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        read_ranges(self.search, self.config)
+        found = read_ranges(self.search, self.config)
+        refuse_idle_search({option: item.choices for option, item in found.items()}, self.config)
 
 
 def sweeps(variant: Variant) -> Any:
