@@ -15,8 +15,9 @@ import transferfn.cli.demo as demo_module
 from tasks.digit_files import write_idx
 from training.stub import tiny
 from transferfn.cli import commands, main
-from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunError, RunOptions, fit
+from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunError, RunOptions, TrainConfig, fit
 from transferfn.training.recipes import recipe_line, recipe_name
+from transferfn.training.run import RunFolder, begin_run
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +218,24 @@ def test_commands_without_out_do_not_speak_of_it(tmp_path: Path, capsys: pytest.
     told = error(capsys, "eval", str(tmp_path / "nowhere"))
     assert "is missing: train first, or name the folder of another run" in told
     assert "--out" not in told
+
+
+def test_places_to_compute_that_are_not_there_are_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "batch-size must be at least 1, got 0" in error(capsys, "eval", str(tmp_path), "--batch-size", "0")
+    for device in ("nowhere", *(() if torch.cuda.is_available() else ("cuda",))):
+        told = error(capsys, "eval", str(tmp_path), "--device", device)
+        assert f"--device {device} cannot be used here (" in told
+    told = error(capsys, *small(data, tmp_path / "run", "--accelerator", "tpu"))
+    assert "this machine cannot train so" in told
+
+
+def test_a_run_without_a_best_epoch_is_called_unfinished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin_run(RunFolder(path=tmp_path), TrainConfig())
+    told = error(capsys, "eval", str(tmp_path))
+    assert f"{tmp_path} holds a run that is not finished" in told
+    assert "the command that began it goes on with it" in told
 
 
 def test_missing_corpora_are_told_with_their_addresses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

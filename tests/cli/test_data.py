@@ -27,6 +27,11 @@ def test_inspecting_says_what_samples_are_like_and_draws_some(
     assert picture.stat().st_size > 5000
 
 
+def test_pictures_of_no_known_kind_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", "digits", "--out", str(tmp_path / "x.jpgg")]) == 2
+    assert "--out takes a picture that ends in .png, .jpg, .jpeg, .pdf, .svg, got " in capsys.readouterr().err
+
+
 def test_fresh_samples_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "copying.png"
     assert main(["data", "inspect", "copying", "--size", "small", "--out", str(picture)]) == 0

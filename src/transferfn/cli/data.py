@@ -21,6 +21,9 @@ from transferfn.training.variant import Variant
 _LOOKED_AT = 2000
 """Samples that are counted; a million would take minutes."""
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+"""Endings of pictures that matplotlib writes everywhere."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
@@ -39,6 +42,10 @@ class Pictured(Data):
 
     out: Path = Path("samples.png")
     """File for the picture."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix.lower() not in ("", *_PICTURES):
+            raise ValueError(f"--out takes a picture that ends in {', '.join(_PICTURES)}, got {self.out}")
 
 
 def choices(kind: type[Data], variant: Variant) -> Any:
@@ -107,7 +114,7 @@ def inspect_data(chosen: Pictured) -> None:
                 print(f"  {line}")
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.out) as part:
-        kind = chosen.out.suffix.removeprefix(".") or "png"
+        kind = chosen.out.suffix.removeprefix(".").lower() or "png"
         sample_figure(chosen.data).savefig(part, dpi=150, format=kind, bbox_inches="tight")
     print(f"a few samples are drawn in {chosen.out}")
 
