@@ -201,6 +201,31 @@ def test_tasks_are_compared_and_drawn_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_each_seed_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """A band from the lowest to the highest would look the same for two ends as for all between them."""
+    for seed in range(3):
+        write(tmp_path / f"{seed}", replace(smnist(), seed=seed), result(0.5))
+    lines = [f"{epoch},{epoch - 1},1.0,0.5,0.{9 - epoch}," + ",".join(["0.9"] * 5) for epoch in (1, 2)]
+    path = tmp_path / "2" / "metrics.csv"
+    path.write_text("\n".join([path.read_text().splitlines()[0], *lines]) + "\n")
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    *seeds, median = figure.axes[0].lines
+    assert [[*map(float, line.get_ydata())] for line in seeds] == [[40, 50], [40, 50], [80, 70]]
+    assert [*map(float, median.get_ydata())] == [40, 50]
+    assert {line.get_color() for line in seeds} == {median.get_color()}
+    assert max(line.get_linewidth() for line in seeds) < median.get_linewidth()
+
+
+def test_where_colours_run_out_lines_have_other_styles(tmp_path: Path) -> None:
+    for width in range(1, 26):
+        config = replace(smnist(), model=replace(smnist().model, width=width))
+        write(tmp_path / f"{width:02d}", config, result(0.5))
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 25
+
+
 def test_where_runs_of_a_task_differ_in_order_all_tell_theirs(tmp_path: Path) -> None:
     write(tmp_path / "a", at_order("rtf", 512), result(0.4, "rmse"))
     write(tmp_path / "b", at_order("rtf", 1024), result(0.1, "rmse"))
