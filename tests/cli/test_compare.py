@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from transferfn.cli import main
@@ -211,8 +212,8 @@ def test_each_seed_has_a_line_of_its_own(tmp_path: Path) -> None:
     figure = learning_figure(grouped(finished(tmp_path)))
     assert figure is not None
     *seeds, median = figure.axes[0].lines
-    assert [[*map(float, line.get_ydata())] for line in seeds] == [[40, 50], [40, 50], [80, 70]]
-    assert [*map(float, median.get_ydata())] == [40, 50]
+    assert [np.asarray(line.get_ydata()).tolist() for line in seeds] == [[40, 50], [40, 50], [80, 70]]
+    assert np.asarray(median.get_ydata()).tolist() == [40, 50]
     assert {line.get_color() for line in seeds} == {median.get_color()}
     assert max(line.get_linewidth() for line in seeds) < median.get_linewidth()
 
