@@ -15,8 +15,9 @@ import transferfn.cli.demo as demo_module
 from tasks.digit_files import write_idx
 from training.stub import tiny
 from transferfn.cli import commands, main
-from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunError, RunOptions, fit
+from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunError, RunOptions, TrainConfig, fit
 from transferfn.training.recipes import recipe_line, recipe_name
+from transferfn.training.run import RunFolder, begin_run
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,11 @@ def test_help_and_list_do_not_load_the_training_framework() -> None:
             ["lisst"],
             "lisst; available subcommands: list, train, eval, report, sweep, experiment, data, generate, distill, ",
         ),
+        (
+            ["sweep", "nosuch", "--out", "s"],
+            "transferfn: Unrecognized options: nosuch, --out, s; available subcommands: ",
+        ),
+        (["sweep", "digits", "--trials", "0"], "transferfn: trials must be at least 1, got 0"),
         (["train"], "Expected one of {smnist, smnist-full, lra-listops, "),
         (["train", "mnist"], "mnist; available subcommands: smnist, smnist-full, lra-listops, "),
         (
@@ -154,6 +160,33 @@ def test_options_of_a_layer_are_chosen_by_name(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
+    ("mixer", "options", "named"),
+    [
+        ("s4d", ["--model.constraint", "l1", "--model.init", "xavier"], "model.init"),
+        ("attention", ["--optimizer.filter-lr", "0.5"], "optimizer.filter_lr"),
+        ("attention", ["--order", "8"], "model.order"),
+        ("s4", ["--model.heads", "2"], "model.heads"),
+        ("s5", ["--model.denominator-groups", "2"], "model.denominator_groups"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["delay", "lm"])
+def test_options_that_do_nothing_with_a_mixer_are_refused(
+    recipe: str, mixer: str, options: list[str], named: str
+) -> None:
+    assert commands.parse(["train", recipe, "--mixer", mixer])  # what recipes hold for other mixers does no harm
+    for command in ("train", "sweep"):
+        with pytest.raises(commands.UsageError, match=f"{named} does nothing with --mixer {mixer}, got "):
+            commands.parse([command, recipe, "--mixer", mixer, *options])
+
+
+def test_of_two_mixers_the_last_one_is_trained_at_its_own_rates() -> None:
+    config = commands.parse(["train", "delay", "--model.mixer", "rtf", "--mixer", "s4"]).run.config
+    assert config == commands.parse(["train", "delay", "--mixer", "s4"]).run.config
+    run = commands.parse(["train", "delay", "--size", "full", "--size=small"]).run
+    assert (run.size, run.config.data.lag) == ("small", 100)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["data", "inspect", "smnist", "--data.side", "1", "--out"],
@@ -185,6 +218,24 @@ def test_commands_without_out_do_not_speak_of_it(tmp_path: Path, capsys: pytest.
     told = error(capsys, "eval", str(tmp_path / "nowhere"))
     assert "is missing: train first, or name the folder of another run" in told
     assert "--out" not in told
+
+
+def test_places_to_compute_that_are_not_there_are_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "batch-size must be at least 1, got 0" in error(capsys, "eval", str(tmp_path), "--batch-size", "0")
+    for device in ("nowhere", *(() if torch.cuda.is_available() else ("cuda",))):
+        told = error(capsys, "eval", str(tmp_path), "--device", device)
+        assert f"--device {device} cannot be used here (" in told
+    told = error(capsys, *small(data, tmp_path / "run", "--accelerator", "tpu"))
+    assert "this machine cannot train so" in told
+
+
+def test_a_run_without_a_best_epoch_is_called_unfinished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin_run(RunFolder(path=tmp_path), TrainConfig())
+    told = error(capsys, "eval", str(tmp_path))
+    assert f"{tmp_path} holds a run that is not finished" in told
+    assert "the command that began it goes on with it" in told
 
 
 def test_missing_corpora_are_told_with_their_addresses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

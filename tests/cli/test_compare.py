@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from transferfn.cli import main
@@ -42,7 +43,7 @@ def result(score: float, metric: Metric = "accuracy") -> Result:
 
 
 def write(folder: Path, config: TrainConfig, found: Result | None) -> None:
-    folder.mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"config": to_dict(config)}))
     if found is not None:
         (folder / "result.json").write_text(json.dumps(to_dict(found)))
@@ -65,7 +66,8 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     screen = capsys.readouterr().out
     assert screen == with_ending(out, ".md").read_text()
     lines = screen.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 6
+    assert lines[5] == f"Not finished, left out: {tmp_path / 'runs' / 'unfinished'}."
     assert lines[2].startswith("| smnist | rtf | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 300 | 5.0")
     assert lines[3].startswith("| smnist | s4d | 1,234 | accuracy 60.0% |  | 300 | 5.0 | 500")
     with with_ending(out, ".csv").open() as file:
@@ -91,6 +93,24 @@ def test_what_was_published_stands_beside_and_is_called_so(tmp_path: Path, capsy
     screen = capsys.readouterr().out
     assert "| delay | rtf | 1,234 | rmse 0.02 | 0.006 |" in screen
     assert "Published for delay at order 1024 (not measured here): S4 0.029, RTF 0.006." in screen
+
+
+def test_what_was_published_with_other_options_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = replace(at_order("rtf", 512), epochs=8)
+    write(tmp_path / "a", short, result(0.4, "rmse"))
+    write(tmp_path / "b", replace(short, model=replace(short.model, init="comb")), result(0.3, "rmse"))
+    write(tmp_path / "c", lra_listops(), result(0.5))
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 0
+    screen = capsys.readouterr().out
+    assert "| delay | rtf, init zeros | 1,234 | rmse 0.4 | 0.38 (20 epochs) |" in screen
+    assert "| delay | rtf, init comb | 1,234 | rmse 0.3 | 0.38 (paper's options, 20 epochs) |" in screen
+    assert "Published for delay at order 512 (not measured here; 20 epochs; paper's options): S4 0.22" in screen
+    assert "| listops | rtf | 1,234 | accuracy 50.0% | 61.6% (published data) |" in screen
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    assert "RTF of order 512, published (20 epochs, paper's options)" in {
+        text.get_text() for text in figure.axes[0].texts
+    }
 
 
 def test_published_perplexities_stand_beside_bits(tmp_path: Path) -> None:
@@ -124,13 +144,28 @@ def test_runs_with_different_data_seeds_are_one_group(tmp_path: Path) -> None:
 
 def test_what_was_made_from_a_run_is_no_further_seed_of_it(tmp_path: Path) -> None:
     write(tmp_path / "run", smnist(), result(0.75))
-    for name in ("reduced", "again"):
-        write(tmp_path / "run" / name, smnist(), replace(result(0.5), seconds=0.0))
+    for seed, name in enumerate(("reduced", "again")):
+        write(tmp_path / "run" / name, replace(smnist(), seed=seed), replace(result(0.5), seconds=0.0))
         mark = {"source": "run", "how": "distilled to order 16"}
         (tmp_path / "run" / name / "derived.json").write_text(json.dumps(mark))
     trained, distilled = [row(group) for group in grouped(finished(tmp_path / "run"))]
     assert (trained["model"], trained["seeds"], trained["mean"]) == ("rtf", 1, 0.75)
     assert (distilled["model"], distilled["seeds"], distilled["mean"]) == ("rtf, distilled to order 16", 2, 0.5)
+
+
+def test_a_run_counts_once_however_often_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "runs" / "my run", smnist(), result(0.75))
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "runs", "runs/my run", str(tmp_path / "runs" / "my run"), "--out", "report"]) == 0
+    (group,) = json.loads((tmp_path / "report.json").read_text())["groups"]
+    assert group["seeds"] == 1
+
+
+def test_a_copied_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "copy"):
+        write(tmp_path / name, smnist(), result(0.75))
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
+    assert f"{tmp_path / 'a'} and {tmp_path / 'copy'} hold the same run" in capsys.readouterr().err
 
 
 def at_order(mixer: MixerName, order: int) -> TrainConfig:
@@ -165,6 +200,31 @@ def test_tasks_are_compared_and_drawn_apart(tmp_path: Path) -> None:
         ("delay", "validation root mean squared error", 1),
         ("listops", "validation accuracy (%)", 2),
     ]
+
+
+def test_each_seed_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """A band from the lowest to the highest would look the same for two ends as for all between them."""
+    for seed in range(3):
+        write(tmp_path / f"{seed}", replace(smnist(), seed=seed), result(0.5))
+    lines = [f"{epoch},{epoch - 1},1.0,0.5,0.{9 - epoch}," + ",".join(["0.9"] * 5) for epoch in (1, 2)]
+    path = tmp_path / "2" / "metrics.csv"
+    path.write_text("\n".join([path.read_text().splitlines()[0], *lines]) + "\n")
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    *seeds, median = figure.axes[0].lines
+    assert [np.asarray(line.get_ydata()).tolist() for line in seeds] == [[40, 50], [40, 50], [80, 70]]
+    assert np.asarray(median.get_ydata()).tolist() == [40, 50]
+    assert {line.get_color() for line in seeds} == {median.get_color()}
+    assert max(line.get_linewidth() for line in seeds) < median.get_linewidth()
+
+
+def test_where_colours_run_out_lines_have_other_styles(tmp_path: Path) -> None:
+    for width in range(1, 26):
+        config = replace(smnist(), model=replace(smnist().model, width=width))
+        write(tmp_path / f"{width:02d}", config, result(0.5))
+    figure = learning_figure(grouped(finished(tmp_path)))
+    assert figure is not None
+    assert len({(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}) == 25
 
 
 def test_where_runs_of_a_task_differ_in_order_all_tell_theirs(tmp_path: Path) -> None:
@@ -213,5 +273,10 @@ def test_memory_that_was_not_told_is_left_out(tmp_path: Path) -> None:
 def test_without_finished_runs_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "no finished run in" in capsys.readouterr().err
+    write(tmp_path / "begun", smnist(), None)
+    assert main(["report", str(tmp_path)]) == 2
+    assert f"not finished: {tmp_path / 'begun'}; the command that began" in capsys.readouterr().err
+    assert main(["report"]) == 2
+    assert "report takes folders of runs" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert "is no folder with runs" in capsys.readouterr().err

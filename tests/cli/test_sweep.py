@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,10 +14,11 @@ import pytest
 import torch
 
 from tasks.digit_files import write_idx
-from transferfn.cli import main
+from transferfn.cli import commands, main
 from transferfn.cli import sweep as command
 from transferfn.cli.sweep import read_range, summary, with_value
 from transferfn.training import TrainConfig
+from transferfn.training.config import to_dict
 
 pytest.importorskip("optuna")
 
@@ -53,7 +60,84 @@ def test_another_sweep_in_the_same_folder_is_refused(
 ) -> None:
     (tmp_path / "sweep.json").write_text("{}")
     assert main(arguments(data, tmp_path)) == 2
-    assert "holds another sweep" in capsys.readouterr().err
+    assert "sweep.json cannot be read ('config'): choose another folder" in capsys.readouterr().err
+    asked = commands.parse(arguments(data, tmp_path)).sweep
+    written = {"search": ["model.order=2,8", "model.width=2..4"], "config": to_dict(replace(asked.config, epochs=3))}
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    assert main(arguments(data, tmp_path)) == 2
+    told = capsys.readouterr().err
+    assert "holds another sweep: model.order 2,4 (there 2,8), model.width not searched (there 2..4), " in told
+    assert "optimizer.lr 0.001..0.1 (there not searched), epochs 1 (there 3). Choose another folder" in told
+
+
+def test_an_option_is_the_same_however_it_is_written(data: Path, tmp_path: Path) -> None:
+    config = TrainConfig()
+    assert read_range("order=4,8", config) == read_range("--model.order=4,8", config)
+    assert read_range("optimizer.filter-lr=1e-3..1e-2", config) == read_range("optimizer.filter_lr=0.001..0.01", config)
+    for name in ("mixer", "width", "layers", "order"):  # as for train
+        value = {"mixer": "s4d"}.get(name, "8")
+        run = commands.parse(["train", "digits", f"--{name}", value]).run
+        assert str(getattr(run.config.model, name)) == value
+        assert read_range(f"{name}={value}", config).option == f"model.{name}"
+    assert main(arguments(data, tmp_path, "--trials", "1")) == 0
+    again = arguments(data, tmp_path, "--trials", "1")
+    again[again.index("model.order=2,4")] = "order=2,4"
+    assert main(again) == 0
+
+
+@pytest.mark.parametrize("option", ["model.denominator_groups", "epoch_steps", "model.order"])
+def test_whole_numbers_that_may_be_left_out_are_whole(option: str) -> None:
+    found = read_range(f"{option}=1..4", TrainConfig())
+    assert (type(found.low), found.low, found.high) == (int, 1, 4)
+    with pytest.raises(ValueError, match="two whole numbers"):
+        read_range(f"{option}=1..4.5", TrainConfig())
+
+
+def test_options_that_do_nothing_are_not_searched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["sweep", "digits", "--out", str(tmp_path), "--search", "optimizer.filter_lr=1e-3..1e-2"]
+    assert main([*words, "--mixer", "attention"]) == 2
+    assert "optimizer.filter_lr does nothing with --mixer attention" in capsys.readouterr().err
+    assert commands.parse([*words, "model.mixer=attention,s4d"])  # with one of them it does
+
+
+def test_an_option_given_twice_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = arguments(data, tmp_path)
+    words.insert(words.index("model.order=2,4"), "order=1..4")
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("transferfn: --search takes each option once, got model.order twice: ")
+
+
+def test_trials_that_all_fail_are_an_error(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for word in arguments(data, tmp_path, "--trials", "2") if not word.startswith("model.order=")]
+    words[words.index("optimizer.lr=1e-3..1e-1")] = "optimizer.lr=1e30,1e31"
+    assert main([*words, "--optimizer.warmup", "0"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("transferfn: 2 of 2 trials failed: the loss is nan after")
+    assert "lower optimizer.lr" in told
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
+def test_interrupting_a_sweep_is_told_in_one_line(jobs: str, data: Path, tmp_path: Path) -> None:
+    code = "import sys; from transferfn.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = arguments(data, tmp_path, "--trials", "1000", "--jobs", jobs)
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("trial-*/metrics.csv")) and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    _, told = running.communicate(timeout=100)
+    assert running.returncode == 130, told
+    assert told.strip().count("\n") == 0, told
+    assert "interrupted; to continue: transferfn sweep smnist" in told
 
 
 @pytest.mark.parametrize(

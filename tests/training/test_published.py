@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from transferfn.tasks import ListopsConfig, PathfinderConfig
-from transferfn.training.published import experiment, published
+from transferfn.training.published import experiment, published, unlike
 from transferfn.training.recipes import RECIPES, delay, lra_listops, lra_path_x, lra_pathfinder, recipe_name
 from transferfn.training.variant import Variant
 
@@ -42,6 +42,26 @@ def test_shorter_paths_are_an_easier_task_than_the_published_one(side: int) -> N
     recipe = lra_pathfinder if side == 32 else lra_path_x
     assert published(recipe())
     assert published(replace(recipe(), data=PathfinderConfig(side=side, contour_length=6))) == {}
+
+
+def test_figures_of_other_data_epochs_or_options_are_marked() -> None:
+    assert unlike(lra_listops()) == unlike(lra_path_x()) == ("published data",)
+    read = replace(lra_listops(), data=ListopsConfig(path=Path("listops-1000"), seed=7))
+    assert unlike(read) == unlike(replace(read, epochs=50, seed=3, accumulate=2)) == ()
+    assert unlike(replace(read, epochs=10)) == ("paper's epochs",)
+    assert unlike(replace(read, epoch_steps=10)) == ("paper's epochs",)
+    assert unlike(replace(read, model=lra_listops(Variant(mixer="attention")).model)) == ("paper's options",)
+    comb = replace(delay().model, init="comb", constraint="reflection")
+    assert unlike(replace(delay(), model=comb, epochs=8)) == ("paper's options", "20 epochs")
+    assert unlike(replace(delay(), model=replace(delay().model, order=512))) == ()
+    assert unlike(delay(Variant(size="small"))) == ()
+
+
+@pytest.mark.parametrize("mixer", ["rtf", "s4", "s4d", "s5"])
+@pytest.mark.parametrize("recipe", RECIPES, ids=recipe_name)
+def test_recipes_are_unlike_what_was_published_in_their_data_alone(recipe, mixer) -> None:
+    for source in ("code", "paper"):
+        assert set(unlike(recipe(Variant(mixer=mixer, source=source)))) <= {"published data"}
 
 
 def test_figures_that_depend_on_the_order_are_those_of_the_run() -> None:

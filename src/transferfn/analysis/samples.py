@@ -79,6 +79,12 @@ def sample_figure(task: Task, split: Literal["train", "validation", "test"] = "t
             if _is_long(signature):
                 _lines(axes[place, 1], signature, batch, place)
                 _zoom(axes[place, 0], axes[place, 1], batch.targets[place].numpy())
+    if not image and not texts:
+        figure.supxlabel("sample", fontsize=8)
+        figure.supylabel("value", fontsize=8)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        if signature.target == "signal":
+            figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=8)
     for ax in axes.flat[len(rows) :] if image else ():
         ax.remove()
     return figure
@@ -163,9 +169,11 @@ def _lines(ax: Axes, signature: Signature, batch: Batch, place: int) -> None:
     """Draw a signal, a line a channel, and the one asked for."""
     for sequence, style in zip(_sequences(signature, batch, place), ("-", ":"), strict=False):
         for channel, values in enumerate(sequence.T):
-            ax.plot(values, style, color=COLOURS[channel % len(COLOURS)], linewidth=0.8)
+            label = "input" if sequence.shape[1] == 1 else f"input {channel + 1}"
+            ax.plot(values, style, color=COLOURS[channel % len(COLOURS)], linewidth=0.8, label=label)
     if signature.target == "signal":
         for channel, values in enumerate(batch.targets[place].numpy().T):
-            ax.plot(values, "--", color=COLOURS[(channel + 1) % len(COLOURS)], linewidth=0.8)
+            label = "asked for" if signature.outputs == 1 else f"asked for {channel + 1}"
+            ax.plot(values, "--", color=COLOURS[(channel + 1) % len(COLOURS)], linewidth=0.8, label=label)
     ax.tick_params(labelsize=7)
     ax.margins(x=0)

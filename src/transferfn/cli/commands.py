@@ -32,6 +32,7 @@ from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
 from transferfn.training.experiments import EXPERIMENTS
+from transferfn.training.idle import refuse_idle
 from transferfn.training.recipes import recipe_line, recipe_name
 from transferfn.training.run import Terminated, process_rank
 from transferfn.training.variant import Variant
@@ -273,17 +274,20 @@ def parse(arguments: Sequence[str]) -> Any:
     try:
         variant = variant_of(arguments)
         words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
-        for recipe in RECIPES:
-            if recipe_name(recipe) in words:
-                recipe(variant)  # says so if it does not come with the mixer that is asked for
+        # Says so if a recipe does not come with the mixer that is asked for.
+        recipes = [recipe(variant) for recipe in RECIPES if recipe_name(recipe) in words]
         with contextlib.redirect_stderr(screen):
-            return tyro.cli(
+            command = tyro.cli(
                 _any_of(_commands(variant)),
                 prog=PROGRAM,
                 description=DESCRIPTION,
                 args=list(arguments) or ["--help"],
                 config=(tyro.conf.AvoidSubcommands,),
             )
+        match command:
+            case Train(run=Run(config=config)) | Search(sweep=Sweep(config=config)):
+                refuse_idle(config, recipes[0])
+        return command
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
@@ -299,9 +303,12 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
     parts = [part.strip() for part in re.split("[─-]{3,}", " ".join(row for row in rows if row))]
     if "╭" not in text:  # a terminal without such lines: the title of the box is a part of its own
         parts = parts[1:]
-    message = re.sub(r"Error parsing __tyro\S*: ", "", parts[0]).rstrip(".")
+    message = re.sub(r"Error parsing (?!-)\S+: ", "", parts[0]).rstrip(".")  # a class or a field of ours, no option
+    if misplaced := re.findall(r"(\S+) \(applied to [^)]*\)", message):
+        message = f"Unrecognized options: {', '.join(misplaced)}"
+    subcommands = any(part.startswith("Available") for part in parts)
     for part in parts[1:]:
-        if part.startswith("Perhaps you meant"):
+        if part.startswith("Perhaps you meant") and not subcommands:
             meant = dict.fromkeys(re.findall(r" (--[\w.-]+) (?!--help)", part))
             message += f"; did you mean {' or '.join(name for name in meant if name != '--help')}?"
         elif part.startswith("Available"):

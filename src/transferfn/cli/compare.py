@@ -16,12 +16,12 @@ import tyro
 
 from transferfn.bench.machine import machine
 from transferfn.cli.compare_pictures import learning_figure
-from transferfn.cli.groups import Group, by_task, finished, grouped
+from transferfn.cli.groups import Group, by_task, finished, grouped, unfinished
 from transferfn.cli.radii import radii_figure
 from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
 from transferfn.training.objective import Metric, told
-from transferfn.training.published import experiment, published, published_order
+from transferfn.training.published import experiment, published, published_order, unlike
 from transferfn.training.run import read_rows
 
 
@@ -37,6 +37,10 @@ class Compare:
     """Where it goes: with .md, .csv, .json and, of the pictures, -*.png at its end. The .json also has every run by
     itself, and when and on what the report was made."""
 
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("report takes folders of runs, or folders that hold such folders: none was named")
+
 
 def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
     """Read, write the tables and pictures, and print the table.
@@ -46,15 +50,20 @@ def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
         asked: The command line that asks for this, without the program's name; None means ``transferfn report``.
 
     Raises:
-        RunError: if there is no finished run.
+        RunError: if there is no finished run, or one is there twice.
     """
-    groups = grouped([run for path in command.runs for run in finished(path)])
+    groups = grouped(finished(*command.runs))
+    left_out = ", ".join(str(path) for path in unfinished(*command.runs))
     if not groups:
         told_paths = ", ".join(str(path) for path in command.runs)
-        raise RunError(f"no finished run in {told_paths}: a finished run has a result.json; train first")
+        advice = (
+            f"not finished: {left_out}; the command that began a run goes on with it" if left_out else "train first"
+        )
+        raise RunError(f"no finished run in {told_paths}: a finished run has a result.json; {advice}")
     command.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [row(group) for group in groups]
-    text = table(rows) + "".join(f"\n{line}\n" for line in beside(groups))
+    notes = [*beside(groups), *([f"Not finished, left out: {left_out}."] if left_out else [])]
+    text = table(rows) + "".join(f"\n{line}\n" for line in notes)
     write_text(with_ending(command.out, ".md"), text)
     write_text(with_ending(command.out, ".csv"), comma_separated(rows))
     if asked is None:
@@ -88,6 +97,7 @@ def row(group: Group) -> dict[str, Any]:
     """
     results = [run.result for run in group.runs]
     scores, metric = group.scores, results[0].metric
+    figure = published(group.config).get(_NAMES.get(group.config.model.mixer, ""))
     return {
         "task": group.task,
         "model": group.label,
@@ -101,7 +111,8 @@ def row(group: Group) -> dict[str, Any]:
         # What was derived from an interrupted run knows neither: both are 0.
         "steps a second": statistics.fmean(result.steps / (result.seconds or 1) for result in results),
         "memory MB": max(result.peak_memory for result in results) / 1e6 or None,  # 0 where it was not told
-        "published": published(group.config).get(_NAMES.get(group.config.model.mixer, "")),
+        "published": figure,
+        "published with": None if figure is None else ", ".join(unlike(group.config)) or None,  # and the runs without
     }
 
 
@@ -148,6 +159,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             score += f" ({told(metric, values['lowest'])} to {told(metric, values['highest'])}, {values['seeds']})"
         memory = "" if values["memory MB"] is None else f"{values['memory MB']:,.0f}"
         beside_it = "" if values["published"] is None else told(metric, values["published"])
+        beside_it += "" if values["published with"] is None else f" ({values['published with']})"
         lines.append(
             f"| {values['task']} | {values['model']} | {values['parameters']:,} | {metric} {score} | {beside_it} | "
             f"{values['steps']:,} | {values['steps a second']:.1f} | {memory} |"
@@ -161,15 +173,20 @@ def beside(groups: Sequence[Group]) -> list[str]:
     Args:
         groups: The groups.
     """
-    lines = []
+    lines: dict[str, str] = {}
+    marks: dict[str, dict[str, None]] = {}
     for group in groups:
         if found := published(group.config):
             metric = group.runs[0].result.metric
             order = published_order(group.config)
             at = "" if order is None else f" at order {order}"
-            figures = ", ".join(f"{name} {_figure(metric, value)}" for name, value in found.items())
-            lines.append(f"Published for {experiment(group.config)}{at} (not measured here): {figures}.")
-    return list(dict.fromkeys(lines))
+            start = f"Published for {experiment(group.config)}{at}"
+            lines[start] = ", ".join(f"{name} {_figure(metric, value)}" for name, value in found.items())
+            marks.setdefault(start, {}).update(dict.fromkeys(unlike(group.config)))
+    return [
+        f"{start} (not measured here{''.join(f'; {mark}' for mark in marks[start])}): {figures}."
+        for start, figures in lines.items()
+    ]
 
 
 def _figure(metric: Metric, score: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transferfn.cli.groups import Finished, Group, by_task
-from transferfn.training.published import published, published_order
+from transferfn.training.published import published, published_order, unlike
 from transferfn.training.run import read_rows
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def learning_figure(groups: Sequence[Group]) -> Figure | None:
-    """Draw the score after each epoch: a panel a task, a line for the mean of each group, dotted ones as published.
+    """Draw the score after each epoch: a panel a task, a line for the median of each group, dotted ones as published.
+
+    Of several seeds each has a thin line: they may come to two ends, with nothing between.
 
     Args:
         groups: The groups.
@@ -46,6 +48,9 @@ _AXES = {
 }
 
 
+_STYLES = ("-", "--", ":", "-.")
+
+
 def _curves(groups: Sequence[Group]) -> list[tuple[Group, list[list[float]]]]:
     """Return the scores of the runs of each group after each epoch; groups of a single epoch are left out."""
     found = []
@@ -61,17 +66,22 @@ def _curves(groups: Sequence[Group]) -> list[tuple[Group, list[list[float]]]]:
 def _draw_curves(ax: Any, curves: Sequence[tuple[Group, list[list[float]]]]) -> None:
     metric = curves[0][0].runs[0].result.metric  # one task is judged in one way
     scale = 100 if metric == "accuracy" else 1
-    for group, found in curves:
+    for place, (group, found) in enumerate(curves):
         length = min(len(values) for values in found)
         epochs = range(1, length + 1)
-        mean = [scale * statistics.fmean(values[at] for values in found) for at in range(length)]
-        style = "-" if len(ax.lines) < 10 else "--"  # there are ten colours
-        (line,) = ax.plot(epochs, mean, marker="o", markersize=2.5, linewidth=1.3, linestyle=style, label=group.label)
-        low, high = ([scale * end(values[at] for values in found) for at in range(length)] for end in (min, max))
-        ax.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        median = [scale * statistics.median(values[at] for values in found) for at in range(length)]
+        colour, style = f"C{place % 10}", _STYLES[place // 10 % len(_STYLES)]  # there are ten colours
+        thin = {"color": colour, "linestyle": style, "linewidth": 0.5, "alpha": 0.6}
+        for values in found if len(found) > 1 else ():
+            ax.plot(range(1, len(values) + 1), [scale * value for value in values], **thin)
+        ax.plot(
+            epochs, median, color=colour, linestyle=style, linewidth=1.6, marker="o", markersize=2.5, label=group.label
+        )
     if metric == "rmse":
         ax.set_yscale("log")
-    _draw_published(ax, {name: scale * value for name, value in _published([group for group, _ in curves]).items()})
+    groups = [group for group, _ in curves]
+    marks = dict.fromkeys(mark for group in groups for mark in unlike(group.config))
+    _draw_published(ax, {name: scale * value for name, value in _published(groups).items()}, list(marks))
     ax.set_xlabel("epoch")
     ax.set_ylabel(_AXES[metric])
     _tidy(ax)
@@ -89,8 +99,8 @@ def _published(groups: Sequence[Group]) -> dict[str, float]:
     return found
 
 
-def _draw_published(ax: Any, figures: dict[str, float]) -> None:
-    """Draw dotted lines; names of lines that nearly coincide stand together."""
+def _draw_published(ax: Any, figures: dict[str, float], marks: Sequence[str]) -> None:
+    """Draw dotted lines, with what they are of and the runs are not; names of those that nearly coincide together."""
     for value in figures.values():
         ax.axhline(value, color="0.6", linewidth=0.8, linestyle=(0, (1, 2)))
     to_axes = ax.transData + ax.transAxes.inverted()
@@ -102,9 +112,10 @@ def _draw_published(ax: Any, figures: dict[str, float]) -> None:
             bunches[-1].append((name, value))
         else:
             bunches.append([(name, value)])
+    what = f"published ({', '.join(marks)})" if marks else "published"
     for bunch in bunches:
         names = ", ".join(name for name, _ in bunch)
-        ax.annotate(f"{names}, published", (1, bunch[-1][1]), fontsize="x-small", color="0.4", va="bottom")
+        ax.annotate(f"{names}, {what}", (1, bunch[-1][1]), fontsize="x-small", color="0.4", va="bottom")
 
 
 def _tidy(ax: Any) -> None:

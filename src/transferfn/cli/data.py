@@ -19,7 +19,10 @@ from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
 from transferfn.training.variant import Variant
 
 _LOOKED_AT = 2000
-"""Samples that are counted; a million would take minutes."""
+"""Samples that are counted, spread over all; a million would take minutes."""
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+"""Endings of pictures that matplotlib writes everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,10 @@ class Pictured(Data):
 
     out: Path = Path("samples.png")
     """File for the picture."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix.lower() not in ("", *_PICTURES):
+            raise ValueError(f"--out takes a picture that ends in {', '.join(_PICTURES)}, got {self.out}")
 
 
 def choices(kind: type[Data], variant: Variant) -> Any:
@@ -107,7 +114,7 @@ def inspect_data(chosen: Pictured) -> None:
                 print(f"  {line}")
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(chosen.out) as part:
-        kind = chosen.out.suffix.removeprefix(".") or "png"
+        kind = chosen.out.suffix.removeprefix(".").lower() or "png"
         sample_figure(chosen.data).savefig(part, dpi=150, format=kind, bbox_inches="tight")
     print(f"a few samples are drawn in {chosen.out}")
 
@@ -129,16 +136,17 @@ def _kind(signature: Signature) -> str:
 
 
 def _counts(part: Dataset, signature: Signature) -> list[str]:
-    """Say how long sequences are and how classes are shared out, of the first ones."""
+    """Say how long sequences are and how classes are shared out, of rows all over a split: some are sorted by class."""
     looked = min(len(part), _LOOKED_AT)
+    rows = [place * len(part) // looked for place in range(looked)]
     lengths: list[int] = []
     classes: Counter[int] = Counter()
     for start in range(0, looked, 50):
-        batch = part.gather(range(start, min(start + 50, looked)))
+        batch = part.gather(rows[start : start + 50])
         lengths += [signature.length] * len(batch.index) if batch.lengths is None else batch.lengths.flatten().tolist()
         if signature.target in ("class", "class-of-pair"):
             classes.update(batch.targets[batch.targets != IGNORED].flatten().tolist())
-    of = "" if looked == len(part) else f" of the first {looked:,}"
+    of = "" if looked == len(part) else f" of {looked:,} spread evenly"
     ordered = sorted(lengths)
     lines = [f"lengths{of} {ordered[0]:,} to {ordered[-1]:,}, median {ordered[len(ordered) // 2]:,}"]
     if classes:

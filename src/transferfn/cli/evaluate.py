@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from transferfn.cli.text import score_line
@@ -34,6 +35,10 @@ class Evaluate:
     device: str = "cpu"
     """Where to compute: cpu, cuda, mps, ..."""
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch-size must be at least 1, got {self.batch_size}")
+
 
 def evaluate_run(command: Evaluate) -> None:
     """Load, judge and print.
@@ -42,8 +47,13 @@ def evaluate_run(command: Evaluate) -> None:
         command: Which run, and how.
 
     Raises:
-        RunError: if there is no such run, or nothing was held out for validation.
+        RunError: if there is no such run or device, or nothing was held out for validation.
     """
+    try:
+        torch.zeros(1, device=command.device)
+    except (RuntimeError, AssertionError) as error:  # the latter of PyTorch that was built without that device
+        reason = str(error).splitlines()[0]
+        raise RunError(f"--device {command.device} cannot be used here ({reason}): name another, such as cpu") from None
     model, config = load_model(command.run)
     splits = load_splits(RunFolder(path=command.run), config)
     data = splits.test if command.split == "test" else splits.validation

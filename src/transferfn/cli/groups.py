@@ -54,24 +54,46 @@ class Group:
         return [run.result.test_score for run in self.runs]
 
 
-def finished(path: Path) -> list[Finished]:
-    """Return the finished runs at a path, or one level below it.
+def finished(*paths: Path) -> list[Finished]:
+    """Return the finished runs at paths, or one level below them; each once, however often it is named.
 
     Args:
-        path: A folder.
+        *paths: Folders.
 
     Raises:
-        RunError: if it is no folder.
+        RunError: if one is no folder.
     """
-    if not path.is_dir():
-        raise RunError(f"{path} is no folder with runs")
     found = []
-    for folder in [path, *sorted(below for below in path.iterdir() if below.is_dir())]:
-        run = RunFolder(path=folder)
+    for run in _run_folders(paths):
         if (result := run.read_result()) is not None:
             derivation = run.read_derivation()
             found.append(Finished(folder=run, config=run.read_config(), result=result, derivation=derivation))
     return found
+
+
+def unfinished(*paths: Path) -> list[Path]:
+    """Return the folders of runs at paths, or one level below them, that have begun and have no result.
+
+    Args:
+        *paths: Folders.
+
+    Raises:
+        RunError: if one is no folder.
+    """
+    return [run.path for run in _run_folders(paths) if run.read_result() is None]
+
+
+def _run_folders(paths: Sequence[Path]) -> list[RunFolder]:
+    found: dict[Path, RunFolder] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise RunError(f"{path} is no folder with runs")
+        for folder in [path, *sorted(below for below in path.iterdir() if below.is_dir())]:
+            run = RunFolder(path=folder)
+            # Exported models have a config.json, too.
+            if run.result.exists() or (run.config.exists() and run.checkpoints.is_dir()):
+                found.setdefault(folder.resolve(), run)
+    return list(found.values())
 
 
 def grouped(runs: Sequence[Finished]) -> list[Group]:
@@ -81,7 +103,11 @@ def grouped(runs: Sequence[Finished]) -> list[Group]:
 
     Args:
         runs: The runs.
+
+    Raises:
+        RunError: if two of them are the same run, which would count as two seeds.
     """
+    _refuse_copies(runs)
     tasks: dict[str, list[Finished]] = {}
     for run in runs:
         tasks.setdefault(repr(_unseeded(run.config).data), []).append(run)
@@ -89,6 +115,17 @@ def grouped(runs: Sequence[Finished]) -> list[Group]:
     return [
         group for name, members in zip(names, tasks.values(), strict=True) for group in _groups_of_task(name, members)
     ]
+
+
+def _refuse_copies(runs: Sequence[Finished]) -> None:
+    seen: dict[tuple[str, str | None], Path] = {}
+    for run in runs:
+        first = seen.setdefault((repr(run.config), run.derivation), run.folder.path)
+        if first != run.folder.path:
+            raise RunError(
+                f"{first} and {run.folder.path} hold the same run, with equal options and seed, and would count as two "
+                "seeds: leave one of them out"
+            )
 
 
 def by_task(groups: Sequence[Group]) -> dict[str, list[Group]]:

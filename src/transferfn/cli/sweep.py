@@ -7,18 +7,21 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_type_hints
 
 import torch
 import tyro
 
 from transferfn.cli.train import Size
 from transferfn.files import write_json
+from transferfn.tasks import DataError
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
-from transferfn.training.config import from_dict, to_dict
+from transferfn.training.config import differences, from_dict, to_dict
+from transferfn.training.idle import refuse_idle_search
 from transferfn.training.objective import better, objective, told
 from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
 from transferfn.training.variant import Variant
@@ -54,8 +57,8 @@ class Sweep:
         for name in ("trials", "jobs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for text in self.search:
-            read_range(text, self.config)
+        found = read_ranges(self.search, self.config)
+        refuse_idle_search({option: item.choices for option, item in found.items()}, self.config)
 
 
 def sweeps(variant: Variant) -> Any:
@@ -113,6 +116,29 @@ class Range:
         return trial.suggest_float(self.option, self.low, self.high, log=True)
 
 
+_ALIASES = {name: f"model.{name}" for name in ("mixer", "width", "layers", "order")}
+"""What train calls options of the model for short."""
+
+
+def read_ranges(search: Sequence[str], config: TrainConfig) -> dict[str, Range]:
+    """Read what to vary; the ranges by their options.
+
+    Args:
+        search: What was written.
+        config: The configuration whose options they are.
+
+    Raises:
+        ValueError: if one cannot be read, or an option is there twice.
+    """
+    found: dict[str, Range] = {}
+    for text in search:
+        item = read_range(text, config)
+        if item.option in found:
+            raise ValueError(f"--search takes each option once, got {item.option} twice: {', '.join(search)}")
+        found[item.option] = item
+    return dict(sorted(found.items()))
+
+
 def read_range(text: str, config: TrainConfig) -> Range:
     """Read ``option=low..high`` or ``option=one,other``.
 
@@ -132,6 +158,7 @@ def read_range(text: str, config: TrainConfig) -> Range:
     """
     option, equals, values = text.partition("=")
     option = option.strip().removeprefix("--").replace("-", "_")
+    option = _ALIASES.get(option, option)
     if not equals or not values:
         raise ValueError(f"--search takes option=low..high or option=one,other, got {text!r}")
     with_value(config, option, _value_of(config, option))  # there is such an option
@@ -142,7 +169,7 @@ def read_range(text: str, config: TrainConfig) -> Range:
         return Range(option=option, choices=choices)
     low, _, high = values.partition("..")
     ends = _read(low), _read(high)
-    whole = isinstance(_value_of(config, option), int)
+    whole = _is_whole(config, option)
     if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends) or (
         whole and not all(isinstance(end, int) for end in ends)
     ):
@@ -185,6 +212,13 @@ def _value_of(config: Any, option: str) -> Any:
     return config
 
 
+def _is_whole(config: Any, option: str) -> bool:
+    """Whether an option takes whole numbers, also where it may be left out (`int | None`)."""
+    *path, last = option.split(".")
+    kind = get_type_hints(type(_value_of(config, ".".join(path)) if path else config))[last]
+    return int in (get_args(kind) or (kind,))
+
+
 def _read(text: str) -> Any:
     """Read a value as JSON does, and what is no JSON as text."""
     try:
@@ -203,19 +237,19 @@ def sweep(asked: Sweep) -> None:
         asked: What and how.
 
     Raises:
-        RunError: if Optuna is not installed, or the folder holds another sweep.
+        RunError: if Optuna is not installed, the folder holds another sweep, or all trials failed.
     """
     if find_spec("optuna") is None:
         raise RunError("a sweep needs the package optuna: pip install 'transferfn[sweep]'")
     asked.out.mkdir(parents=True, exist_ok=True)
-    about, wanted = asked.out / "sweep.json", {"search": sorted(asked.search), "config": to_dict(asked.config)}
+    about = asked.out / "sweep.json"
     if about.exists():
-        if json.loads(about.read_text()) != json.loads(json.dumps(wanted)):
-            raise RunError(f"{asked.out} holds another sweep: choose another folder with --out")
+        _refuse_another(about, asked)
     else:
-        write_json(about, wanted)
+        write_json(about, {"search": sorted(asked.search), "config": to_dict(asked.config)})
     if asked.jobs > 1:
-        command = [sys.executable, "-m", "transferfn.cli.sweep", str(asked.out), str(asked.trials)]
+        code = f"from {__name__} import job; raise SystemExit(job())"
+        command = [sys.executable, "-c", code, str(asked.out), str(asked.trials)]
         # Each job would take all threads, and wait for the others.
         share = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // asked.jobs))}
         environment = share | os.environ  # unless the user has said how many
@@ -233,6 +267,32 @@ def sweep(asked: Sweep) -> None:
     print("\n".join(summary(asked.out)))
 
 
+def _refuse_another(about: Path, asked: Sweep) -> None:
+    """Raise a RunError that says what differs, if a folder holds another sweep than the one that is asked for."""
+    try:
+        kept = json.loads(about.read_text())
+        config = from_dict(TrainConfig, kept["config"])
+        there = read_ranges(kept["search"], config)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{about} cannot be read ({error or type(error).__name__}): choose another folder with --out"
+        ) from None
+    mine = read_ranges(asked.search, asked.config)
+    found = [
+        f"{option} {_written(mine.get(option))} (there {_written(there.get(option))})"
+        for option in sorted({*mine, *there})
+        if mine.get(option) != there.get(option)
+    ]
+    if found := found + differences(asked.config, config):
+        raise RunError(f"{about.parent} holds another sweep: {', '.join(found)}. Choose another folder with --out")
+
+
+def _written(found: Range | None) -> str:
+    if found is None:
+        return "not searched"
+    return ",".join(map(_told, found.choices)) if found.choices else f"{_told(found.low)}..{_told(found.high)}"
+
+
 def work(out: Path, trials: int) -> None:
     """Carry out trials of a sweep until it has as many as asked for.
 
@@ -244,7 +304,7 @@ def work(out: Path, trials: int) -> None:
 
     about = json.loads((out / "sweep.json").read_text())
     config = from_dict(TrainConfig, about["config"])
-    ranges = [read_range(text, config) for text in about["search"]]
+    ranges = read_ranges(about["search"], config).values()
     goal = objective(config.data.signature.target)
     study = _study(out, config)
 
@@ -257,6 +317,7 @@ def work(out: Path, trials: int) -> None:
             result = fit(chosen, RunOptions(out=folder, progress=False, checkpoint_every=10**9))
         except RunError as error:  # it diverged, or makes no model: a bad place to search, not the end of the sweep
             print(f"trial {trial.number}: {error}", flush=True)
+            trial.set_user_attr("failure", str(error))
             raise optuna.TrialPruned from None
         score = result.test_score if result.validation_score is None else result.validation_score
         values = ", ".join(f"{name} {_told(value)}" for name, value in trial.params.items())
@@ -274,17 +335,31 @@ def summary(out: Path) -> list[str]:
 
     Args:
         out: Its folder.
+
+    Raises:
+        RunError: if all failed.
     """
+    import optuna
+
     config = from_dict(TrainConfig, json.loads((out / "sweep.json").read_text())["config"])
     metric = objective(config.data.signature.target).metric
-    scored = [(trial.value, trial.number, trial.params) for trial in _study(out, config).trials]
-    found = [(value, number, params) for value, number, params in scored if value is not None]
+    trials = _study(out, config).trials
+    found = [(trial.value, trial.number, trial.params) for trial in trials if trial.value is not None]
+    # Those of earlier versions do not tell why.
+    reasons = [
+        trial.user_attrs.get("failure", "it diverged, or makes no model")
+        for trial in trials
+        if trial.state == optuna.trial.TrialState.PRUNED
+    ]
+    failed = f"{len(reasons)} of {len(found) + len(reasons)} trials failed: {reasons[0]}" if reasons else ""
+    if failed and not found:
+        raise RunError(failed)
     found.sort(key=lambda trial: trial[0], reverse=better(metric, 1.0, 0.0))
     lines = [f"{len(found)} trials; the best by validation {metric}:"]
     for value, number, params in found[:5]:
         values = ", ".join(f"{name} {_told(chosen)}" for name, chosen in params.items())
         lines.append(f"  {told(metric, value)}  {values}  {out / f'trial-{number:04d}'}")
-    return lines
+    return lines + ([failed] if failed else [])
 
 
 def _study(out: Path, config: TrainConfig) -> optuna.Study:
@@ -292,7 +367,7 @@ def _study(out: Path, config: TrainConfig) -> optuna.Study:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # warnings are tracebacks of what stops a trial, such as Ctrl-C
     metric = objective(config.data.signature.target).metric
     return optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(out / "trials.log"))),
@@ -306,5 +381,17 @@ def _told(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-if __name__ == "__main__":
-    work(Path(sys.argv[1]), int(sys.argv[2]))
+def job() -> int:
+    """Work as one of several processes, whose command line is the folder and the number of trials.
+
+    Returns:
+        Exit status; the process that started it tells the user how to go on.
+    """
+    try:
+        work(Path(sys.argv[1]), int(sys.argv[2]))
+    except (RunError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

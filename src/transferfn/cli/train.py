@@ -81,19 +81,20 @@ def default_out(recipe: Recipe, variant: Variant) -> Path:
 def variant_of(arguments: Sequence[str]) -> Variant:
     """Read from a command line which form of a recipe it asks for, since the other options' defaults depend on it.
 
-    What is no valid choice is left for the parser to complain about.
+    Of what is given twice the last holds, as for the parser, to which what is no valid choice is left.
 
     Args:
         arguments: The command line.
     """
 
     def chosen(names: Sequence[str], choices: Sequence[str], default: str | None) -> Any:
+        found = default
         for place, argument in enumerate(arguments):
             name, _, value = argument.partition("=")
             value = value or next(iter(arguments[place + 1 :]), "")
             if name in names and value in choices:
-                return value
-        return default
+                found = value
+        return found
 
     return Variant(
         size=chosen(["--size"], get_args(Size), "full"),

@@ -129,7 +129,7 @@ def _train(config: TrainConfig, options: RunOptions, *, build: Builder, callback
                 enable_model_summary=False,
                 default_root_dir=folder.path,
             )
-        except (MisconfigurationException, ValueError, RuntimeError) as error:
+        except (MisconfigurationException, ValueError, RuntimeError, ModuleNotFoundError) as error:  # the last: tpu
             raise RunError(f"this machine cannot train so: {' '.join(str(error).split())}") from error
         if config.batch_size % (trainer.world_size * config.accumulate):
             parts = f" in {config.accumulate} parts" if config.accumulate > 1 else ""
@@ -203,7 +203,13 @@ def load_model(folder: str | Path, *, build: Builder = build_model) -> tuple[nn.
     if folder.is_file():
         run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
         raise RunError(f"{folder} is a file, expected the folder of a run: {run} perhaps")
-    checkpoint = read_checkpoint(RunFolder(path=folder).best)
+    run = RunFolder(path=folder)
+    if run.config.exists() and run.checkpoints.is_dir() and not run.best.exists() and not run.result.exists():
+        raise RunError(
+            f"{folder} holds a run that is not finished, and has no best epoch yet: the command that began it goes on "
+            "with it"
+        )
+    checkpoint = read_checkpoint(run.best)
     config = checkpoint_config(checkpoint)
     model = seeded_model(config, run_signature(RunFolder(path=folder), config), build=build)
     put_substitutes(model, checkpoint_substitutes(checkpoint))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training.config import TaskConfig, TrainConfig, to_dict
 from transferfn.training.lra import lra_image, lra_listops, lra_path_x, lra_pathfinder, lra_retrieval, lra_text
 from transferfn.training.recipes import Recipe, copying, delay
-from transferfn.training.variant import DEFAULT
+from transferfn.training.text import wikitext
+from transferfn.training.variant import DEFAULT, Variant
 
 # Parnichkun et al. 2024, arXiv:2405.06147: accuracy on Long Range Arena; no figure where it was chance.
 _LRA: dict[str, dict[str, float]] = {
@@ -113,3 +115,41 @@ def published(config: TrainConfig) -> dict[str, float]:
         case name:
             return _LRA[name]
     return {} if found is None else dict(zip(("S4", "RTF"), found, strict=True))
+
+
+def unlike(config: TrainConfig) -> tuple[str, ...]:
+    """Return what the published scores of a run's experiment are of and the run is not; nothing where they compare.
+
+    Args:
+        config: The run's configuration.
+
+    Example:
+        >>> from transferfn.training.recipes import delay
+        >>> unlike(delay()), unlike(replace(delay(), epochs=8))
+        ((), ('20 epochs',))
+    """
+    name = experiment(config)
+    if name is None:
+        return ()
+    recipe = wikitext if name == "wikitext" else _RECIPES[name]
+    code, paper = (recipe(Variant(mixer=config.model.mixer, source=source)) for source in ("code", "paper"))
+    found = []
+    if isinstance(config.data, TextCorpusConfig):
+        found += ["GPT-2's tokens"] if config.data.tokenizer_file is None else []
+    elif to_dict(config.data).get("path", "drawn in the paper, too") is None:
+        found.append("published data")
+    # What recipes have for attention is this library's own.
+    if config.model.mixer == "attention" or _options(config, config) not in (
+        _options(code, config),
+        _options(paper, config),
+    ):
+        found.append("paper's options")
+    if config.epoch_steps is not None or config.epochs not in (code.epochs, paper.epochs):
+        found.append("paper's epochs" if name in _LRA else f"{paper.epochs} epochs")  # there layers have their own
+    return tuple(found)
+
+
+def _options(config: TrainConfig, run: TrainConfig) -> tuple[Any, ...]:
+    """What tells options of a run from those of a recipe, but for an order of which there are figures, too."""
+    model = config.model if published_order(run) is None else replace(config.model, order=run.model.order)
+    return model, config.optimizer, config.batch_size, config.ema, config.precision
