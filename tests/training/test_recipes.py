@@ -26,7 +26,7 @@ def test_each_mixer_learns_at_rates_of_its_own(recipe, size: Literal["small", "f
     for mixer in ("s4", "s4d", "s5"):
         filter_lr = recipe(Variant(size=size, mixer=mixer)).optimizer.filter_lr
         assert filter_lr is not None, mixer
-        assert filter_lr <= 1e-3, mixer
+        assert filter_lr <= (1e-3 if size == "full" else 1e-2), mixer
     for mixer in ("attention", "hyena"):
         assert recipe(Variant(size=size, mixer=mixer)).optimizer.lr <= 1e-3, mixer
 
