@@ -26,7 +26,7 @@ if config.DISABLE_JIT:
     raise RuntimeError(
         "transferfn filters by compiled loops, and NUMBA_DISABLE_JIT, which is set, forbids to compile: unset it"
     )
-if hasattr(os, "register_at_fork"):  # a child that were forked while another thread compiles could never compile
+if hasattr(os, "register_at_fork"):  # a child forked while another thread compiles could never compile
     os.register_at_fork(
         before=global_compiler_lock.acquire,
         after_in_parent=global_compiler_lock.release,

@@ -183,8 +183,8 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], b: Tensor, period: int, *, b
     channels, width = b.shape[0], lanes(b)
     table, partners = plan(period, b.dtype), opposite_rows(period, b.dtype)
 
-    def work(first: int, last: int, room: Any) -> None:
-        loop(*arrays, table, partners, room, first, last)
+    def work(first: int, last: int, memory: Any) -> None:
+        loop(*arrays, table, partners, memory, first, last)
 
     if channels:
         flops = 10 * channels * period * int(np.log2(period) + 1)

@@ -133,8 +133,8 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, h: Tensor, a: Ten
     plans = plan(size, u.dtype), plan(fast_points(order), u.dtype)
     room = transforms * sum(elements(each, width) for each in plans) + (3 * order + BLOCK) * width
 
-    def work(first: int, last: int, room: Any) -> None:
-        loop(*arrays, sizes, *plans, room, first, last)
+    def work(first: int, last: int, memory: Any) -> None:
+        loop(*arrays, sizes, *plans, memory, first, last)
 
     flops = 15 * batch * channels * length * size.bit_length()
     share(work, -(-channels // width) * parts, cost=flops, size=room, dtype=u.dtype)

@@ -167,8 +167,8 @@ def _over_tiles(loop: Any, arrays: tuple[Any, ...], u: Tensor, parts: int, *, bu
     sizes = (batch, length, channels, parts)
     table = plan(points, u.dtype)
 
-    def work(first: int, last: int, room: Any) -> None:
-        loop(*arrays, sizes, table, room, first, last)
+    def work(first: int, last: int, memory: Any) -> None:
+        loop(*arrays, sizes, table, memory, first, last)
 
     flops = 10 * batch * channels * points * points.bit_length()
     room = buffers * elements(table, width)

@@ -79,7 +79,7 @@ def linear_filter(
 
     Raises:
         TypeError: if the signal is not a real floating-point tensor, or another argument no tensor.
-        ValueError: if shapes do not fit together, or a scan is asked of another device than the CPU.
+        ValueError: if shapes or devices do not fit together, or a scan is asked of another device than the CPU.
 
     Example:
         >>> decay = TransferFunction(torch.tensor([[0.5]]), torch.tensor([[-0.5]]), torch.tensor([1.0]))

@@ -235,7 +235,7 @@ def _small(config: TrainConfig, *, epochs: int, filter_lr: float = 0.01) -> Trai
         mixer_dropout=None,
     )
     mixer = config.model.mixer
-    if mixer in ("attention", "hyena"):  # which are trained at a tenth of these rates, and have no filters
+    if mixer in ("attention", "hyena"):  # which learn at a tenth of these rates, filters as all else
         optimizer = replace(config.optimizer, filter_lr=None)
     else:
         optimizer = replace(config.optimizer, lr=0.01, filter_lr=filter_lr)
