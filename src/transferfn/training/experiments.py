@@ -25,9 +25,11 @@ def delay_orders() -> list[TrainConfig]:
     """Delay as published, but for 8 epochs, not 20: RTF, S4 and S4D of order 512, too small to be FIR, and 1024."""
     found = []
     for order in (512, 1024):
-        published = [delay(Variant(mixer=mixer)) for mixer in _RECURRENT]
-        ours = replace(published[0], model=replace(published[0].model, init="comb", constraint="reflection"))
-        found += [replace(config, model=replace(config.model, order=order), epochs=8) for config in (ours, *published)]
+        published, *others = [delay(Variant(mixer=mixer)) for mixer in _RECURRENT]
+        ours = replace(published.model, init="resonators", constraint="reflection")
+        starts = [replace(ours, denominator_groups=None), ours]  # a denominator of each channel, as S4 has it, or one
+        configs = [*(replace(published, model=model) for model in starts), published, *others]
+        found += [replace(config, model=replace(config.model, order=order), epochs=8) for config in configs]
     return list(_seeded(found))
 
 
