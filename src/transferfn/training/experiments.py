@@ -10,7 +10,7 @@ from typing import Literal
 from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import ListopsConfig, PathfinderConfig, SmnistConfig
 from transferfn.training.config import MixerName, ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
-from transferfn.training.recipes import copying, delay
+from transferfn.training.recipes import Recipe, copying, delay
 from transferfn.training.text import lm
 from transferfn.training.variant import Variant
 
@@ -23,31 +23,25 @@ Constraint = Literal["none", "l1", "reflection"]
 
 def delay_orders() -> list[TrainConfig]:
     """Delay as published, but for 8 epochs, not 20: RTF, S4 and S4D of order 512, too small to be FIR, and 1024."""
-    found = []
-    for order in (512, 1024):
-        published, *others = [delay(Variant(mixer=mixer)) for mixer in _RECURRENT]
-        ours = replace(published.model, init="resonators", constraint="reflection")
-        starts = [replace(ours, denominator_groups=None), ours]  # a denominator of each channel, as S4 has it, or one
-        configs = [*(replace(published, model=model) for model in starts), published, *others]
-        found += [replace(config, model=replace(config.model, order=order), epochs=8) for config in configs]
-    return list(_seeded(found))
+    runs = [(order, config) for order in (512, 1024) for config in _memories(delay)]
+    return list(_seeded(replace(run, model=replace(run.model, order=order), epochs=8) for order, run in runs))
 
 
 def copying_orders() -> list[TrainConfig]:
-    """Copying of 128 tokens instead of 1,024, with RTF, S4 and S4D of orders below and above that."""
+    """Copying of 128 tokens instead of 1,024, with RTF, S4 and S4D of orders below 64, too small to be FIR, and 64."""
     found = []
-    for order in (32, 64, 128, 192):
-        for mixer in _RECURRENT:
-            config = copying(Variant(mixer=mixer))
-            found.append(
-                replace(
-                    config,
-                    data=replace(config.data, memorize=128, samples=2000, held_out=200),
-                    model=replace(config.model, layers=2, order=order),
-                    epochs=10,
-                )
-            )
+    for order, run in itertools.product((16, 32, 64), _memories(copying)):
+        data = replace(run.data, memorize=128, samples=2000, held_out=200)
+        found.append(replace(run, data=data, model=replace(run.model, layers=2, order=order), epochs=10))
     return list(_seeded(found))
+
+
+def _memories(recipe: Recipe) -> list[TrainConfig]:
+    """A recipe with RTF that remembers from birth, of a denominator each channel and of one; as published; S4; S4D."""
+    published, *others = [recipe(Variant(mixer=mixer)) for mixer in ("rtf", "s4", "s4d")]
+    shared = replace(published.model, init="resonators", constraint="reflection", denominator_groups=1)
+    ours = [replace(published, model=model) for model in (replace(shared, denominator_groups=None), shared)]
+    return [*ours, published, *others]
 
 
 def mixers_smnist() -> list[TrainConfig]:
@@ -87,7 +81,6 @@ def rates_smnist() -> list[TrainConfig]:
     return list(_seeded(_birth("comb", constraint, rate) for constraint in ("none", "reflection") for rate in rates))
 
 
-_RECURRENT: tuple[MixerName, ...] = ("rtf", "s4", "s4d")
 _MIXERS: tuple[MixerName, ...] = ("rtf", "s4", "s4d", "s5", "attention")
 LISTOPS = ListopsConfig(train=20_000, validation=1000, test=2000, depth=5, arguments=5, min_length=20, max_length=100)
 # Five minutes are enough to learn paths of two dashes, and not those of three.
