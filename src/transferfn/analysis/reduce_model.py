@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import statistics
@@ -19,8 +20,10 @@ from transferfn.analysis.distill import like_of, replaced
 from transferfn.analysis.reduce import SHOWN, Method, Reduction, check_target, reduce
 from transferfn.analysis.stable_part import stable_parts
 from transferfn.core import TransferFunction, TruncatedTransferFunction, select, stack
+from transferfn.core.converted import Converted
+from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.nn import RTF, Realization
-from transferfn.nn.options import Initializer, NumeratorKind
+from transferfn.nn.options import Constraint, Initializer, NumeratorKind
 
 FEWEST_STEPS = 30  # timed, of each model in turn
 LARGEST_GROWTH = 1e6  # within the horizon, of a filter that is written with a true numerator
@@ -39,6 +42,8 @@ class ModelReduction:
             They hold their layer at their order.
         kept: Why other layers with filters were left as they are, by their names.
         needed: Orders that filters of kept layers need, by channel, None of unstable ones; named as ``filters`` are.
+        rounding: Of layers in which parameters of the model's type change a reduced filter by more than a thousandth
+            of its largest sample, that share.
         step_milliseconds: Time of a decoding step before and after, None if it was not measured.
         metric: The task's metric before and after, None if it was not measured.
     """
@@ -48,6 +53,7 @@ class ModelReduction:
     unstable: dict[str, dict[int, float]] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     needed: dict[str, list[int | None]] = field(default_factory=dict)
+    rounding: dict[str, float] = field(default_factory=dict)
     step_milliseconds: tuple[float, float] | None = None
     metric: tuple[float, float] | None = None
 
@@ -110,6 +116,8 @@ class ModelReduction:
                 )
             if growing := int((found.unstable > 0).sum()):
                 told = f"; unstable: {growing}, their stable parts reduced, their other poles kept{told}"
+            if (rounding := self.rounding.get(name.partition("[")[0], 0.0)) > 0:
+                told += f"; rounding its parameters changes a response by up to {rounding:.1e} more"
             rows.append(
                 f"{name}: order {found.hankel.shape[-1]} to {found.system.order}, in the mean "
                 f"{found.orders.double().mean():.1f}; largest error of a frequency response "
@@ -177,6 +185,7 @@ def reduce_model(
     unstable: dict[str, dict[int, float]] = {}
     kept: dict[str, str] = {}
     needed: dict[str, list[int | None]] = {}
+    rounding: dict[str, float] = {}
     fresh: dict[str, nn.Module] = {}
     for name, layer in layers.items():
         if order is not None and order >= layer.order:
@@ -210,7 +219,9 @@ def reduce_model(
             )
             needed |= {key: _by_channel(one, those) for key, one, those in zip(names, found, left, strict=True)}
             continue
-        fresh[name] = _smaller(layer, [one.system for one in found], left)
+        fresh[name], rounded = _smaller(layer, [one.system for one in found], left)
+        if rounded > LARGEST_ERROR:
+            rounding[name] = rounded
         filters |= dict(zip(names, found, strict=True))
         unstable |= {key: those for key, those in zip(names, left, strict=True) if those}
     small = replaced(model, fresh)
@@ -220,6 +231,7 @@ def reduce_model(
         unstable=unstable,
         kept=kept,
         needed=needed,
+        rounding=rounding,
         step_milliseconds=None if sample is None else step_milliseconds(model, small, sample),
         metric=None if metric is None else (metric(model), metric(small)),
     )
@@ -318,8 +330,12 @@ def _named(channels: dict[int, float]) -> str:
 
 def _smaller(
     layer: RTF | Realization, systems: list[TransferFunction], left: list[dict[int, float]]
-) -> RTF | Realization:
-    """A layer of the same kind with given filters, one bank a direction, and among them those of it that are left."""
+) -> tuple[RTF | Realization, float]:
+    """A layer of the same kind with given filters, one bank a direction, and among them those of it that are left.
+
+    And by what share of a filter's largest sample rounding its parameters changes its response at most, where no
+    filter is left.
+    """
     like = like_of(layer)
     numerator: NumeratorKind = "exact"
     if any(left):
@@ -331,13 +347,13 @@ def _smaller(
             _among(*parts) if parts[0] else parts[2] for parts in zip(left, _as_read(layer), systems, strict=True)
         ]
     if isinstance(layer, Realization):
-        return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method)
+        return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method), 0.0
     order = max(system.order for system in systems)
     b, a, h0 = (
         torch.stack(parts) if layer.bidirectional else parts[0]
         for parts in zip(*((_to(h.b, order), _to(h.a, order), h.h0) for h in systems), strict=True)
     )
-    horizon = max(layer.horizon, order + 1)
+    horizon, rounded = max(layer.horizon, order + 1), 0.0
     if numerator == "truncated":  # given relative to the horizon, which no transfer function is
         new = RTF(
             layer.channels,
@@ -362,12 +378,21 @@ def _smaller(
             device=like.device,
             dtype=like.dtype,
         )
-        try:
-            new = build(constraint="reflection" if layer.constraint == "reflection" else None).value
-        except (ValueError, ArithmeticError):  # reflection coefficients that rounding spoils are none to keep
-            new = build(tolerance=math.inf).value
+        new, rounded = _nearest(build, layer.constraint)
     new.init = layer.init
-    return new
+    return new, rounded
+
+
+def _nearest(build: Callable[..., Converted[RTF]], constraint: Constraint | None) -> tuple[RTF, float]:
+    """A layer with reflection coefficients if it had them, or with those parameters that rounding changes least."""
+    with contextlib.suppress(ValueError, ArithmeticError):  # unstable filters, or parameters that do not hold them
+        found = build(constraint="reflection" if constraint == "reflection" else None)
+        return found.value, float(found.error.max())
+    rounded = [build(tolerance=math.inf)]
+    with contextlib.suppress(ValueError):  # rounded a may be unstable where a is not; reflection coefficients never are
+        rounded.insert(0, build(constraint="reflection", tolerance=math.inf))
+    changes = [float(found.error.nan_to_num(math.inf).max()) for found in rounded]
+    return rounded[changes.index(min(changes))].value, min(changes)
 
 
 def _given(b: Tensor, a: Tensor, h0: Tensor) -> Initializer:
