@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from scipy import signal
 
 from transferfn.core import TransferFunction, UnstableFilterWarning, naive
-from transferfn.nn import LatticeRealization, Realization, SectionRealization, StateOverflowError, Stream, realize
+from transferfn.nn import RTF, LatticeRealization, Realization, SectionRealization, StateOverflowError, Stream, realize
 from transferfn.nn.narrow_state import NarrowState
 from transferfn.nn.realize import build, decode, error_of, true_output
 
@@ -173,3 +175,20 @@ def test_sections_that_no_fraction_holds_are_not_multiplied_out() -> None:
     impulse = torch.eye(1, 300, dtype=F64)[..., None]
     torch.testing.assert_close(h.impulse_response(300), few(impulse)[0].mT, rtol=1e-9, atol=1e-12)
     assert (h.order, h.dt) == (6, 0.5)
+
+
+def test_stable_filters_that_rounding_makes_unstable_are_told_so_and_decoded_by_another_form() -> None:
+    """What reflection coefficients hold in float32 denominators do not: poles of radius 0.999 crowd at one angle."""
+    poles = 0.999 * torch.exp(1j * torch.linspace(0.3, 0.4, 4, dtype=torch.float64))
+    a = torch.from_numpy(np.poly(torch.cat((poles, poles.conj())).numpy()))[None, 1:]
+    h = TransferFunction(1e-9 * torch.ones_like(a), a, torch.zeros(1, dtype=torch.float64))
+    layer = RTF.from_transfer_function(
+        h, horizon=64, numerator="exact", constraint="reflection", tolerance=float("inf"), length=64
+    ).value
+    assert layer.transfer_function().stability().verdict == "stable"
+    with pytest.warns(UnstableFilterWarning, match="rounding to float32 has made these unstable: stream in"):
+        layer.realize().init_stream(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnstableFilterWarning)
+        layer.realize(torch.float64).init_stream(1)
+        realize(layer.transfer_function()).decoder.init_stream(1)

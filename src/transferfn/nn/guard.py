@@ -36,13 +36,20 @@ def warn_if_unstable(a: Tensor, horizon: int | None, *, stacklevel: int = 3) -> 
         return
     radius = float(stability(wide[outside]).radius.max())
     over = "" if horizon is None else f", by {_power(radius, horizon)} over {horizon} samples"
+    rounded = "" if a.dtype == torch.float64 else _ROUNDED.format(dtype=str(a.dtype).removeprefix("torch."))
     warnings.warn(
         f"{int(outside.sum())} of {len(wide)} denominators are unstable: the state grows by a factor of {radius:.6g} a "
         f"sample{over}. The parallel form up to the horizon is unaffected; to stream, repair the layer with "
-        f"stabilize() or train it with constraint='reflection'.",
+        f"stabilize() or train it with constraint='reflection'.{rounded}",
         UnstableFilterWarning,
         stacklevel=stacklevel,
     )
+
+
+_ROUNDED = (
+    " If its filters are stable, as those of reflection coefficients always are, rounding to {dtype} has made these "
+    "unstable: stream in float64, or by realize_model(model) or realize(h), in a form that rounding leaves stable."
+)
 
 
 def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
