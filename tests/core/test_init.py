@@ -123,6 +123,7 @@ def test_the_memory_of_a_comb_runs_from_the_order_to_twice_the_horizon(horizon: 
     steps = tau.log().sort().values.diff()  # evenly spread in the logarithm
     assert torch.allclose(steps, torch.full_like(steps, math.log(high / low) / groups), rtol=1e-9)
     assert not torch.equal(tau, tau.sort().values), "dealt at random"
+    assert (a[tau.argsort(), -1].sign() == torch.tensor([1, -1]).repeat(groups // 2)).all(), "alternating"
     positive = a[:, -1] > 0
     assert int(positive.sum()) == groups // 2, "half of either sign"
     assert int(positive[: groups // 2].sum()) not in (0, groups // 2), "dealt at random"

@@ -8,7 +8,16 @@ import torch
 from scipy import signal
 
 from transferfn.core import TransferFunction, UnstableFilterWarning, naive
-from transferfn.nn import RTF, LatticeRealization, Realization, SectionRealization, StateOverflowError, Stream, realize
+from transferfn.nn import (
+    RTF,
+    LatticeRealization,
+    Realization,
+    SectionRealization,
+    StateOverflowError,
+    Stream,
+    realize,
+    realize_model,
+)
 from transferfn.nn.narrow_state import NarrowState
 from transferfn.nn.realize import build, decode, error_of, true_output
 
@@ -177,6 +186,7 @@ def test_sections_that_no_fraction_holds_are_not_multiplied_out() -> None:
     assert (h.order, h.dt) == (6, 0.5)
 
 
+@torch.no_grad()
 def test_stable_filters_that_rounding_makes_unstable_are_told_so_and_decoded_by_another_form() -> None:
     """What reflection coefficients hold in float32 denominators do not: poles of radius 0.999 crowd at one angle."""
     poles = 0.999 * torch.exp(1j * torch.linspace(0.3, 0.4, 4, dtype=torch.float64))
@@ -186,9 +196,21 @@ def test_stable_filters_that_rounding_makes_unstable_are_told_so_and_decoded_by_
         h, horizon=64, numerator="exact", constraint="reflection", tolerance=float("inf"), length=64
     ).value
     assert layer.transfer_function().stability().verdict == "stable"
-    with pytest.warns(UnstableFilterWarning, match="rounding to float32 has made these unstable: stream in"):
-        layer.realize().init_stream(1)
+    of_rounding = pytest.warns(UnstableFilterWarning, match="because of rounding to float32: to stream, decode with")
+    with of_rounding:
+        layer.realize()
+    with of_rounding:
+        layer.init_state(1)
+    u = torch.randn(1, 6000, 1)
+    h = layer.transfer_function()
+    truth, _ = naive.filter_signal(u.double(), h.b, h.a, h.h0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UnstableFilterWarning)
-        layer.realize(torch.float64).init_stream(1)
-        realize(layer.transfer_function()).decoder.init_stream(1)
+        wide = layer.realize(torch.float64)
+        for decoder, samples in (
+            (wide, u.double()),
+            (realize(layer.transfer_function()).decoder, u),
+            (realize_model(layer).decoder, u),
+        ):
+            y = Stream(decoder, batch_size=1)(samples)
+            assert float((y - truth).abs().max() / truth.abs().max()) < 1e-3

@@ -20,7 +20,7 @@ from transferfn.analysis.distill import like_of, replaced
 from transferfn.analysis.reduce import SHOWN, Method, Reduction, check_target, reduce
 from transferfn.analysis.stable_part import stable_parts
 from transferfn.core import TransferFunction, TruncatedTransferFunction, select, stack
-from transferfn.core.converted import Converted
+from transferfn.core.converted import Converted, response_error
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.nn import RTF, Realization
 from transferfn.nn.options import Constraint, Initializer, NumeratorKind
@@ -42,8 +42,8 @@ class ModelReduction:
             They hold their layer at their order.
         kept: Why other layers with filters were left as they are, by their names.
         needed: Orders that filters of kept layers need, by channel, None of unstable ones; named as ``filters`` are.
-        rounding: Of layers in which parameters of the model's type change a reduced filter by more than a thousandth
-            of its largest sample, that share.
+        rounding: Of layers whose type changes a reduced filter by more than a thousandth of the largest sample of its
+            response, that share, by their names. It adds to the errors of ``filters``.
         step_milliseconds: Time of a decoding step before and after, None if it was not measured.
         metric: The task's metric before and after, None if it was not measured.
     """
@@ -117,7 +117,7 @@ class ModelReduction:
             if growing := int((found.unstable > 0).sum()):
                 told = f"; unstable: {growing}, their stable parts reduced, their other poles kept{told}"
             if (rounding := self.rounding.get(name.partition("[")[0], 0.0)) > 0:
-                told += f"; rounding its parameters changes a response by up to {rounding:.1e} more"
+                told += f"; rounding to the layer's type adds up to {rounding:.1e} of a response's largest sample"
             rows.append(
                 f"{name}: order {found.hankel.shape[-1]} to {found.system.order}, in the mean "
                 f"{found.orders.double().mean():.1f}; largest error of a frequency response "
@@ -148,9 +148,11 @@ def reduce_model(
     """Shrink every RTF filter of a model.
 
     Each layer gets the largest order that one of its filters needs, filters of lower order ending in zeros, and one
-    denominator a channel. A layer whose filters would not become smaller is kept. Of unstable filters the stable part
-    is reduced. Those without any, or which grow too much within the horizon, are left as they are among the others, to
-    the last bit of their parameters, and hold the layer at their order.
+    denominator a channel. It keeps reflection coefficients or free denominators as it has them, unless rounding them
+    changes a filter by more than a thousandth, or makes it unstable: then it gets those of both that do it less. A
+    layer whose filters would not become smaller is kept. Of unstable filters the stable part is reduced. Those without
+    any, or which grow too much within the horizon, are left as they are among the others, to the last bit of their
+    parameters, and hold the layer at their order.
 
     Args:
         model: Any module with RTF layers, or with Realizations of them.
@@ -219,7 +221,8 @@ def reduce_model(
             )
             needed |= {key: _by_channel(one, those) for key, one, those in zip(names, found, left, strict=True)}
             continue
-        fresh[name], rounded = _smaller(layer, [one.system for one in found], left)
+        fresh[name] = smaller = _smaller(layer, [one.system for one in found], left)
+        rounded = max(map(_rounding, _banks(smaller), found, left))
         if rounded > LARGEST_ERROR:
             rounding[name] = rounded
         filters |= dict(zip(names, found, strict=True))
@@ -330,12 +333,8 @@ def _named(channels: dict[int, float]) -> str:
 
 def _smaller(
     layer: RTF | Realization, systems: list[TransferFunction], left: list[dict[int, float]]
-) -> tuple[RTF | Realization, float]:
-    """A layer of the same kind with given filters, one bank a direction, and among them those of it that are left.
-
-    And by what share of a filter's largest sample rounding its parameters changes its response at most, where no
-    filter is left.
-    """
+) -> RTF | Realization:
+    """A layer of the same kind with given filters, one bank a direction, and among them those of it that are left."""
     like = like_of(layer)
     numerator: NumeratorKind = "exact"
     if any(left):
@@ -347,13 +346,13 @@ def _smaller(
             _among(*parts) if parts[0] else parts[2] for parts in zip(left, _as_read(layer), systems, strict=True)
         ]
     if isinstance(layer, Realization):
-        return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method), 0.0
+        return Realization(systems[0].to(device=like.device, dtype=like.dtype), method=layer.method)
     order = max(system.order for system in systems)
     b, a, h0 = (
         torch.stack(parts) if layer.bidirectional else parts[0]
         for parts in zip(*((_to(h.b, order), _to(h.a, order), h.h0) for h in systems), strict=True)
     )
-    horizon, rounded = max(layer.horizon, order + 1), 0.0
+    horizon = max(layer.horizon, order + 1)
     if numerator == "truncated":  # given relative to the horizon, which no transfer function is
         new = RTF(
             layer.channels,
@@ -378,21 +377,35 @@ def _smaller(
             device=like.device,
             dtype=like.dtype,
         )
-        new, rounded = _nearest(build, layer.constraint)
+        new = _nearest(build, layer.constraint)
     new.init = layer.init
-    return new, rounded
+    return new
 
 
-def _nearest(build: Callable[..., Converted[RTF]], constraint: Constraint | None) -> tuple[RTF, float]:
-    """A layer with reflection coefficients if it had them, or with those parameters that rounding changes least."""
-    with contextlib.suppress(ValueError, ArithmeticError):  # unstable filters, or parameters that do not hold them
-        found = build(constraint="reflection" if constraint == "reflection" else None)
-        return found.value, float(found.error.max())
-    rounded = [build(tolerance=math.inf)]
-    with contextlib.suppress(ValueError):  # rounded a may be unstable where a is not; reflection coefficients never are
-        rounded.insert(0, build(constraint="reflection", tolerance=math.inf))
-    changes = [float(found.error.nan_to_num(math.inf).max()) for found in rounded]
-    return rounded[changes.index(min(changes))].value, min(changes)
+def _nearest(build: Callable[..., Converted[RTF]], constraint: Constraint | None) -> RTF:
+    """A layer with reflection coefficients if it had them, or with those parameters that rounding changes least.
+
+    Rounded denominators may be unstable where the filters are not; those of reflection coefficients never are.
+    """
+    stable = None
+    with contextlib.suppress(ValueError):  # some filters are unstable
+        stable = build(constraint="reflection", tolerance=math.inf)
+        if constraint == "reflection" and float(stable.error.max()) <= LARGEST_ERROR:
+            return stable.value
+    free = build(tolerance=math.inf)
+    if stable is None:
+        return free.value
+    outside = bool((free.value.transfer_function().stability().radius > 1).any())
+    if constraint == "reflection" or outside or not float(free.error.max()) <= LARGEST_ERROR:
+        nearer = float(free.error.nan_to_num(math.inf).max()) < float(stable.error.max())
+        return free.value if nearer and not outside else stable.value
+    return free.value
+
+
+def _rounding(bank: TransferFunction, found: Reduction, left: dict[int, float]) -> float:
+    """By what share of its largest sample the type of a layer changes the response of a reduced filter at most."""
+    there = _without(bank, left).to(device="cpu", dtype=torch.float64).impulse_response(found.length)
+    return float(response_error(there, found.system.impulse_response(found.length)).max())
 
 
 def _given(b: Tensor, a: Tensor, h0: Tensor) -> Initializer:

@@ -25,10 +25,10 @@ def comb(
     """Stable from the start, with long memory: poles evenly spread on a circle, n distinct lags each.
 
     Only a_n = +-exp(-n / tau) is not zero, with tau from n to twice the horizon, evenly spread in its logarithm over
-    the denominators (the geometric mean if there is one), dealt to them at random. So are the signs, as many of either,
-    or positive if there is one: what poles at even multiples of pi / n repeat after n samples, those at odd ones take
-    away, so that both together remember 2 n distinct lags. The numerator is uniform, scaled so that each kernel has
-    Euclidean norm 1; the feedthrough is zero.
+    the denominators (the geometric mean if there is one) and dealt to them at random. The signs alternate from one tau
+    to the next, beginning with plus: poles at odd multiples of pi / n, whose response comes back after n samples with
+    the other sign, and then at even ones, where it comes back with the same. Together two combs tell 2 n lags apart.
+    The numerator is uniform, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
 
     Args:
         channels: Number of channels D.
@@ -48,9 +48,10 @@ def comb(
     """
     quantiles = (torch.arange(denominator_groups, dtype=torch.float64) + 0.5) / denominator_groups
     low, high = math.log(order), math.log(2 * max(horizon, order))
-    tau = torch.exp(low + (high - low) * quantiles)[torch.randperm(denominator_groups, generator=generator)]
+    tau = torch.exp(low + (high - low) * quantiles)
+    sign = 1 - 2 * (torch.arange(denominator_groups) % 2)
     a = torch.zeros(denominator_groups, order, dtype=torch.float64)
-    a[:, -1] = (2 * _parity(denominator_groups, generator) - 1) * torch.exp(-order / tau)
+    a[:, -1] = (sign * torch.exp(-order / tau))[torch.randperm(denominator_groups, generator=generator)]
     b = _uniform(channels, order, bound=1.0, generator=generator)
     return _of_norm_one(b, a, horizon, exact), a, torch.zeros(channels, dtype=torch.float64)
 
@@ -66,10 +67,10 @@ def resonators(
 ) -> Coefficients:
     """Stable from the start, with memories of all lengths: one resonance in each of n / 2 bands, evenly spread.
 
-    The angles of the poles are those of a comb, even multiples of pi / n for one half of the denominators and odd ones
-    for the other. The time constant of each pair is its own: from half the order to twice the horizon, evenly spread in
-    its logarithm and dealt to the bands at random. The numerator is uniform, scaled so that each kernel has Euclidean
-    norm 1; the feedthrough is zero.
+    The angles of the poles are those of a comb: odd multiples of pi / n for half of the denominators, rounded up, and
+    even ones for the others, dealt at random. The time constant of each pair is its own: from half the order to twice
+    the horizon, evenly spread in its logarithm and dealt to the bands at random. The numerator is uniform, scaled so
+    that each kernel has Euclidean norm 1; the feedthrough is zero.
 
     Args:
         channels: Number of channels D.
@@ -92,7 +93,8 @@ def resonators(
     low, high = math.log(order / 2), math.log(2 * max(horizon, order))
     dealt = torch.rand(denominator_groups, count, generator=generator).argsort(-1).to(torch.float64)
     tau = torch.exp(low + (high - low) * (dealt + 0.5) / count)
-    multiple = 2 * torch.arange(order) + _parity(denominator_groups, generator)[:, None]
+    odd = 1 - torch.randperm(denominator_groups, generator=generator) % 2
+    multiple = 2 * torch.arange(order) + odd[:, None]
     own = torch.minimum(multiple, 2 * order - multiple) // 2  # conjugates share a time constant
     angle = multiple.to(torch.float64) * (math.pi / order)
     poles = torch.polar(torch.exp(-1 / torch.gather(tau, 1, own)), angle)
@@ -227,11 +229,6 @@ def normal_feedthrough(
         channels, order, horizon=horizon, denominator_groups=denominator_groups, exact=exact, generator=generator
     )
     return b, a, torch.randn(channels, dtype=torch.float64, generator=generator)
-
-
-def _parity(denominators: int, generator: torch.Generator | None) -> Tensor:
-    """Ones and zeros, as many of either, in random order; a one more if their number is odd."""
-    return 1 - torch.randperm(denominators, generator=generator) % 2
 
 
 def _polynomial(poles: Tensor) -> Tensor:

@@ -18,17 +18,19 @@ class StateOverflowError(ArithmeticError):
     """The state of a recurrence is no longer finite."""
 
 
-def warn_if_unstable(a: Tensor, horizon: int | None, *, stacklevel: int = 3) -> None:
+def warn_if_unstable(a: Tensor, horizon: int | None, *, dtype: torch.dtype | None = None, stacklevel: int = 3) -> None:
     """Name the growth factor of filters that are certainly unstable, before a recurrence runs them.
 
     Args:
         a: Denominator a_1..a_n, (G, n).
         horizon: Number of samples to illustrate the growth with, if there is one.
+        dtype: Type that the recurrence rounds them to, which may be why they are unstable; None means theirs.
         stacklevel: Whose line the warning names; 3 is that of the caller's caller.
     """
     if values_are_hidden() or a.is_meta:
         return
-    wide = a.detach().to("cpu", torch.float64)
+    given = a.detach().to("cpu", torch.float64)
+    wide = given if dtype is None else given.to(dtype).to(torch.float64)
     if seem_stable(wide):
         return
     _, outside = schur_cohn(wide)
@@ -36,20 +38,30 @@ def warn_if_unstable(a: Tensor, horizon: int | None, *, stacklevel: int = 3) -> 
         return
     radius = float(stability(wide[outside]).radius.max())
     over = "" if horizon is None else f", by {_power(radius, horizon)} over {horizon} samples"
-    rounded = "" if a.dtype == torch.float64 else _ROUNDED.format(dtype=str(a.dtype).removeprefix("torch."))
+    advice = "to stream, repair the layer with stabilize() or train it with constraint='reflection'."
+    if not bool(schur_cohn(given[outside])[1].any()):
+        advice = (
+            f"that is because of rounding to {str(dtype).removeprefix('torch.')}: to stream, decode with "
+            f"realize_model(model), or of one layer realize(layer.transfer_function()), in a form that rounding leaves "
+            f"stable, or with layer.realize(torch.float64) and samples in float64."
+        )
     warnings.warn(
         f"{int(outside.sum())} of {len(wide)} denominators are unstable: the state grows by a factor of {radius:.6g} a "
-        f"sample{over}. The parallel form up to the horizon is unaffected; to stream, repair the layer with "
-        f"stabilize() or train it with constraint='reflection'.{rounded}",
+        f"sample{over}. The parallel form up to the horizon is unaffected; {advice}",
         UnstableFilterWarning,
         stacklevel=stacklevel,
     )
 
 
-_ROUNDED = (
-    " If its filters are stable, as those of reflection coefficients always are, rounding to {dtype} has made these "
-    "unstable: stream in float64, or by realize_model(model) or realize(h), in a form that rounding leaves stable."
-)
+def warn_if_rounded(a: Tensor, dtype: torch.dtype) -> None:
+    """Say so where rounding makes stable filters unstable, which from the rounded ones nobody can tell.
+
+    Args:
+        a: Denominator a_1..a_n, (G, n).
+        dtype: Type that a recurrence rounds them to.
+    """
+    if not a.is_meta and not bool(schur_cohn(a.detach().to("cpu", torch.float64))[1].any()):
+        warn_if_unstable(a, None, dtype=dtype, stacklevel=4)
 
 
 def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
@@ -62,7 +74,8 @@ def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
     """
     advice = (
         "Unstable filters cannot be streamed for long: repair the layer with stabilize(), train it with "
-        "constraint='reflection' or 'l1', or reset more often."
+        "constraint='reflection' or 'l1', or reset more often. Stable ones that rounding makes unstable are decoded by "
+        "realize_model(model) in another form."
     )
     require_finite(state, u, lambda: float(stability(a.detach().cpu()).radius.max()), advice)
 

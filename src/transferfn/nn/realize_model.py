@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transferfn.core.stability import stability
+from transferfn.core.stability import UnstableFilterWarning, stability
 from transferfn.nn.mixer import NotCausalError
 from transferfn.nn.realization import Realization
 from transferfn.nn.realize import LENGTH, Choice, realize
@@ -85,7 +86,9 @@ def realize_model(
     if not all(layer.is_causal for layer in layers.values()):
         raise NotCausalError(type(model).__name__, "realize_model")
     decode: Any = getattr(model, "decoder", None) or getattr(model, "realize", None)
-    decoder: Any = decode() if decode else deepcopy(model).requires_grad_(False)
+    with warnings.catch_warnings():  # rounding to one form, which is none to stay
+        warnings.simplefilter("ignore", UnstableFilterWarning)
+        decoder: Any = decode() if decode else deepcopy(model).requires_grad_(False)
     filters: dict[str, Choice] = {}
     for name, layer in layers.items():
         try:

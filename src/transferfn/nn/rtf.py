@@ -17,7 +17,7 @@ from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
-from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_unstable, widest
+from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_rounded, warn_if_unstable, widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.nn.options import Constraint as Constraint
@@ -330,12 +330,10 @@ class RTF(RelativeToHorizon, SequenceMixer):
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         self._require_recurrence("init_state")
-        system = self.system()
-        warn_if_unstable(system.a, self.horizon)
-        like = self._numerators()[0]
-        return filter_state(
-            batch_size, system.a, self.channels, device=device or like.device, dtype=dtype or like.dtype
-        )
+        system, like = self.system(), self._numerators()[0]
+        dtype = dtype or like.dtype
+        warn_if_unstable(system.a, self.horizon, dtype=signal_dtype(dtype))
+        return filter_state(batch_size, system.a, self.channels, device=device or like.device, dtype=dtype)
 
     def realize(self, dtype: torch.dtype | None = None) -> Realization:
         """An immutable recurrence with the exact coefficients, computed now and once.
@@ -352,8 +350,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
         dtype = dtype or self._numerators()[0].dtype
         check_dtype(dtype)
         with torch.no_grad():
-            system = self.transfer_function().to(dtype=signal_dtype(dtype))
-        return Realization(system, method=self.method)
+            system = self.transfer_function()
+            warn_if_rounded(system.a, signal_dtype(dtype))
+        return Realization(system.to(dtype=signal_dtype(dtype)), method=self.method)
 
     def with_horizon(self, horizon: int) -> RTF:
         """A copy that computes the same filters, its numerator expressed relative to another horizon.
