@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,16 @@ def test_no_ratio_of_different_outputs(monkeypatch) -> None:
     monkeypatch.setattr(sides.PublishedRTF, "forward", lambda self, u: u)
     with pytest.raises(ArithmeticError, match="published and ours differ by"):
         layer.cell((2, 50, 3), 4, "truncated", seconds=0.01)
+
+
+def test_what_is_compared_is_the_function_and_not_its_rounding() -> None:
+    shape = (2, 50, 3)
+    mine, layer_of_mine = sides.ours(shape, 4, "exact")
+    published = sides.published(shape, layer_of_mine)
+    rounded = replace(published, forward=lambda: 1.001 * published.forward())
+    layer.check_same(mine, rounded, "published")
+    with pytest.raises(ArithmeticError, match="published and ours differ by"):
+        layer.check_same(mine, replace(rounded, wide=None), "published")
 
 
 def test_the_published_form_is_the_layers() -> None:
