@@ -75,6 +75,7 @@ def _main(told: str) -> None:
     if retain:
         retain_freed_memory()
     from transferfn.bench import sides
+    from transferfn.ops.cost import block_size
 
     def call(length: int, method: Any = "auto") -> Callable[[], Any]:
         shape = batch, length, channels
@@ -92,6 +93,8 @@ def _main(told: str) -> None:
     for method in ("scan", "fft"):  # small signals compile and load all that there is to be, with orders of either kind
         for some in (64, min(order + 2, length)):
             peak(call(some, method))
+    if length > (several := 2 * block_size(order)):
+        peak(call(several, "blocks"))
     print(peak(call(length)))
 
 
