@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import statistics
@@ -387,19 +386,20 @@ def _nearest(build: Callable[..., Converted[RTF]], constraint: Constraint | None
 
     Rounded denominators may be unstable where the filters are not; those of reflection coefficients never are.
     """
-    stable = None
-    with contextlib.suppress(ValueError):  # some filters are unstable
-        stable = build(constraint="reflection", tolerance=math.inf)
-        if constraint == "reflection" and float(stable.error.max()) <= LARGEST_ERROR:
-            return stable.value
     free = build(tolerance=math.inf)
-    if stable is None:
+    try:
+        reflection = build(constraint="reflection", tolerance=math.inf)
+    except ValueError:  # some filters are unstable themselves
         return free.value
-    outside = bool((free.value.transfer_function().stability().radius > 1).any())
-    if constraint == "reflection" or outside or not float(free.error.max()) <= LARGEST_ERROR:
-        nearer = float(free.error.nan_to_num(math.inf).max()) < float(stable.error.max())
-        return free.value if nearer and not outside else stable.value
-    return free.value
+    mine, other = (reflection, free) if constraint == "reflection" else (free, reflection)
+    return mine.value if _lost(mine) <= LARGEST_ERROR else min(mine, other, key=_lost).value
+
+
+def _lost(found: Converted[RTF]) -> float:
+    """How much rounding the parameters of a layer costs its filters, which are stable; all if it makes one unstable."""
+    error = float(found.error.max())
+    is_lost = math.isnan(error) or bool((found.value.transfer_function().stability().radius > 1).any())
+    return math.inf if is_lost else error
 
 
 def _rounding(bank: TransferFunction, found: Reduction, left: dict[int, float]) -> float:
