@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin
+from typing_extensions import override
 
 from transferfn.models import LanguageModel
 from transferfn.nn.block import Realizable
@@ -68,7 +69,8 @@ class StateLayer(LinearAttentionCacheLayerMixin, CacheLayerMixin):
         """Return the number of tokens seen."""
         return self.seen
 
-    def reset(self) -> None:  # noqa: D102
+    @override
+    def reset(self) -> None:
         self.recurrent_states.clear()
         self.seen, self.number_of_states, self._structure = 0, 0, None
 
@@ -90,7 +92,8 @@ class StateLayer(LinearAttentionCacheLayerMixin, CacheLayerMixin):
         for index, tensor in enumerate(self._tensors()):
             self.recurrent_states[index] = tensor[indices]
 
-    def crop(self, tokens_to_remove: int) -> None:  # noqa: D102
+    @override
+    def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
             raise NotImplementedError(
                 "a recurrent state cannot forget single tokens, so that this model can neither be nor have an "

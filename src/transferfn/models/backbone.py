@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
 
 from transferfn.models.encoder import LinearEncoder, TokenEncoder
 from transferfn.models.parameters import WithParamGroups
@@ -227,7 +228,8 @@ class Backbone(WithParamGroups, SequenceMixer):
         self._require_causal("init_state")
         return tuple(block.init_state(batch_size, device=device, dtype=dtype) for block in self._blocks())
 
-    def init_stream(  # noqa: D102
+    @override
+    def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
         self._require_causal("init_stream")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from typing_extensions import override
 
 from transferfn.core.checks import check_whole
 from transferfn.nn.cache import Counts, beginnings, check_memory, remember
@@ -92,12 +93,14 @@ class Attention(SequenceMixer):
         self.input = nn.Linear(channels, 3 * channels, bias=bias, device=device, dtype=dtype)
         self.output = nn.Linear(channels, channels, bias=bias, device=device, dtype=dtype)
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         return self._attend(u, self._at_rest(u), lengths, resets)[0]
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: State = None,

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from transferfn.nn.mixer import (
     NotCausalError,
@@ -189,7 +190,8 @@ class Block(SequenceMixer):
         self._require_causal("init_state")
         return self.mixer.init_state(batch_size, device=device, dtype=dtype)
 
-    def init_stream(  # noqa: D102
+    @override
+    def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
         self._require_causal("init_stream")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from typing_extensions import override
 
 from transferfn.core.checks import check_length, check_whole
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
@@ -76,12 +77,14 @@ class DiagonalMixer(SequenceMixer):
         """Multipliers a of the states, complex, (P): stable where their magnitude is below 1."""
         return self.state_space().a
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         return self._whole(u, self.state_space(), lengths, resets)
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: DiagonalState | None = None,

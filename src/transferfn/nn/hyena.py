@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from transferfn.core.checks import check_whole
 from transferfn.nn.block import Realizable
@@ -104,7 +105,8 @@ class Hyena(SequenceMixer):
             )
         self.is_causal = all(mixer.is_causal for mixer in self._mixers())
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
 
@@ -113,7 +115,8 @@ class Hyena(SequenceMixer):
 
         return self._padded(run, u, (None,) * self.order, lengths)[0]
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self, u: Signal, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Signal, State]:
         self._require_causal("extend")
@@ -125,18 +128,21 @@ class Hyena(SequenceMixer):
 
         return self._padded(run, u, (None,) * self.order if state is None else self._check_state(state), lengths)
 
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:  # noqa: D102
+    @override
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:
         self._require_causal("step")
         check_sample(u_t, self.channels)
         return self._run(lambda mixer, u_t, state: mixer.step(u_t, state), u_t, self._check_state(state))
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
         self._require_causal("init_state")
         return tuple(mixer.init_state(batch_size, device=device, dtype=dtype) for mixer in self._mixers())
 
-    def init_stream(  # noqa: D102
+    @override
+    def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
         self._require_causal("init_stream")

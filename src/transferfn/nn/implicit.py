@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from typing_extensions import override
 
 from transferfn.core.checks import check_whole
 from transferfn.nn.guard import widest
@@ -160,7 +161,8 @@ class ImplicitFilter(RelativeToHorizon, LongConvolution):
                 k = k / k.abs().sum(-1, keepdim=True)
         return k.mT
 
-    def kernel(self, length: int) -> Kernel:  # noqa: D102
+    @override
+    def kernel(self, length: int) -> Kernel:
         k = self.kernel_without_skip(length)
         if self.skip is None or not length:
             return k

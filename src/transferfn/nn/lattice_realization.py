@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from transferfn.core.bank import check_filters
 from transferfn.core.forms import companion_to_lattice, lattice
@@ -85,7 +86,8 @@ class LatticeRealization(SequenceMixer):
         """
         return _solved(self._companion()[1], state)
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         y, _ = linear_filter(
@@ -94,7 +96,8 @@ class LatticeRealization(SequenceMixer):
         warn_if_overflowed(y, self._companion()[0].a, u, lengths)
         return y.to(u.dtype)
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: State = None,
@@ -115,7 +118,8 @@ class LatticeRealization(SequenceMixer):
         check_finite(after, system.a, u)
         return y.to(u.dtype), (matrix @ after[..., None])[..., 0].to(signal_dtype(u.dtype))
 
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, FilterState]:  # noqa: D102
+    @override
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, FilterState]:
         check_sample(u_t, self.channels)
         check_state(state, u_t, self.order)
         dtype = signal_dtype(u_t.dtype)
@@ -130,7 +134,8 @@ class LatticeRealization(SequenceMixer):
             check_finite(after[..., :1], self.transfer_function().a, u)
         return y.to(u_t.dtype), after
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         return filter_state(batch_size, self.k, self.channels, device=device, dtype=dtype)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
+from typing_extensions import override
 
 from transferfn.nn.cache import Counts, beginnings, check_memory, remember
 from transferfn.nn.guard import keep_wide
@@ -228,7 +229,8 @@ class FixedConvolution(LongConvolution):
         super().__init__(*response.shape)
         self.register_buffer("response", response.detach().to(signal_dtype(response.dtype), copy=True))
 
-    def kernel(self, length: int) -> Kernel:  # noqa: D102
+    @override
+    def kernel(self, length: int) -> Kernel:
         return self.response[:, :length]
 
     def extra_repr(self) -> str:
@@ -270,7 +272,8 @@ class FilterBank(LongConvolution):
         else:
             object.__setattr__(self, "whole", whole)  # an attribute that PyTorch does not list
 
-    def kernel(self, length: int) -> Kernel:  # noqa: D102
+    @override
+    def kernel(self, length: int) -> Kernel:
         return self.whole.kernel(length)[self.index :: self.banks]
 
     def extra_repr(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from transferfn.nn.mixer import SequenceMixer
 from transferfn.ops.filter import signal_dtype
@@ -31,21 +32,25 @@ class NarrowState(SequenceMixer):
         super().__init__()
         self.mixer, self.dtype, self.is_causal = mixer, dtype, mixer.is_causal
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         return self.mixer(u, lengths=lengths, resets=resets)
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self, u: Signal, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Signal, State]:
         before = None if state is None else state.to(signal_dtype(u.dtype))
         y, after = self.mixer.extend(u, before, lengths=lengths, resets=resets)
         return y, after.to(self.dtype)
 
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:  # noqa: D102
+    @override
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:
         y_t, after = self.mixer.step(u_t, state.to(signal_dtype(u_t.dtype)))
         return y_t, after.to(self.dtype)
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         return self.mixer.init_state(batch_size, device=device, dtype=dtype).to(self.dtype)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from transferfn.core.bank import check_filters
 from transferfn.core.system import TransferFunction
@@ -55,7 +56,8 @@ class Realization(SequenceMixer):
         """The filters as a value."""
         return TransferFunction(self.b, self.a, self.h0, self.dt)
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         y, _ = linear_filter(
@@ -64,7 +66,8 @@ class Realization(SequenceMixer):
         warn_if_overflowed(y, self.a, u, lengths)
         return y
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: State = None,
@@ -78,7 +81,8 @@ class Realization(SequenceMixer):
         y, after = extend_filter(u, self.transfer_function(), before, lengths, resets, self.method)
         return y, _kept(state, after)
 
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:  # noqa: D102
+    @override
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:
         check_sample(u_t, self.channels)
         held: dict[str, Any] = self._buffers  # attributes take a module half a microsecond each
         b, a, h0 = held["b"], held["a"], held["h0"]
@@ -93,13 +97,15 @@ class Realization(SequenceMixer):
             check_finite(state.newest(), a, u_t)
         return y, state
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         warn_if_unstable(self.a, None)
         return filter_state(batch_size, self.a, self.channels, device=device, dtype=dtype)
 
-    def init_stream(  # noqa: D102
+    @override
+    def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Ring:
         return Ring(self.init_state(batch_size, device=device, dtype=dtype))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from transferfn.core import constrain
 from transferfn.core import init as inits
@@ -273,7 +274,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
         system = self.system()
         return system if isinstance(system, TransferFunction) else system.transfer_function()
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         system = self._system()
@@ -294,7 +296,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
             warn_if_overflowed(y, system.a, u, lengths)
         return y
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: FilterState | None = None,
@@ -326,7 +329,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
         system = self.transfer_function()
         return step_filter(u_t, system.b, system.a, system.h0, state)
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         self._require_recurrence("init_state")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
 
 from transferfn.core.converted import response_error, samples_to_compare
 from transferfn.core.from_poles import LARGEST_ERROR, check_holds_sections
@@ -99,7 +100,8 @@ class SectionRealization(SequenceMixer):
         check_holds_sections(whole, poles, error, LARGEST_ERROR)
         return whole.to(device=self.a.device, dtype=widest(self.a).dtype)
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         y = u.to(signal_dtype(u.dtype))
@@ -108,7 +110,8 @@ class SectionRealization(SequenceMixer):
         warn_if_overflowed(y, self.a.flatten(0, 1), u, lengths)
         return y.to(u.dtype)
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: State = None,
@@ -131,7 +134,8 @@ class SectionRealization(SequenceMixer):
         check_finite(after, self.a.flatten(0, 1), u)
         return y.to(u.dtype), after
 
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, SectionState]:  # noqa: D102
+    @override
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, SectionState]:
         check_sample(u_t, self.channels)
         self._check_state(state, u_t.shape[0])
         dtype = signal_dtype(u_t.dtype)
@@ -150,7 +154,8 @@ class SectionRealization(SequenceMixer):
             check_finite(after, self.a.flatten(0, 1), u)
         return y.to(u_t.dtype), after
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> SectionState:
         warn_if_unstable(self.a.flatten(0, 1), None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from transferfn.core.checks import check_whole
 from transferfn.core.system import TransferFunction
@@ -86,12 +87,14 @@ class ShortConvolution(SequenceMixer):
         wide = widest(self.taps)
         return TransferFunction(wide[:, 1:], torch.zeros_like(wide[:1, 1:]), wide[:, 0])
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         return self._convolve(u, at_rest(u, self.width - 1), lengths, resets)[0]
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self, u: Signal, state: State = None, *, lengths: Tensor | None = None, resets: Tensor | None = None
     ) -> tuple[Signal, State]:
         check_signal(u, self.channels)
@@ -103,12 +106,14 @@ class ShortConvolution(SequenceMixer):
         y, recent = self._convolve(u, state, lengths, resets)
         return y, state_at(recent, self.width - 1, lengths, resets) if u.numel() else state
 
-    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:  # noqa: D102
+    @override
+    def step(self, u_t: Sample, state: State) -> tuple[Sample, State]:
         check_sample(u_t, self.channels)
         y, state = self.extend(u_t[:, None], state)
         return y[:, 0], state
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         return torch.zeros(

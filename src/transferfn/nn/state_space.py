@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from transferfn.core.checks import check_length
 from transferfn.core.dense import DenseSystem
@@ -105,7 +106,8 @@ class StateSpaceMixer(SequenceMixer):
         dt = system.dt if isinstance(system, ModalSystem) else None
         return from_poles(system.poles(), self.kernel(length), tolerance=tolerance, dt=dt)
 
-    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:  # noqa: D102
+    @override
+    def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         if not u.numel():
@@ -117,7 +119,8 @@ class StateSpaceMixer(SequenceMixer):
         warn_of_overflow(y, u, lengths, self._largest_pole, ADVICE)
         return y
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: Tensor | None = None,
@@ -160,7 +163,8 @@ class StateSpaceMixer(SequenceMixer):
         require_finite(after, u_t, self._largest_pole, ADVICE)
         return y, after
 
-    def init_state(  # noqa: D102
+    @override
+    def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
         self._require_recurrence("init_state")

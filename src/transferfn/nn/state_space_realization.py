@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from transferfn.core.checks import check_length
 from transferfn.core.dense import DenseSystem
@@ -113,7 +114,8 @@ class DPLRRealization(_Fixed):
         """The systems with full real state matrices, in float64 where the device has it."""
         return DiscreteDPLR(**self._held(wide=True)).dense()
 
-    def extend(  # noqa: D102
+    @override
+    def extend(
         self,
         u: Signal,
         state: Tensor | None = None,
@@ -132,7 +134,8 @@ class DPLRRealization(_Fixed):
             samples.append(y_t)
         return torch.stack(samples, 1), state
 
-    def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Kernel:  # noqa: D102
+    @override
+    def kernel(self, length: int, dtype: torch.dtype = torch.float64) -> Kernel:
         check_length(length)
         with without_autocast(self._coefficients()):
             return self._parallel().kernel(length, dtype)
