@@ -215,6 +215,7 @@ def test_parameters_that_round_filters_are_those_that_do_it_least(constraint) ->
     assert 1e-2 < float(rounding) < 1e-1
     assert found.rounding == {"0": pytest.approx(float(rounding), rel=1e-3)}
     assert f"rounding to the layer's type adds up to {float(rounding):.1e} of a response" in found.lines()[0]
+    assert {row["rounding of the layer"] for row in found.table()} == {found.rounding["0"]}
 
 
 @torch.no_grad()

@@ -57,7 +57,7 @@ class ModelReduction:
     metric: tuple[float, float] | None = None
 
     def table(self) -> list[dict[str, Any]]:
-        """A row for each filter: layer, channel, orders, bound and measured errors.
+        """A row for each filter: layer, channel, orders, bound and measured errors, and ``rounding`` of its layer.
 
         Those that are ``"unstable"`` are as they were; of others with ``"unstable poles"`` the stable part was reduced.
         Those of a layer that was kept, because one of them needs all of its order, are as they were, too; what each
@@ -66,6 +66,7 @@ class ModelReduction:
         rows = []
         for name, found in self.filters.items():
             left, order = self.unstable.get(name, {}), found.hankel.shape[-1]
+            rounding = self.rounding.get(name.partition("[")[0], 0.0)
             reduced = iter(range(len(found.orders)))
             for channel in range(len(found.orders) + len(left)):
                 row = None if channel in left else next(reduced)
@@ -81,6 +82,7 @@ class ModelReduction:
                         "bound": 0.0 if row is None else float(found.bound[row]),
                         "error of frequency response": 0.0 if row is None else float(found.peak_error[row]),
                         "error of impulse response": 0.0 if row is None else float(found.error[row]),
+                        "rounding of the layer": rounding,
                     }
                 )
         for name, orders in self.needed.items():
@@ -96,6 +98,7 @@ class ModelReduction:
                     "bound": 0.0,
                     "error of frequency response": 0.0,
                     "error of impulse response": 0.0,
+                    "rounding of the layer": 0.0,
                 }
                 for channel, needed in enumerate(orders)
             ]
