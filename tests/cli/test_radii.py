@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from tasks.digit_files import write_idx
 from transferfn.cli.radii import pooled, radii_figure
@@ -66,3 +68,20 @@ def test_distances_to_the_circle_are_on_a_logarithmic_axis() -> None:
 
 def test_without_filters_there_is_no_picture() -> None:
     assert radii_figure([("attention", [[{"step": "9", "epoch": "0"}]])]) is None
+
+
+def test_long_titles_do_not_run_into_each_other(tmp_path: Path) -> None:
+    options = "denominator_groups None, init resonators, constraint reflection"
+    titles = [f"rtf, order {order}, {options}" for order in (16, 32, 64, 128, 256)]
+    figure = radii_figure([(title, [log(0.9, 0.99)] * 3) for title in titles])
+    assert figure is not None
+    figure.savefig(tmp_path / "radii.png")
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    boxes = [
+        text.get_window_extent() for ax in shown for text in ax.findobj(Text) if text.get_text() == ax.get_title("left")
+    ]
+    assert [ax.get_title("left").replace("\n", " ") for ax in shown] == [
+        title.replace(",", "", 1) + " (3 seeds)" for title in titles
+    ]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(box.overlaps(ax.bbox) for box in boxes for ax in shown)

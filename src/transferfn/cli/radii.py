@@ -25,6 +25,9 @@ _TICKS = {
 }
 """Distances to the unit circle, negative inside, and the radii that are written there."""
 
+_TITLE = 42
+"""Small characters that the width of one axes has room for."""
+
 
 def radii_figure(groups: Sequence[tuple[str, Sequence[Rows]]]) -> Figure | None:
     """Draw the pole radii of filters over training, axes for each group of runs that differ only in their seed.
@@ -51,7 +54,7 @@ def radii_figure(groups: Sequence[tuple[str, Sequence[Rows]]]) -> Figure | None:
     for (label, seeds, curves), ax in zip(found, axes, strict=False):
         _draw(ax, curves)
         title = label.replace(", ", "\n", 1) + (f" ({seeds} seeds)" if seeds > 1 else "")
-        ax.set_title(title, fontsize="x-small", loc="left")
+        ax.set_title(wrapped(title), fontsize="x-small", loc="left")
     _distance_axis(axes[0], [curves[name] for _, _, curves in found for name in QUANTILES])
     for place, ax in enumerate(axes):
         ax.set_visible(place < len(found))
@@ -60,6 +63,32 @@ def radii_figure(groups: Sequence[tuple[str, Sequence[Rows]]]) -> Figure | None:
     figure.supylabel("largest pole radius of each filter", fontsize="small")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False, fontsize=7)
     return figure
+
+
+def wrapped(label: str, width: int = _TITLE) -> str:
+    """Return a label with new lines at commas, so that no line but that of a single option is longer than its axes.
+
+    Args:
+        label: Options, separated by commas; it may have lines of its own.
+        width: Characters that find room in a line.
+
+    Example:
+        >>> print(wrapped("rtf\\norder 16, init zeros, constraint none (3 seeds)", 24))
+        rtf
+        order 16, init zeros,
+        constraint none (3 seeds)
+    """
+    lines: list[str] = []
+    for given in label.split("\n"):
+        line = ""
+        for option in given.split(", "):
+            longer = f"{line}, {option}" if line else option
+            if line and len(longer) >= width:
+                lines.append(line + ",")
+                longer = option
+            line = longer
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def pooled(runs: Sequence[Rows]) -> dict[str, list[float]]:
