@@ -66,14 +66,14 @@ def radii_figure(groups: Sequence[tuple[str, Sequence[Rows]]]) -> Figure | None:
 
 
 def wrapped(label: str, width: int = _TITLE) -> str:
-    """Return a label with new lines at commas, so that no line but that of a single option is longer than its axes.
+    r"""Return a label with new lines at commas, so that no line but that of a single option is longer than its axes.
 
     Args:
         label: Options, separated by commas; it may have lines of its own.
         width: Characters that find room in a line.
 
     Example:
-        >>> print(wrapped("rtf\\norder 16, init zeros, constraint none (3 seeds)", 24))
+        >>> print(wrapped("rtf\norder 16, init zeros, constraint none (3 seeds)", 24))
         rtf
         order 16, init zeros,
         constraint none (3 seeds)
