@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from core.banks import F32, F64, GRID, banks, denominator, over_each_argument
 from transferfn.bench import truth
 from transferfn.core import spectral_radius, stability
-from transferfn.core.stability import LARGEST_EIGEN, _radius_by_bisection, schur_cohn
+from transferfn.core.constrain import reflection, reflection_parameters
+from transferfn.core.init import resonators
+from transferfn.core.polynomial import multiply
+from transferfn.core.stability import LARGEST_EIGEN, _radius_by_bisection, schur_cohn, winding
 
 
 def true_radius(a: torch.Tensor) -> float:
@@ -92,6 +95,37 @@ def test_large_orders_are_bracketed(order: int) -> None:
         assert verdict.verdict == ("stable" if radius < 1 else "unstable")
         assert (abs(verdict.radius - radius) <= verdict.uncertainty + 1e-12).all()  # the power above is rounded
         assert (verdict.uncertainty <= 1e-6).all()
+
+
+@settings(max_examples=25)
+@given(banks(largest=1.3))
+def test_winding_tells_what_the_poles_tell(coefficients) -> None:
+    a = coefficients[1]
+    for row, inside, outside in zip(a, *winding(a), strict=True):
+        distances = np.abs(np.abs(np.roots([1, *row.tolist()])) - 1)
+        radius = true_radius(row) if row.any() else 0.0
+        assert not inside or radius < 1
+        assert not outside or radius >= 1
+        # Each pole takes its distance away from |A|, and more than one of them near the circle all together.
+        assert inside or outside or distances.min() < 0.02 or np.prod(np.minimum(distances, 1)) < 1e-3
+
+
+@pytest.mark.parametrize(("order", "poles"), [(900, 1.00001), (1024, 0.999999), (1024, 1.0001)])
+def test_large_orders_are_judged_where_rounding_stops_the_step_down_recursion(order: int, poles: float) -> None:
+    """Resonators that have learned for a while, and a pair of poles that nothing but the pair can hide."""
+    generator = torch.Generator().manual_seed(order)
+    _, a, _ = resonators(1, order - 2, horizon=4 * order, denominator_groups=1, generator=generator)
+    raw = reflection_parameters(a)
+    learned = reflection(0.9 * raw + 0.02 * torch.randn(raw.shape, dtype=F64, generator=generator))
+    assert not any(bool(x) for x in schur_cohn(learned))
+    alone = stability(learned)
+    assert alone.verdict == "stable"
+    assert float(alone.uncertainty) < 1e-3
+    pair = torch.tensor([[1.0, -2 * poles * np.cos(1.0), poles**2]], dtype=F64)
+    verdict = stability(multiply(torch.cat((torch.ones(1, 1, dtype=F64), learned), -1), pair)[:, 1:])
+    assert verdict.verdict == ("stable" if poles < 1 else "unstable")
+    expected = max(poles, float(alone.radius))
+    assert abs(float(verdict.radius) - expected) <= float(verdict.uncertainty + alone.uncertainty)
 
 
 @given(st.lists(st.floats(-0.99, 0.99), min_size=1, max_size=8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from transferfn.typing import Denominator
 
 LARGEST_EIGEN = 256  # orders up to here afford their poles
 HALVINGS = 24  # of the bracket of the radius beyond
+ARCS = 1 << 12  # of the circle that are cut at once to see whether A comes to zero there, at most
 
 
 class UnstableFilterWarning(UserWarning):
@@ -55,7 +57,9 @@ class Stability:
 
 
 def stability(a: Denominator) -> Stability:
-    """Judge each denominator in float64: by the Schur-Cohn test, and by the poles up to order 256. No derivatives.
+    """Judge each denominator in float64. No derivatives.
+
+    Up to order 256 by the Schur-Cohn test and by the poles, beyond by how often A winds around zero.
 
     Args:
         a: Denominator a_1..a_n, (*bank, G, n).
@@ -64,17 +68,19 @@ def stability(a: Denominator) -> Stability:
         The verdict, with the largest pole radius and its uncertainty.
 
     Source:
-        Step-down recursion (Schur-Cohn, Jury); e.g. Oppenheim and Schafer, Discrete-Time Signal Processing.
+        Step-down recursion (Schur-Cohn, Jury), e.g. Oppenheim and Schafer, Discrete-Time Signal Processing; the
+        argument principle.
 
     Example:
         >>> stability(torch.tensor([[-1.8, 0.81], [0.0, 1.44]]))
         Stability(unstable: largest pole radius 1.20000002 +- 1e-15)
     """
     a = a.detach().to(torch.float64)
-    inside, outside = schur_cohn(a)
     if a.shape[-1] > LARGEST_EIGEN:
+        inside, outside = _judged(a)
         low, high = _radius_by_bisection(a)
     else:
+        inside, outside = schur_cohn(a)
         poles, error = roots(a)
         low, high = (pad(poles.abs() + e, (1, 0)).amax(-1) for e in (-error, error))  # 0 where there is none
     inside, outside = inside | (~outside & (high < 1)), outside | (~inside & (low >= 1))
@@ -112,6 +118,59 @@ def schur_cohn(a: Denominator) -> tuple[Tensor, Tensor]:
     return inside, outside
 
 
+def winding(a: Denominator) -> tuple[Tensor, Tensor]:
+    """Decide the same by how often A(z) winds around zero on the unit circle: once for each root outside.
+
+    The circle is cut into arcs, each short enough that A cannot come to zero on it: by how large A and its slope are in
+    the middle, since the slope in its turn changes by at most n^2 times the largest |A| (Bernstein). That decides at
+    high orders, too, where the error bounds of the step-down recursion have grown beyond use; not where |A| is as small
+    as its rounding, or where that many roots come near the circle that too many arcs must be cut.
+
+    Args:
+        a: Denominator a_1..a_n, (*bank, G, n), float64.
+
+    Returns:
+        Whether all roots are certainly inside, and whether some is certainly not, bool, (*bank, G) each.
+
+    Example:
+        >>> winding(torch.tensor([[-0.5, 0.0], [0.0, 1.5], [-2.0, 1.0]], dtype=torch.float64))
+        (tensor([ True, False, False]), tensor([False,  True, False]))
+    """
+    turns = torch.stack([_turns(row) for row in pad(a.reshape(-1, a.shape[-1]), (1, 0), value=1.0)])
+    return (turns.abs() < 0.5).reshape(a.shape[:-1]), (turns < -0.5).reshape(a.shape[:-1])
+
+
+def _turns(c: Tensor) -> Tensor:
+    """How often a polynomial in 1/z winds around zero on the unit circle, NaN where that is not certain."""
+    n = len(c) - 1
+    samples = 1 << (64 * n - 1).bit_length()
+    times = torch.arange(n + 1, dtype=c.dtype, device=c.device)
+    both = torch.stack((c, c * times))  # A, and its slope but for a factor of -i
+    angle = torch.arange(samples, dtype=c.dtype, device=c.device) * (2 * torch.pi / samples)
+    half = torch.full_like(angle, torch.pi / samples)  # of the length of an arc
+    value, slope = torch.fft.fft(both, samples)
+    bend = n * n * value.abs().max() / (1 - torch.pi * n / samples)
+    # Of the coefficients, of angles near 2 pi, and of sums.
+    doubt = torch.finfo(c.dtype).eps * (8 * c.abs() @ (1 + times) + 12 * math.log2(samples) * samples**0.5 * c.norm())
+    while True:
+        size = value.abs()
+        near = size <= slope.abs() * half + bend * half**2 / 2 + doubt
+        count = int(near.sum())
+        if not count:
+            order = angle.argsort()
+            value = value[order]
+            return torch.angle(value.roll(-1) / value).sum() / (2 * torch.pi)
+        if 4 * count > ARCS or bool(size.min() <= 2 * doubt):
+            return torch.full((), torch.nan, dtype=c.dtype, device=c.device)
+        steps = torch.tensor([-0.75, -0.25, 0.25, 0.75], dtype=c.dtype, device=c.device)
+        cut = (angle[near, None] + half[near, None] * steps).flatten()
+        finer = both.to(value.dtype) @ torch.polar(
+            torch.ones((), dtype=c.dtype, device=c.device), -times[:, None] * cut
+        )
+        value, slope = torch.cat((value[~near], finer[0])), torch.cat((slope[~near], finer[1]))
+        angle, half = torch.cat((angle[~near], cut)), torch.cat((half[~near], half[near].repeat_interleave(4) / 4))
+
+
 def spectral_radius(a: Denominator) -> Tensor:
     """Largest pole radius of each denominator: the factor by which its state grows or decays a sample.
 
@@ -129,6 +188,17 @@ def spectral_radius(a: Denominator) -> Tensor:
     return stability(a).radius
 
 
+def _judged(a: Tensor) -> tuple[Tensor, Tensor]:
+    """By winding, and where that does not tell, by the Schur-Cohn test."""
+    inside, outside = (torch.zeros(a.shape[:-1], dtype=torch.bool, device=a.device) for _ in range(2))
+    for test in (winding, schur_cohn):
+        if bool((known := inside | outside).all()):
+            break
+        within, without = test(a[~known])
+        inside[~known], outside[~known] = within & ~without, without & ~within
+    return inside, outside
+
+
 def _radius_by_bisection(a: Tensor) -> tuple[Tensor, Tensor]:
     """Bracket the radius where the poles cost too much: the roots of a_i r^-i are those of a_i divided by r."""
     n = a.shape[-1]
@@ -137,10 +207,12 @@ def _radius_by_bisection(a: Tensor) -> tuple[Tensor, Tensor]:
     magnitudes = a.abs() ** (1 / i)
     # |a_i| is at most C(n, i) radius^i, and Fujiwara's bound holds the radius from above.
     low, high = (magnitudes * (-choices / i).exp()).amax(-1), 2 * magnitudes.amax(-1)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        inside, outside = schur_cohn(a * middle.clamp_min(torch.finfo(a.dtype).tiny)[..., None] ** -i)
-        low, high = torch.where(outside, middle, low), torch.where(inside, middle, high)
-        if not bool((inside | outside).any()):
+    tried_above, tried_below = high, low  # the nearest radii that are not certainly below, or above, the true one
+    for turn in range(HALVINGS):
+        middle = (low + tried_above) / 2 if turn % 2 else (tried_below + high) / 2
+        inside, outside = _judged(a * middle.clamp_min(torch.finfo(a.dtype).tiny)[..., None] ** -i)
+        low, tried_above = torch.where(outside, middle, low), torch.where(outside, tried_above, middle)
+        high, tried_below = torch.where(inside, middle, high), torch.where(inside, tried_below, middle)
+        if bool((torch.maximum(tried_above - low, high - tried_below) <= (high - low) / 4).all()):
             break
     return low, high
