@@ -58,6 +58,23 @@ def test_on_the_circle_it_does_not_know(poles: list[complex]) -> None:
     assert "undecided" in repr(verdict)
 
 
+@pytest.mark.parametrize("last", [1.0, -1.0, 1 - 2**-53, 2**-53 - 1, 1 + 2**-52])
+@pytest.mark.parametrize("order", [1, 64, LARGEST_EIGEN + 1, 1024])
+def test_on_the_circle_it_does_not_know_at_any_order(last: float, order: int) -> None:
+    a = torch.zeros(1, order, dtype=F64)
+    a[0, -1] = last
+    verdict = stability(a)
+    assert verdict.verdict == "undecided"
+    assert abs(float(verdict.radius) - 1) <= float(verdict.uncertainty)
+
+
+@pytest.mark.parametrize("order", [3, LARGEST_EIGEN + 1])
+def test_what_is_not_finite_is_not_judged(order: int) -> None:
+    a = torch.full((2, order), torch.nan, dtype=F64)
+    verdict = stability(a)
+    assert not (verdict.stable | verdict.unstable).any()
+
+
 @pytest.mark.parametrize(("distance", "expected"), [(1e-12, "stable"), (-1e-12, "unstable")])
 @pytest.mark.parametrize("order", [1, 4, 64, LARGEST_EIGEN + 1])
 def test_it_knows_next_to_the_circle(distance: float, expected: str, order: int) -> None:
@@ -68,7 +85,7 @@ def test_it_knows_next_to_the_circle(distance: float, expected: str, order: int)
     assert abs(float(verdict.radius) - (1 - distance)) <= float(verdict.uncertainty) + 1e-15
 
 
-@pytest.mark.parametrize("order", [1, 2, 5, 16, 64, 256])
+@pytest.mark.parametrize("order", [1, 2, 5, 16, 64])
 @pytest.mark.parametrize("spread", [0.1, 0.5])
 def test_eigenvalues_and_bisection_agree(order: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(order)

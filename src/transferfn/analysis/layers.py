@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transferfn.analysis.banks import FilterBank, ModalBank, channels_of, modal_bank
 from transferfn.core import ModalSystem, TransferFunction
 from transferfn.core.doubt import IllConditionedWarning
-from transferfn.core.stability import schur_cohn, stability
+from transferfn.core.stability import judged
 from transferfn.nn import RTF, Attention, Hyena
 from transferfn.nn.diagonal import DiagonalMixer
 from transferfn.nn.long_conv import LongConvolution
@@ -231,11 +231,8 @@ def _spaced(count: int, most: int) -> list[int]:
 
 def _verdicts(a: Tensor) -> tuple[int, int]:
     """How many denominators are certainly unstable, and of how many rounding decides."""
-    inside, outside = schur_cohn(a)
-    open_ = ~(inside | outside)
-    late = stability(a[open_]) if bool(open_.any()) else None
-    unstable = int(outside.sum()) + (0 if late is None else int(late.unstable.sum()))
-    return unstable, 0 if late is None else int((~(late.stable | late.unstable)).sum())
+    inside, outside = judged(a)
+    return int(outside.sum()), int((~(inside | outside)).sum())
 
 
 def _memory(bank: FilterBank) -> Tensor:

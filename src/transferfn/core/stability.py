@@ -14,7 +14,8 @@ from transferfn.typing import Denominator
 
 LARGEST_EIGEN = 256  # orders up to here afford their poles
 HALVINGS = 24  # of the bracket of the radius beyond
-ARCS = 1 << 12  # of the circle that are cut at once to see whether A comes to zero there, at most
+WIDTH = 1e-7  # of the bracket, relative to the radius, that is narrow enough
+WORK = 1 << 22  # terms of A at the middles of arcs that are cut at once, at most
 
 
 class UnstableFilterWarning(UserWarning):
@@ -57,9 +58,10 @@ class Stability:
 
 
 def stability(a: Denominator) -> Stability:
-    """Judge each denominator in float64. No derivatives.
+    """Judge each denominator in float64: :func:`judged`, and how large the largest pole radius is. No derivatives.
 
-    Up to order 256 by the Schur-Cohn test and by the poles, beyond by how often A winds around zero.
+    The radius comes from the poles up to order 256, and beyond from bisection, which takes up to seconds a row; where
+    the verdict alone is needed, :func:`judged` has it.
 
     Args:
         a: Denominator a_1..a_n, (*bank, G, n).
@@ -77,14 +79,50 @@ def stability(a: Denominator) -> Stability:
     """
     a = a.detach().to(torch.float64)
     if a.shape[-1] > LARGEST_EIGEN:
-        inside, outside = _judged(a)
+        inside, outside = judged(a)
         low, high = _radius_by_bisection(a)
     else:
         inside, outside = schur_cohn(a)
-        poles, error = roots(a)
-        low, high = (pad(poles.abs() + e, (1, 0)).amax(-1) for e in (-error, error))  # 0 where there is none
-    inside, outside = inside | (~outside & (high < 1)), outside | (~inside & (low >= 1))
+        low, high = _radius_by_poles(a)
+        inside, outside = inside | (~outside & (high < 1)), outside | (~inside & (low >= 1))
     return Stability(inside, outside, (low + high) / 2, (high - low) / 2)
+
+
+def judged(a: Denominator) -> tuple[Tensor, Tensor]:
+    """Decide whether all poles are certainly inside the unit circle, and whether some certainly are not.
+
+    Up to order 256 by the Schur-Cohn test, and where that does not tell, by the poles; beyond by winding, and where
+    that does not tell, by the Schur-Cohn test.
+
+    Args:
+        a: Denominator a_1..a_n, (*bank, G, n).
+
+    Returns:
+        Both, bool, (*bank, G); where neither holds, rounding of the coefficients decides.
+
+    Example:
+        >>> judged(torch.tensor([[-1.8, 0.81], [0.0, 1.44], [-1.0, 0.0]]))
+        (tensor([ True, False, False]), tensor([False,  True, False]))
+    """
+    a = a.detach().to(torch.float64)
+    inside, outside = (torch.zeros(a.shape[:-1], dtype=torch.bool, device=a.device) for _ in range(2))
+    for test in (winding, schur_cohn) if a.shape[-1] > LARGEST_EIGEN else (schur_cohn, _by_poles):
+        if bool((known := inside | outside).all()):
+            break
+        within, without = test(a[~known])
+        inside[~known], outside[~known] = within & ~without, without & ~within
+    return inside, outside
+
+
+def _by_poles(a: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = _radius_by_poles(a)
+    return high < 1, low >= 1
+
+
+def _radius_by_poles(a: Tensor) -> tuple[Tensor, Tensor]:
+    poles, error = roots(a)
+    low, high = (pad(poles.abs() + e, (1, 0)).amax(-1) for e in (-error, error))  # 0 where there is none
+    return low, high
 
 
 def schur_cohn(a: Denominator) -> tuple[Tensor, Tensor]:
@@ -101,7 +139,7 @@ def schur_cohn(a: Denominator) -> tuple[Tensor, Tensor]:
         Whether all roots are certainly inside, and whether some is certainly not, bool, (*bank, G) each.
     """
     eps = torch.finfo(a.dtype).eps
-    error = eps * a.abs()
+    error = 3 * eps * a.abs()  # their own, and that of scaling them
     inside = torch.ones(a.shape[:-1], dtype=torch.bool, device=a.device)
     outside = torch.zeros_like(inside)
     for _ in range(a.shape[-1]):
@@ -136,11 +174,11 @@ def winding(a: Denominator) -> tuple[Tensor, Tensor]:
         >>> winding(torch.tensor([[-0.5, 0.0], [0.0, 1.5], [-2.0, 1.0]], dtype=torch.float64))
         (tensor([ True, False, False]), tensor([False,  True, False]))
     """
-    turns = torch.stack([_turns(row) for row in pad(a.reshape(-1, a.shape[-1]), (1, 0), value=1.0)])
+    turns = a.new_tensor([_turns(row) for row in pad(a.reshape(-1, a.shape[-1]), (1, 0), value=1.0)])
     return (turns.abs() < 0.5).reshape(a.shape[:-1]), (turns < -0.5).reshape(a.shape[:-1])
 
 
-def _turns(c: Tensor) -> Tensor:
+def _turns(c: Tensor) -> float:
     """How often a polynomial in 1/z winds around zero on the unit circle, NaN where that is not certain."""
     n = len(c) - 1
     samples = 1 << (64 * n - 1).bit_length()
@@ -157,11 +195,10 @@ def _turns(c: Tensor) -> Tensor:
         near = size <= slope.abs() * half + bend * half**2 / 2 + doubt
         count = int(near.sum())
         if not count:
-            order = angle.argsort()
-            value = value[order]
-            return torch.angle(value.roll(-1) / value).sum() / (2 * torch.pi)
-        if 4 * count > ARCS or bool(size.min() <= 2 * doubt):
-            return torch.full((), torch.nan, dtype=c.dtype, device=c.device)
+            value = value[angle.argsort()]
+            return float(torch.angle(value.roll(-1) / value).sum()) / (2 * math.pi)
+        if 4 * count * len(c) > WORK or not bool(size.min() > 2 * doubt):
+            return math.nan
         steps = torch.tensor([-0.75, -0.25, 0.25, 0.75], dtype=c.dtype, device=c.device)
         cut = (angle[near, None] + half[near, None] * steps).flatten()
         finer = both.to(value.dtype) @ torch.polar(
@@ -188,31 +225,37 @@ def spectral_radius(a: Denominator) -> Tensor:
     return stability(a).radius
 
 
-def _judged(a: Tensor) -> tuple[Tensor, Tensor]:
-    """By winding, and where that does not tell, by the Schur-Cohn test."""
-    inside, outside = (torch.zeros(a.shape[:-1], dtype=torch.bool, device=a.device) for _ in range(2))
-    for test in (winding, schur_cohn):
-        if bool((known := inside | outside).all()):
-            break
-        within, without = test(a[~known])
-        inside[~known], outside[~known] = within & ~without, without & ~within
-    return inside, outside
-
-
 def _radius_by_bisection(a: Tensor) -> tuple[Tensor, Tensor]:
     """Bracket the radius where the poles cost too much: the roots of a_i r^-i are those of a_i divided by r."""
     n = a.shape[-1]
     i = torch.arange(1, n + 1, dtype=a.dtype, device=a.device)
-    choices = torch.lgamma(i[-1] + 1) - torch.lgamma(i + 1) - torch.lgamma(i[-1] - i + 1)
+    logs = [torch.lgamma(x + 1) for x in (i[-1], i, i[-1] - i)]
     magnitudes = a.abs() ** (1 / i)
-    # |a_i| is at most C(n, i) radius^i, and Fujiwara's bound holds the radius from above.
-    low, high = (magnitudes * (-choices / i).exp()).amax(-1), 2 * magnitudes.amax(-1)
-    tried_above, tried_below = high, low  # the nearest radii that are not certainly below, or above, the true one
-    for turn in range(HALVINGS):
-        middle = (low + tried_above) / 2 if turn % 2 else (tried_below + high) / 2
-        inside, outside = _judged(a * middle.clamp_min(torch.finfo(a.dtype).tiny)[..., None] ** -i)
-        low, tried_above = torch.where(outside, middle, low), torch.where(outside, tried_above, middle)
-        high, tried_below = torch.where(inside, middle, high), torch.where(inside, tried_below, middle)
-        if bool((torch.maximum(tried_above - low, high - tried_below) <= (high - low) / 4).all()):
+    # |a_i| is at most C(n, i) radius^i, and Fujiwara's bound holds the radius from above; with room for their rounding.
+    room = 16 * torch.finfo(a.dtype).eps * (n + float(logs[0]))
+    low = (magnitudes * ((logs[1] + logs[2] - logs[0]) / i).exp()).amax(-1) * (1 - room)
+    high = 2 * magnitudes.amax(-1) * (1 + room)
+    pairs = [
+        _bracketed(row, i, *ends)
+        for row, *ends in zip(a.reshape(-1, n), low.flatten().tolist(), high.flatten().tolist(), strict=True)
+    ]
+    low, high = a.new_tensor(pairs).reshape(*a.shape[:-1], 2).unbind(-1)
+    return low, high
+
+
+def _bracketed(row: Tensor, i: Tensor, low: float, high: float) -> tuple[float, float]:
+    vain: tuple[float, float] | None = None  # the lowest and the highest radius between them that told nothing
+    for _ in range(HALVINGS):
+        gaps = (high - low,) * 2 if vain is None else (vain[0] - low, high - vain[1])
+        if not WIDTH * high < high - low < math.inf or max(gaps) <= (high - low) / 8:
             break
+        middle = (low + high) / 2 if vain is None else low + gaps[0] / 2 if gaps[0] > gaps[1] else high - gaps[1] / 2
+        scaled = torch.where(row == 0, 0, row * middle**-i)
+        inside, outside = (bool(x) for x in judged(scaled[None]))
+        if not (inside or outside):
+            vain = (middle, middle) if vain is None else (min(vain[0], middle), max(vain[1], middle))
+            continue
+        low, high = (middle, high) if outside else (low, middle)
+        if vain is not None and not low < vain[0] <= vain[1] < high:
+            vain = None
     return low, high

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transferfn.core.kernel import impulse_response, recursive_response, spread
 from transferfn.core.polynomial import multiply, roots, toeplitz
-from transferfn.core.stability import stability
+from transferfn.core.stability import judged, stability
 from transferfn.typing import Denominator, Feedthrough, Numerator
 
 
@@ -56,7 +56,7 @@ def stabilize(
     while True:
         pulled = _with_poles_inside(wide_a, 1 - distance)
         new_a = torch.where(wrong[..., None], pulled, wide_a).to(a.dtype)
-        if bool(stability(new_a).stable.all()):
+        if bool(judged(new_a)[0].all()):
             break
         distance *= 2
         if distance > 0.5:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transferfn.core.stability import UnstableFilterWarning, stability
+from transferfn.core.stability import UnstableFilterWarning, judged
 from transferfn.nn.mixer import NotCausalError
 from transferfn.nn.realization import Realization
 from transferfn.nn.realize import LENGTH, Choice, realize
@@ -108,7 +108,7 @@ def _realized(layer: RTF | Realization, form: str, state_dtype: torch.dtype | No
     like = next(iter((*layer.parameters(), *layer.buffers())))
     system = system.to(device="cpu")
     if length is None:
-        is_stable = bool(stability(system.a).stable.all())
+        is_stable = bool(judged(system.a)[0].all())
         length = layer.horizon if isinstance(layer, RTF) and layer.horizon < LENGTH and not is_stable else LENGTH
     found = realize(system, dtype=like.dtype, state_dtype=state_dtype, form=form, length=length)
     found.decoder.to(like.device)
