@@ -78,14 +78,8 @@ def stability(a: Denominator) -> Stability:
         Stability(unstable: largest pole radius 1.20000002 +- 1e-15)
     """
     a = a.detach().to(torch.float64)
-    if a.shape[-1] > LARGEST_EIGEN:
-        inside, outside = judged(a)
-        low, high = _radius_by_bisection(a)
-    else:
-        inside, outside = schur_cohn(a)
-        low, high = _radius_by_poles(a)
-        inside, outside = inside | (~outside & (high < 1)), outside | (~inside & (low >= 1))
-    return Stability(inside, outside, (low + high) / 2, (high - low) / 2)
+    low, high = _radius_by_bisection(a) if a.shape[-1] > LARGEST_EIGEN else _radius_by_poles(a)
+    return Stability(*judged(a), (low + high) / 2, (high - low) / 2)
 
 
 def judged(a: Denominator) -> tuple[Tensor, Tensor]:
@@ -244,6 +238,7 @@ def _radius_by_bisection(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bracketed(row: Tensor, i: Tensor, low: float, high: float) -> tuple[float, float]:
+    """Narrow the bracket of one row from both sides, down to the radii between them where rounding decides."""
     vain: tuple[float, float] | None = None  # the lowest and the highest radius between them that told nothing
     for _ in range(HALVINGS):
         gaps = (high - low,) * 2 if vain is None else (vain[0] - low, high - vain[1])
