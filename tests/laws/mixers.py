@@ -14,6 +14,7 @@ from transferfn.core import TransferFunction
 from transferfn.core.constrain import step_up
 from transferfn.models import Backbone, Classifier, LanguageModel
 from transferfn.nn import LRU, RTF, S4, S4D, S5, Attention, Block, Hyena, ImplicitFilter, ShortConvolution
+from transferfn.nn.options import NumeratorKind
 from transferfn.nn.realize import Form
 from transferfn.nn.realize import build as build_form
 
@@ -75,7 +76,7 @@ def reflections(
     *,
     horizon: int,
     denominator_groups: int,
-    exact: bool,
+    numerator: NumeratorKind,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """An initialisation of stable filters with poles anywhere."""
@@ -86,7 +87,7 @@ def reflections(
 
 def realized(form: Form, order: int = 4, *, groups: int = 2) -> Any:
     """Stable filters with poles anywhere, in one of the forms that decode."""
-    draw = partial(reflections, 4, order, horizon=32, denominator_groups=groups, exact=True)
+    draw = partial(reflections, 4, order, horizon=32, denominator_groups=groups, numerator="exact")
     _, a, _ = draw(generator=torch.Generator().manual_seed(0))  # how many modes there are depends on them
     b, _, h0 = draw(generator=None)
     return build_form(form, TransferFunction(b, a, h0), torch.float64)
@@ -126,6 +127,12 @@ MIXERS = [
     Mixer(
         "rtf-both-scan",
         partial(both, numerator="exact", constraint="reflection", method="scan", init=reflections),
+        causal=False,
+    ),
+    Mixer("rtf-lattice", partial(rtf, numerator="lattice", constraint="reflection", init="resonators")),
+    Mixer(
+        "rtf-lattice-tied-both",
+        partial(both, numerator="lattice", constraint="reflection", init=reflections, denominator_groups=2),
         causal=False,
     ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),

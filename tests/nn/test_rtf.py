@@ -30,7 +30,9 @@ from transferfn.nn import RTF
         ({"denominator_groups": 0}, "must divide channels=4, got 0"),
         ({"horizon": 3}, r"must exceed the order, got horizon=3 for order=3.*numerator='exact' has no such limit"),
         ({"horizon": 0, "numerator": "exact"}, "got horizon=0"),
-        ({"numerator": "true"}, "numerator must be one of 'truncated', 'exact', got 'true'"),
+        ({"numerator": "true"}, "numerator must be one of 'truncated', 'exact', 'lattice', got 'true'"),
+        ({"numerator": "lattice"}, "take constraint='reflection' with it, got None, or numerator='exact'"),
+        ({"numerator": "lattice", "constraint": "l1"}, "take constraint='reflection' with it, got 'l1'"),
         ({"constraint": "L1"}, "constraint must be one of None, 'l1', 'reflection', got 'L1'"),
         ({"method": "direct"}, "method must be one of 'auto', 'fft', 'scan', 'blocks', got 'direct'"),
         (
@@ -80,6 +82,27 @@ def test_an_exact_numerator_has_no_shortest_horizon() -> None:
     assert relative_error(layer(u), by_scipy(layer, u)) <= tolerance(layer, F64)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, D])
+def test_taps_are_coordinates_in_orthonormal_responses(groups: int, bidirectional: bool) -> None:
+    """The energy of a response is that of its taps, and what a step along them does is independent of the poles."""
+    layer = make(
+        numerator="lattice",
+        constraint="reflection",
+        denominator_groups=groups,
+        bidirectional=bidirectional,
+        init="comb",
+    )
+    lead = (2,) if bidirectional else ()
+    assert layer.taps.shape == (*lead, D, N)
+    assert torch.allclose(layer.taps.norm(dim=-1), torch.ones(*lead, D, dtype=F64))  # as it starts
+    with torch.no_grad():
+        layer.reflection.add_(0.2 * torch.randn(layer.reflection.shape, dtype=F64))
+        layer.taps.normal_()
+    response = layer.transfer_function().impulse_response(4000)
+    assert torch.allclose(response.square().sum(-1), layer.taps.square().sum(-1) + layer.feedthrough.square())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "f16"])
 def test_coefficients_are_never_narrow(dtype: torch.dtype) -> None:
     assert {x.dtype for x in RTF(D, N, horizon=P, dtype=dtype).parameters()} == {torch.float32}
@@ -124,8 +147,13 @@ def test_print(options: dict[str, Any], shown: str) -> None:
 # --------------------------------------------------------------------------------------------------- coefficients
 
 
-@pytest.mark.parametrize("numerator", ["truncated", "exact"])
-@pytest.mark.parametrize("constraint", [None, "l1", "reflection"])
+@pytest.mark.parametrize(
+    ("numerator", "constraint"),
+    [
+        *((numerator, constraint) for numerator in ("truncated", "exact") for constraint in (None, "l1", "reflection")),
+        ("lattice", "reflection"),
+    ],
+)
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_the_coefficients_are_those_drawn(numerator: Any, constraint: Any, bidirectional: bool) -> None:
     calls, draws = [], []
@@ -139,10 +167,14 @@ def test_the_coefficients_are_those_drawn(numerator: Any, constraint: Any, bidir
     layer = make(
         numerator=numerator, constraint=constraint, bidirectional=bidirectional, denominator_groups=2, init=draw
     )
-    expected = {"horizon": P, "denominator_groups": 2, "exact": numerator == "exact", "generator": None}
+    expected = {"horizon": P, "denominator_groups": 2, "numerator": numerator, "generator": None}
     assert calls == [((D, N), expected)] * (2 if bidirectional else 1)
     system = layer.system()
-    found = (system.b_tilde, system.a, system.h0_tilde) if numerator == "truncated" else (system.b, system.a, system.h0)
+    if numerator == "lattice":
+        found = layer.taps, system.a, layer.feedthrough
+    else:
+        is_truncated = numerator == "truncated"
+        found = (system.b_tilde, system.a, system.h0_tilde) if is_truncated else (system.b, system.a, system.h0)
     for value, drawn in zip(found, zip(*draws, strict=True), strict=True):
         # Constraints are inverted in float64, where montel's denominators are well conditioned (kappa < 5).
         assert relative_error(value, torch.stack(drawn) if bidirectional else drawn[0]) <= 1e-13
@@ -221,11 +253,11 @@ def test_system_and_transfer_function(options: dict[str, Any]) -> None:
     """The value read off a layer is the filter it runs, in float64, with gradients."""
     layer = make(dtype=torch.float32, **options)
     system, tf = layer.system(), layer.transfer_function()
-    if layer.numerator_kind == "exact":
-        assert isinstance(system, TransferFunction)
-    else:
+    if layer.numerator_kind == "truncated":
         assert isinstance(system, TruncatedTransferFunction)
         assert system.horizon == P
+    else:
+        assert isinstance(system, TransferFunction)
     assert {x.dtype for x in (tf.b, tf.a, tf.h0)} == {F64}
     lead = (2,) if layer.bidirectional else ()
     assert (tf.b.shape, tf.a.shape) == ((*lead, D, N), (*lead, layer.denominator_groups, N))

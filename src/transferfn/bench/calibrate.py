@@ -18,9 +18,9 @@ import torch
 from scipy.optimize import nnls
 from tqdm import tqdm
 
+from transferfn.bench.sides import Numerator
 from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.nn import RTF
-from transferfn.nn.options import NumeratorKind
 from transferfn.ops.choice import Method
 from transferfn.ops.cost import (
     Costs,
@@ -52,7 +52,7 @@ Way = Literal["scan", "fft", "blocks"]
 Cell = tuple[Job, dict[Way, float]]
 
 
-def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
+def cells(*, double: bool) -> list[tuple[Job, Numerator]]:
     """The grid: sizes and the numerator that is learned.
 
     Args:
@@ -60,9 +60,7 @@ def cells(*, double: bool) -> list[tuple[Job, NumeratorKind]]:
     """
     found = []
     shapes, orders = (SHAPES[:2], (4, 64)) if double else (SHAPES, ORDERS)
-    for (b, length, d), n, numerator, training in itertools.product(
-        shapes, orders, get_args(NumeratorKind), (False, True)
-    ):
+    for (b, length, d), n, numerator, training in itertools.product(shapes, orders, get_args(Numerator), (False, True)):
         is_truncated = numerator == "truncated"
         several = not is_truncated and length > block_size(n)
         scanned = b * length * d * n <= LARGEST_SCAN
@@ -87,7 +85,7 @@ def ways(job: Job) -> list[Way]:
     return found
 
 
-def measure(job: Job, numerator: NumeratorKind, *, seconds: float) -> dict[Way, float]:
+def measure(job: Job, numerator: Numerator, *, seconds: float) -> dict[Way, float]:
     """Nanoseconds of each way, which take turns.
 
     Args:

@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from transferfn.bench import decoding, memory, pictures, sides
 from transferfn.bench.machine import machine, machine_line
-from transferfn.bench.sides import Shape, Side
+from transferfn.bench.sides import Numerator, Shape, Side
 from transferfn.bench.targets import verdicts
 from transferfn.bench.timing import alternate, spread
 from transferfn.files import with_ending, write_json, write_text
-from transferfn.nn.options import NumeratorKind
 
 SHAPES: tuple[Shape, ...] = (
     (4, 1024, 64),
@@ -36,7 +35,7 @@ MIB = 2**20
 Row = dict[str, Any]
 
 
-def cell(shape: Shape, order: int, numerator: NumeratorKind, *, seconds: float = 0.5) -> Row:
+def cell(shape: Shape, order: int, numerator: Numerator, *, seconds: float = 0.5) -> Row:
     """Time one shape and order, forward and training, in milliseconds and in ratios to ours.
 
     Args:
@@ -98,7 +97,7 @@ def memory_of(shape: Shape, orders: tuple[int, ...], *, retain: bool) -> Iterato
     """
     size = 4 * shape[0] * shape[1] * shape[2]
     columns: list[tuple[memory.Name, int, str]] = [("published", 4, "truncated"), ("floor", 4, "truncated")]
-    for kind in get_args(NumeratorKind):
+    for kind in get_args(Numerator):
         for n in orders:
             if n < shape[1]:
                 columns.append(("ours", n, kind))  # noqa: PERF401 (a list of its own would lose the literal's type)
@@ -130,7 +129,7 @@ def report(*, out: Path, quick: bool = False, seconds: float = 0.5, retain: bool
     allocator = "freed memory retained" if retain else "the default allocator"
     lines = [f"`{command}` on {told}, {found['threads']} threads; float32, medians, {allocator}."]
 
-    grid = [(s, n, kind) for s in shapes for n in orders for kind in get_args(NumeratorKind) if n < s[1]]
+    grid = [(s, n, kind) for s in shapes for n in orders for kind in get_args(Numerator) if n < s[1]]
     found["cells"] = [cell(s, n, kind, seconds=seconds) for s, n, kind in tqdm(grid, "time", unit="cell")]
     lines += ["", "## Time", "", *table(found["cells"])]
     found["decoding"] = decoding.rows(seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch.nn.functional import pad
 
 from transferfn.core import TruncatedTransferFunction
 from transferfn.nn import RTF
-from transferfn.nn.options import NumeratorKind
 
 Shape = tuple[int, int, int]
+Numerator = Literal["truncated", "exact"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class PublishedRTF(nn.Module):
         return torch.fft.irfft(spectrum, 2 * length, dim=1)[:, :length] + self.h0 * u
 
 
-def ours(shape: Shape, order: int, numerator: NumeratorKind) -> tuple[Side, RTF]:
+def ours(shape: Shape, order: int, numerator: Numerator) -> tuple[Side, RTF]:
     """Our layer, fresh.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from transferfn.kernels.aliased import aliased_by_torch, circle
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
+NumeratorKind = Literal["truncated", "exact", "lattice"]
 
 
 def comb(
@@ -19,7 +21,7 @@ def comb(
     *,
     horizon: int,
     denominator_groups: int,
-    exact: bool = False,
+    numerator: NumeratorKind = "truncated",
     generator: torch.Generator | None = None,
 ) -> Coefficients:
     """Stable from the start, with long memory: poles evenly spread on a circle, n distinct lags each.
@@ -28,14 +30,14 @@ def comb(
     the denominators (the geometric mean if there is one) and dealt to them at random. The signs alternate from one tau
     to the next, beginning with plus: poles at odd multiples of pi / n, whose response comes back after n samples with
     the other sign, and then at even ones, where it comes back with the same. Together two combs tell 2 n lags apart.
-    The numerator is uniform, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
+    The numerator is uniform, taps are normal, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
 
     Args:
         channels: Number of channels D.
         order: Order n.
         horizon: Horizon P in samples, which sets the memory.
         denominator_groups: Number of distinct denominators G.
-        exact: Whether the numerator will be read as the true one or as the truncated one.
+        numerator: As what the layer will read b: true or truncated numerators, or taps of the normalised lattice.
         generator: Source of randomness; None means PyTorch's default.
 
     Returns:
@@ -52,8 +54,8 @@ def comb(
     sign = 1 - 2 * (torch.arange(denominator_groups) % 2)
     a = torch.zeros(denominator_groups, order, dtype=torch.float64)
     a[:, -1] = (sign * torch.exp(-order / tau))[torch.randperm(denominator_groups, generator=generator)]
-    b = _uniform(channels, order, bound=1.0, generator=generator)
-    return _of_norm_one(b, a, horizon, exact), a, torch.zeros(channels, dtype=torch.float64)
+    b = _of_norm_one(channels, a, horizon, numerator, generator)
+    return b, a, torch.zeros(channels, dtype=torch.float64)
 
 
 def resonators(
@@ -62,22 +64,22 @@ def resonators(
     *,
     horizon: int,
     denominator_groups: int,
-    exact: bool = False,
+    numerator: NumeratorKind = "truncated",
     generator: torch.Generator | None = None,
 ) -> Coefficients:
     """Stable from the start, with memories of all lengths: one resonance in each of n / 2 bands, evenly spread.
 
     The angles of the poles are those of a comb: odd multiples of pi / n for half of the denominators, rounded up, and
     even ones for the others, dealt at random. The time constant of each pair is its own: from half the order to twice
-    the horizon, evenly spread in its logarithm and dealt to the bands at random. The numerator is uniform, scaled so
-    that each kernel has Euclidean norm 1; the feedthrough is zero.
+    the horizon, evenly spread in its logarithm and dealt to the bands at random. The numerator is uniform, taps are
+    normal, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
 
     Args:
         channels: Number of channels D.
         order: Order n.
         horizon: Horizon P in samples, which sets the longest memory.
         denominator_groups: Number of distinct denominators G.
-        exact: Whether the numerator will be read as the true one or as the truncated one.
+        numerator: As what the layer will read b: true or truncated numerators, or taps of the normalised lattice.
         generator: Source of randomness; None means PyTorch's default.
 
     Returns:
@@ -99,8 +101,8 @@ def resonators(
     angle = multiple.to(torch.float64) * (math.pi / order)
     poles = torch.polar(torch.exp(-1 / torch.gather(tau, 1, own)), angle)
     a = _polynomial(poles).real[:, 1:].contiguous()
-    b = _uniform(channels, order, bound=1.0, generator=generator)
-    return _of_norm_one(b, a, horizon, exact), a, torch.zeros(channels, dtype=torch.float64)
+    b = _of_norm_one(channels, a, horizon, numerator, generator)
+    return b, a, torch.zeros(channels, dtype=torch.float64)
 
 
 def zeros(
@@ -109,7 +111,7 @@ def zeros(
     *,
     horizon: int,
     denominator_groups: int,
-    exact: bool = False,
+    numerator: NumeratorKind = "truncated",
     generator: torch.Generator | None = None,
 ) -> Coefficients:
     """The paper's default: the identity, a = b = 0 and h0 = 1. Its memory is about n samples.
@@ -119,7 +121,7 @@ def zeros(
         order: Order n.
         horizon: Not needed here.
         denominator_groups: Number of distinct denominators G.
-        exact: Not needed here.
+        numerator: Not needed here.
         generator: Not needed here.
 
     Returns:
@@ -139,7 +141,7 @@ def xavier(
     *,
     horizon: int,
     denominator_groups: int,
-    exact: bool = False,
+    numerator: NumeratorKind = "truncated",
     generator: torch.Generator | None = None,
 ) -> Coefficients:
     """Uniform in +-1/sqrt(n), h0 = 1. Often unstable: about 10 % of denominators at n = 4, 98 % at n = 256.
@@ -149,7 +151,7 @@ def xavier(
         order: Order n.
         horizon: Not needed here.
         denominator_groups: Number of distinct denominators G.
-        exact: Not needed here.
+        numerator: Not needed here.
         generator: Source of randomness; None means PyTorch's default.
 
     Returns:
@@ -171,7 +173,7 @@ def montel(
     *,
     horizon: int,
     denominator_groups: int,
-    exact: bool = False,
+    numerator: NumeratorKind = "truncated",
     generator: torch.Generator | None = None,
 ) -> Coefficients:
     """Uniform in +-1/n, h0 = 1. Always stable, since the |a_i| add up to less than 1; its memory is about n samples.
@@ -181,7 +183,7 @@ def montel(
         order: Order n.
         horizon: Not needed here.
         denominator_groups: Number of distinct denominators G.
-        exact: Not needed here.
+        numerator: Not needed here.
         generator: Source of randomness; None means PyTorch's default.
 
     Returns:
@@ -203,7 +205,7 @@ def normal_feedthrough(
     start: Callable[..., Coefficients],
     horizon: int,
     denominator_groups: int,
-    exact: bool = False,
+    numerator: NumeratorKind = "truncated",
     generator: torch.Generator | None = None,
 ) -> Coefficients:
     """Any of the others with h0 drawn from N(0, 1), as the paper's official code does; the paper itself has 1.
@@ -214,7 +216,7 @@ def normal_feedthrough(
         start: Where b and a come from, such as :func:`zeros`.
         horizon: Horizon P in samples.
         denominator_groups: Number of distinct denominators G.
-        exact: Whether the numerator will be read as the true one or as the truncated one.
+        numerator: As what the layer will read b: true or truncated numerators, or taps of the normalised lattice.
         generator: Source of randomness; None means PyTorch's default.
 
     Returns:
@@ -226,7 +228,12 @@ def normal_feedthrough(
         (True, True)
     """
     b, a, _ = start(
-        channels, order, horizon=horizon, denominator_groups=denominator_groups, exact=exact, generator=generator
+        channels,
+        order,
+        horizon=horizon,
+        denominator_groups=denominator_groups,
+        numerator=numerator,
+        generator=generator,
     )
     return b, a, torch.randn(channels, dtype=torch.float64, generator=generator)
 
@@ -244,13 +251,20 @@ def _polynomial(poles: Tensor) -> Tensor:
     return torch.fft.ifft(math.prod(halves, start=torch.ones(())))
 
 
-def _of_norm_one(b: Tensor, a: Tensor, horizon: int, exact: bool) -> Tensor:
-    """Numerators scaled so that the kernels up to the horizon have Euclidean norm 1."""
-    h0 = torch.zeros(len(b), dtype=torch.float64)
+def _of_norm_one(
+    channels: int, a: Tensor, horizon: int, numerator: NumeratorKind, generator: torch.Generator | None
+) -> Tensor:
+    """Numerators drawn at random and scaled so that the kernels, up to the horizon, have Euclidean norm 1."""
+    order = a.shape[-1]
+    if numerator == "lattice":
+        taps = torch.randn(channels, order, dtype=torch.float64, generator=generator)
+        return taps / taps.norm(dim=-1, keepdim=True)  # the norm of the whole response
+    b = _uniform(channels, order, bound=1.0, generator=generator)
+    h0 = torch.zeros(channels, dtype=torch.float64)
     # Native loops would be compiled for this alone. True responses: on a larger circle, as damped_response has them.
-    period, exponent = circle(horizon, b.shape[-1], torch.float64) if exact else (horizon, 0.0)
+    period, exponent = circle(horizon, order, torch.float64) if numerator == "exact" else (horizon, 0.0)
     damping = torch.exp(-exponent * torch.arange(period, dtype=torch.float64))
-    lags = damping[1 : b.shape[-1] + 1]
+    lags = damping[1 : order + 1]
     kernel = aliased_by_torch(b * lags, a * lags, h0, period)[..., :horizon] / damping[:horizon]
     return b / kernel.norm(dim=-1, keepdim=True)
 

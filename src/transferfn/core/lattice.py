@@ -1,7 +1,7 @@
-"""Reflection coefficients: the lattice form of a denominator, and free parameters of it, as a differentiable operator.
+"""Reflection coefficients and taps: the lattice form of a filter, and its free parameters as a differentiable operator.
 
-The recursions are loops over the order. Their plain forms are differentiable in every way; :func:`lattice_denominator`
-runs them, and their adjoint, as one operator each, which is faster and leaves torch.compile nothing to unroll.
+The recursions are loops over the order. Their plain forms are differentiable in every way; :func:`lattice_filter` runs
+them, and their adjoint, as one operator each, which is faster and leaves torch.compile nothing to unroll.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from transferfn.kernels.tracing import apply, is_eager, is_plain
 
 Rows = Float[Tensor, "*rows n"]
 """Denominators a_1..a_n, or the n numbers each stands for, along the last axis."""
+
+Taps = Float[Tensor, "*rows each n"]
+"""Numerators b_1..b_n, or the taps they stand for, of each filter over a denominator."""
 
 
 def step_up(k: Rows) -> Rows:
@@ -106,24 +109,53 @@ def lattice_denominator(raw: Rows) -> Rows:
     Returns:
         Denominator a_1..a_n, (*rows, n).
     """
-    return _run(raw) if is_plain(raw) else apply(_Lattice, raw)
+    return lattice_filter(raw, raw.new_empty(*raw.shape[:-1], 0, raw.shape[-1]))[0]
+
+
+def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
+    """The filter of free parameters and taps of the normalised lattice: its denominator, and a numerator each.
+
+    The states of a normalised lattice answer an impulse with orthonormal responses: those of A_m reversed, over A_n,
+    times the root of the product of 1 - k_j^2 over j > m, for m = 0..n - 1, all one sample late. So the energy of a
+    response is that of its taps, wherever the poles are, and a step along the taps is as long in the response.
+
+    It has derivatives as :func:`lattice_denominator` has them.
+
+    Args:
+        raw: Free parameters, (*rows, n).
+        taps: Weights of the n states, for any number of filters over each denominator, (*rows, each, n).
+
+    Returns:
+        Denominator a_1..a_n, (*rows, n), and numerators b_1..b_n, (*rows, each, n).
+
+    Source:
+        Gray and Markel 1975, "A normalized digital filter structure"; the polynomials are those of Szego.
+
+    Example:
+        >>> a, b = lattice_filter(torch.tensor([[-0.6931472]]), torch.tensor([[[0.625]]]))
+        >>> a, b  # k = -0.6, and the state counts 0.8 of its input
+        (tensor([[-0.6000]]), tensor([[[0.5000]]]))
+    """
+    return _run(raw, taps) if is_plain(raw, taps) else apply(_Lattice, raw, taps)
 
 
 class _Lattice(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(raw):
-        return (_run if is_eager(raw) else _lattice)(raw)
+    def forward(raw, taps):
+        return (_run if is_eager(raw, taps) else _lattice)(raw, taps)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, ga):
-        (raw,) = ctx.saved_tensors
-        return _run_back(raw, ga) if is_plain(raw, ga) else _LatticeAdjoint.apply(raw, ga)
+    def backward(ctx, ga, gb):
+        raw, taps = ctx.saved_tensors
+        if is_plain(raw, taps, ga, gb):
+            return _run_back(raw, taps, ga, gb)
+        return _LatticeAdjoint.apply(raw, taps, ga, gb)
 
 
 class _LatticeAdjoint(torch.autograd.Function):
@@ -132,69 +164,91 @@ class _LatticeAdjoint(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(raw, ga):
-        return (_run_back if is_eager(raw, ga) else _lattice_adjoint)(raw, ga)
+    def forward(raw, taps, ga, gb):
+        return (_run_back if is_eager(raw, taps, ga, gb) else _lattice_adjoint)(raw, taps, ga, gb)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, c):
-        return torch.func.vjp(_plain_adjoint, *ctx.saved_tensors)[1](c)
+    def backward(ctx, c, d):
+        return torch.func.vjp(_plain_adjoint, *ctx.saved_tensors)[1]((c, d))
 
 
-def _plain(raw: Tensor) -> Tensor:
-    return step_up(reflection_coefficients(raw))
+def _plain(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
+    k = reflection_coefficients(raw)
+    weights = taps * _deviations(k)[..., None, :]
+    a, b = torch.ones_like(k[..., :1]), torch.zeros_like(weights)
+    for m, k_m in enumerate(k.split(1, -1)):
+        b = b + pad(weights[..., m : m + 1] * a.flip(-1)[..., None, :], (0, k.shape[-1] - 1 - m))
+        a = pad(a, (0, 1))
+        a = torch.addcmul(a, k_m, a.flip(-1))
+    return a[..., 1:], b
 
 
-def _plain_adjoint(raw: Tensor, ga: Tensor) -> Tensor:
-    return torch.func.vjp(_plain, raw)[1](ga)[0]
+def _plain_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.func.vjp(_plain, raw, taps)[1]((ga, gb))
+
+
+def _deviations(k: Tensor) -> Tensor:
+    """The root of the product of 1 - k_j^2 over j >= m, counted from 0."""
+    return ((1 - k) * (1 + k)).flip(-1).cumprod(-1).flip(-1).sqrt()
 
 
 def _largest(x: Tensor) -> float:
     return 1 - torch.finfo(x.dtype).eps
 
 
-# Inside the operators the order comes first, so that each stage is a contiguous block: (n, rows).
+# Inside the operators the order comes first, so that each stage is a contiguous block: (n, rows) and (n, each, rows).
 
 
-def _run(raw: Tensor) -> Tensor:
+def _run(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
+    x, t = _order_first(raw), _taps_order_first(raw, taps)
     if raw.device.type == "cpu":
-        return _order_last(kernels.denominators(_order_first(raw), largest=_largest(raw)), raw)
-    return _lattice_by_torch(raw)
+        a, b = kernels.filters(x, t, largest=_largest(raw))
+    else:
+        a, b = _by_torch(x, t)
+    return _order_last(a, raw), _order_last(b.transpose(1, 2).flatten(1), taps)
 
 
 @torch.library.custom_op("transferfn::lattice", mutates_args=())
 @no_type_check
-def _lattice(raw: Tensor) -> Tensor:
-    return _run(raw)
+def _lattice(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
+    return _run(raw, taps)
 
 
-def _lattice_by_torch(raw: Tensor) -> Tensor:
-    k, _ = _squash(_order_first(raw))
-    a = _one(k)
-    for m in range(1, len(a)):
-        _raise(a, k, m)
-    return _order_last(a[1:], raw)
+def _by_torch(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    k, scale = _squash(x)
+    weights = t * (scale * (1 - k) * (1 + k)).sqrt()[:, None]
+    a, b = _one(k), torch.zeros_like(t)
+    for m in range(len(k)):
+        b[: m + 1].addcmul_(a[: m + 1].flip(0)[:, None], weights[m])
+        _raise(a, k, m + 1)
+    return a[1:], b
 
 
-def _run_back(raw: Tensor, ga: Tensor) -> Tensor:
+def _run_back(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
+    x, t = _order_first(raw), _taps_order_first(raw, taps)
+    gradients = _order_first(ga), _taps_order_first(raw, gb)
     if raw.device.type == "cpu":
-        return _order_last(kernels.gradients(_order_first(raw), _order_first(ga), largest=_largest(raw)), raw)
-    return _lattice_adjoint_by_torch(raw, ga)
+        gx, gt = kernels.gradients(x, t, *gradients, largest=_largest(raw))
+    else:
+        gx, gt = _adjoint_by_torch(x, t, *gradients)
+    return _order_last(gx, raw), _order_last(gt.transpose(1, 2).flatten(1), taps)
 
 
 @torch.library.custom_op("transferfn::lattice_adjoint", mutates_args=())
 @no_type_check
-def _lattice_adjoint(raw: Tensor, ga: Tensor) -> Tensor:
-    return _run_back(raw, ga)
+def _lattice_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
+    return _run_back(raw, taps, ga, gb)
 
 
-def _lattice_adjoint_by_torch(raw: Tensor, ga: Tensor) -> Tensor:
-    x = _order_first(raw)
+def _adjoint_by_torch(x: Tensor, t: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
     k, scale = _squash(x)
     n = len(k)
+    deviation = (scale * (1 - k) * (1 + k)).sqrt()[:, None]
+    weights = t * deviation
     # The stages are needed in reverse. Stepping down again would divide by 1 - k^2; keeping all takes n^2 / 2 numbers a
     # row. So every sqrt(n)-th is kept, and those between are made again from there.
     stride = math.isqrt(n) + 1
@@ -203,8 +257,8 @@ def _lattice_adjoint_by_torch(raw: Tensor, ga: Tensor) -> Tensor:
         if (m - 1) % stride == 0:
             kept.append(a[:m].clone())
         _raise(a, k, m)
-    gk = torch.zeros_like(k)
-    g = torch.cat((torch.zeros_like(k[:1]), _order_first(ga)))
+    gk, gt = torch.zeros_like(k), torch.zeros_like(t)
+    g = torch.cat((torch.zeros_like(k[:1]), ga))
     for start in reversed(range(0, n, stride)):
         a[: start + 1] = kept.pop()
         a[start + 1 :] = 0
@@ -213,45 +267,61 @@ def _lattice_adjoint_by_torch(raw: Tensor, ga: Tensor) -> Tensor:
             stages.append(a[:m].flip(0))
             _raise(a, k, m)
         for m in reversed(range(start + 1, min(start + stride, n) + 1)):
-            head = g[: m + 1]
-            gk[m - 1] = (head[1:] * stages.pop()).sum(0)
+            head, stage = g[: m + 1], stages.pop()
+            gk[m - 1] = (head[1:] * stage).sum(0)
             head.addcmul_(head.flip(0), k[m - 1])
+            gt[m - 1] = (gb[:m] * stage[:, None]).sum(0)
+            head[:m] += (gb[:m] * weights[m - 1]).sum(1).flip(0)
+    gt *= deviation
     slope, saturated = 1 - k * k, k.abs() >= _largest(k)
+    at_taps = (gt * t).sum(1).cumsum(0)
     gx = torch.zeros_like(k)
     g_scale = torch.zeros_like(k[0])
     for m in range(n):
-        g_inner = torch.where(saturated[m], 0, slope[m] * (gk[m] - 2 * g_scale * k[m] * scale[m]))
-        gx[m] = g_inner * scale[m]
-        g_scale = g_scale * slope[m] + g_inner * x[m]
-    return _order_last(gx, raw)
+        inner = slope[m] * (gk[m] - 2 * g_scale * k[m] * scale[m]) - k[m] * at_taps[m]
+        inner = torch.where(saturated[m], 0, inner)
+        gx[m] = inner * scale[m]
+        g_scale = g_scale * slope[m] + inner * x[m]
+    return gx, gt
 
 
 @_lattice.register_fake
-def _(raw):
-    return torch.empty_like(raw, memory_format=torch.contiguous_format)
+def _(raw, taps):
+    return _like(raw), _like(taps)
 
 
 @_lattice_adjoint.register_fake
-def _(raw, ga):
-    return torch.empty_like(raw, memory_format=torch.contiguous_format)
+def _(raw, taps, ga, gb):
+    return _like(raw), _like(taps)
 
 
 @_lattice.register_vmap
-def _(info, in_dims, raw):
-    return _lattice(raw.movedim(in_dims[0], 0)), 0
+def _(info, in_dims, raw, taps):
+    return _lattice(*_batched(info, in_dims, raw, taps)), (0, 0)
 
 
 @_lattice_adjoint.register_vmap
-def _(info, in_dims, raw, ga):
-    raw, ga = (
+def _(info, in_dims, raw, taps, ga, gb):
+    return _lattice_adjoint(*_batched(info, in_dims, raw, taps, ga, gb)), (0, 0)
+
+
+def _batched(info, in_dims, *tensors: Tensor) -> list[Tensor]:
+    return [
         x.expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0)
-        for x, d in zip((raw, ga), in_dims, strict=True)
-    )
-    return _lattice_adjoint(raw, ga), 0
+        for x, d in zip(tensors, in_dims, strict=True)
+    ]
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _order_first(x: Tensor) -> Tensor:
     return x.reshape(x.shape[:-1].numel(), x.shape[-1]).T.contiguous()
+
+
+def _taps_order_first(raw: Tensor, taps: Tensor) -> Tensor:
+    return taps.reshape(raw.shape[:-1].numel(), *taps.shape[-2:]).permute(2, 1, 0).contiguous()
 
 
 def _order_last(x: Tensor, like: Tensor) -> Tensor:

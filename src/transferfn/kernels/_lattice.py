@@ -1,6 +1,8 @@
-"""Free parameters to stable denominators by way of reflection coefficients, and back, as Numba loops.
+"""Free parameters to stable denominators by way of reflection coefficients, and taps to numerators, as Numba loops.
 
-The order comes first in the arrays of both, (n, rows), and a job takes ``TILE`` of the rows. Imported on first use.
+The order comes first in all arrays: (n, rows) for parameters and denominators, (n, each, rows) for the taps and the
+numerators of ``each`` channels over every denominator, which may be none. A job takes ``TILE`` of the rows. Imported
+on first use.
 """
 
 from __future__ import annotations
@@ -55,18 +57,37 @@ def _copy(x, to):
 
 @native
 @no_type_check
-def denominators(x, largest, a, first, last):
-    """From parameters x to a_1..a_n, both (n, rows)."""
+def _deviations(k, scale, deviation):
+    """(prod 1 - k_j^2)^(1/2) over j >= m: what makes the response of A_m reversed over A_n one of energy 1, from 0."""
+    for m in range(k.shape[0]):
+        for c in range(TILE):
+            deviation[m, c] = np.sqrt(scale[m, c] * (1 - k[m, c]) * (1 + k[m, c]))
+
+
+@native
+@no_type_check
+def filters(x, taps, largest, a, b, first, last):
+    """From parameters x to a_1..a_n, both (n, rows), and from taps to b_1..b_n, both (n, each, rows)."""
     n, rows = x.shape
+    each = taps.shape[1]
     k, scale, head = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
+    deviation, weight = np.empty((n, TILE), x.dtype), np.empty(TILE, x.dtype)
     for job in range(first, last):
         c0 = job * TILE
         width = min(TILE, rows - c0)
         _squash(x, c0, width, largest, k, scale)
+        _deviations(k, scale, deviation)
         head[:] = 0
         head[0] = 1
-        for m in range(1, n + 1):
-            _raise(head, k, m)
+        b[:, :, c0 : c0 + width] = 0
+        for m in range(n):
+            for e in range(each):
+                for c in range(width):
+                    weight[c] = taps[m, e, c0 + c] * deviation[m, c]
+                for i in range(m + 1):
+                    for c in range(width):
+                        b[i, e, c0 + c] += weight[c] * head[m - i, c]
+            _raise(head, k, m + 1)
         for m in range(n):
             for c in range(width):
                 a[m, c0 + c] = head[m + 1, c]
@@ -103,22 +124,25 @@ def noise_gain(a):
 
 @native
 @no_type_check
-def gradients(x, ga, largest, gx, first, last):
-    """The adjoint of ``denominators``: from ga to gx, all (n, rows).
+def gradients(x, taps, ga, gb, largest, gx, gt, first, last):
+    """The adjoint of ``filters``: from ga, gb to gx, gt, in the shapes of a, b and x, taps.
 
     The stages are needed in reverse. Stepping down again would divide by 1 - k^2, and keeping all takes n^2 / 2 numbers
     a row: so every sqrt(n)-th is kept, and those between are made again from there.
     """
     n, rows = x.shape
+    each = taps.shape[1]
     stride = int(np.sqrt(n)) + 1
     k, scale, gk = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype)
     head, g = np.empty((n + 1, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
     kept = np.empty(((n + stride - 1) // stride, n + 1, TILE), x.dtype)
     stages = np.empty((stride, n + 1, TILE), x.dtype)
+    deviation, weight, at_weight = np.empty((n, TILE), x.dtype), np.empty(TILE, x.dtype), np.empty(TILE, x.dtype)
     for job in range(first, last):
         c0 = job * TILE
         width = min(TILE, rows - c0)
         _squash(x, c0, width, largest, k, scale)
+        _deviations(k, scale, deviation)
         head[:] = 0
         head[0] = 1
         for m in range(1, n + 1):
@@ -141,13 +165,24 @@ def gradients(x, ga, largest, gx, first, last):
                     for c in range(TILE):
                         gk[m - 1, c] += g[i + 1, c] * stage[m - 1 - i, c]
                 _raise(g, k, m)
+                for e in range(each):
+                    for c in range(width):
+                        weight[c], at_weight[c] = taps[m - 1, e, c0 + c] * deviation[m - 1, c], 0
+                    for i in range(m):
+                        for c in range(width):
+                            at_weight[c] += gb[i, e, c0 + c] * stage[m - 1 - i, c]
+                            g[m - 1 - i, c] += weight[c] * gb[i, e, c0 + c]
+                    for c in range(width):
+                        gt[m - 1, e, c0 + c] = at_weight[c] * deviation[m - 1, c]
         for c in range(width):
-            g_scale = 0.0
+            g_scale, at_taps = 0.0, 0.0
             for m in range(n):
                 value = k[m, c]
                 slope = 1 - value * value
+                for e in range(each):
+                    at_taps += gt[m, e, c0 + c] * taps[m, e, c0 + c]
                 inner = 0.0
                 if abs(value) < largest:
-                    inner = slope * (gk[m, c] - 2 * g_scale * value * scale[m, c])
+                    inner = slope * (gk[m, c] - 2 * g_scale * value * scale[m, c]) - value * at_taps
                 gx[m, c0 + c] = inner * scale[m, c]
                 g_scale = g_scale * slope + inner * x[m, c0 + c]

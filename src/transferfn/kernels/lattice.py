@@ -1,4 +1,4 @@
-"""Free parameters to stable denominators, and the adjoint of that map, on CPU tensors."""
+"""Free parameters to stable denominators, taps to numerators, and the adjoint of that map, on CPU tensors."""
 
 from __future__ import annotations
 
@@ -10,43 +10,49 @@ from transferfn.kernels import threads
 from transferfn.kernels.arrays import numpy
 
 OrderFirst = Float[Tensor, "n rows"]
+EachOrderFirst = Float[Tensor, "n each rows"]
 
 
-def denominators(x: OrderFirst, *, largest: float) -> OrderFirst:
-    """Step up from the reflection coefficients k_m = tanh(g_m x_m), g_m = prod_(j > m) (1 - k_j^2).
+def filters(x: OrderFirst, taps: EachOrderFirst, *, largest: float) -> tuple[OrderFirst, EachOrderFirst]:
+    """Step up from the reflection coefficients k_m = tanh(g_m x_m), g_m = prod_(j > m) (1 - k_j^2), and sum up taps.
 
     Args:
         x: Free parameters, (n, rows), contiguous, float32 or float64.
+        taps: Taps of the normalised lattice, (n, each, rows), contiguous; ``each`` may be 0.
         largest: What |k| is kept within.
 
     Returns:
-        a_1..a_n, (n, rows).
+        a_1..a_n, (n, rows), and b_1..b_n, (n, each, rows).
     """
     from transferfn.kernels import _lattice as loops
 
-    a = torch.empty_like(x)
-    arrays = numpy(x), largest, a.numpy()
-    _over_tiles(lambda i, j: loops.denominators(*arrays, i, j), x, loops.TILE)
-    return a
+    a, b = torch.empty_like(x), torch.empty_like(taps)
+    arrays = numpy(x), numpy(taps), largest, a.numpy(), b.numpy()
+    _over_tiles(lambda i, j: loops.filters(*arrays, i, j), x, taps, loops.TILE)
+    return a, b
 
 
-def gradients(x: OrderFirst, ga: OrderFirst, *, largest: float) -> OrderFirst:
-    """The adjoint of :func:`denominators`.
+def gradients(
+    x: OrderFirst, taps: EachOrderFirst, ga: OrderFirst, gb: EachOrderFirst, *, largest: float
+) -> tuple[OrderFirst, EachOrderFirst]:
+    """The adjoint of :func:`filters`.
 
     Args:
         x: Free parameters, (n, rows), contiguous.
+        taps: Taps, (n, each, rows), contiguous.
         ga: Gradient at the denominators, (n, rows), contiguous.
+        gb: Gradient at the numerators, (n, each, rows), contiguous.
         largest: What |k| is kept within; coefficients there pass no gradient.
 
     Returns:
-        Gradient at the parameters, (n, rows).
+        Gradients at the parameters and at the taps.
     """
     from transferfn.kernels import _lattice as loops
 
-    gx = torch.empty_like(x)
-    arrays = numpy(x), numpy(ga), largest, gx.numpy()
-    _over_tiles(lambda i, j: loops.gradients(*arrays, i, j), x, loops.TILE)
-    return gx
+    gx, gt = torch.empty_like(x), torch.empty_like(taps)
+    arrays = numpy(x), numpy(taps), numpy(ga), numpy(gb), largest, gx.numpy(), gt.numpy()
+    _over_tiles(lambda i, j: loops.gradients(*arrays, i, j), x, taps, loops.TILE)
+    return gx, gt
 
 
 def noise_gain(a: Float[Tensor, "rows n"]) -> float:
@@ -88,7 +94,7 @@ def _noise_gain(a: Tensor) -> tuple[float, bool]:
     return float(worst), bool(stable)
 
 
-def _over_tiles(work, x: Tensor, tile: int) -> None:
+def _over_tiles(work, x: Tensor, taps: Tensor, tile: int) -> None:
     order, rows = x.shape
     if order and rows:
-        threads.split(work, -(-rows // tile), cost=2 * rows * order**2)
+        threads.split(work, -(-rows // tile), cost=(2 * rows + taps[0].numel()) * order**2)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from transferfn.core.bank import check_filters
 from transferfn.core.checks import check_whole
+from transferfn.core.init import NumeratorKind as NumeratorKind
 from transferfn.core.system import TransferFunction
 from transferfn.ops.choice import Method
 
 Constraint = Literal["l1", "reflection"]
-NumeratorKind = Literal["truncated", "exact"]
 NamedInit = Literal["resonators", "comb", "zeros", "xavier", "montel"]
 
 
@@ -28,7 +28,7 @@ class Initializer(Protocol):
         *,
         horizon: int,
         denominator_groups: int,
-        exact: bool,
+        numerator: NumeratorKind,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return b (D, n), a (G, n) and h0 (D).
@@ -38,7 +38,7 @@ class Initializer(Protocol):
             order: Order n.
             horizon: Horizon P in samples.
             denominator_groups: Number of distinct denominators G.
-            exact: Whether the numerator will be read as the true one or as the truncated one.
+            numerator: As what b will be read: as the truncated or the true numerator, or as taps of the lattice.
             generator: Source of randomness; None means PyTorch's default.
         """
         ...
@@ -81,6 +81,11 @@ def check_options(
     _check_choice("numerator", numerator, get_args(NumeratorKind))
     check_horizon(horizon, order, numerator)
     _check_choice("constraint", constraint, (None, *get_args(Constraint)))
+    if numerator == "lattice" and constraint != "reflection":
+        raise ValueError(
+            f"numerator='lattice' weighs the states of a lattice, which reflection coefficients make: take "
+            f"constraint='reflection' with it, got {constraint!r}, or numerator='exact'"
+        )
     _check_choice("method", method, get_args(Method))
     if not callable(init):
         _check_choice("init", init, get_args(NamedInit), " or a function")

@@ -16,6 +16,7 @@ from transferfn.core.checks import check_interval
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.from_poles import LARGEST_ERROR
+from transferfn.core.lattice import lattice_filter
 from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_rounded, warn_if_unstable, widest
@@ -50,7 +51,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
             d * G // channels. None means one a channel.
         bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.
         numerator: ``"truncated"`` learns the numerator and feedthrough relative to the horizon, as the paper does;
-            ``"exact"`` learns the true ones, the same function at every length.
+            ``"exact"`` learns the true ones, the same function at every length; ``"lattice"`` learns taps of the
+            normalised lattice, orthonormal coordinates of the response, for ``constraint="reflection"``.
         init: ``"resonators"`` (stable, memories of all lengths), ``"comb"`` (stable, one long memory for all
             frequencies; the one for ``constraint="l1"``, which holds no resonators), ``"zeros"``, ``"xavier"``,
             ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
@@ -123,7 +125,10 @@ class RTF(RelativeToHorizon, SequenceMixer):
             self.truncated_numerator = parameter(channels, order)
             self.truncated_feedthrough = parameter(channels)
         else:
-            self.numerator = parameter(channels, order)
+            if numerator == "lattice":
+                self.taps = parameter(channels, order)
+            else:
+                self.numerator = parameter(channels, order)
             self.feedthrough = parameter(channels)
         if constraint == "reflection":
             self.reflection = parameter(groups, order)
@@ -156,7 +161,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
             h: The filters, numerator (D, n), order 1 at least; (2, D, n) makes a bidirectional layer of a causal bank
                 and one for the future.
             horizon: As for the layer itself, like the next four.
-            numerator: ``"truncated"`` or ``"exact"``.
+            numerator: ``"truncated"``, ``"exact"`` or ``"lattice"``.
             constraint: None, ``"l1"`` or ``"reflection"``.
             method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
             kernel_dropout: Probability of dropping a tap of the kernel in training.
@@ -229,7 +234,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
                 self.order,
                 horizon=max(self.horizon, self.order + 1),
                 denominator_groups=self.denominator_groups,
-                exact=self.numerator_kind == "exact",
+                numerator=self.numerator_kind,
                 generator=generator,
             )
             for _ in range(2 if self.bidirectional else 1)
@@ -246,6 +251,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
         """
         b, h0 = (widest(x) for x in self._numerators())
         match self.constraint:
+            case "reflection" if self.numerator_kind == "lattice":
+                a, b = lattice_filter(widest(self.reflection), b.unflatten(-2, (self.denominator_groups, -1)))
+                b = b.flatten(-3, -2)
             case "reflection":
                 a = constrain.reflection(widest(self.reflection))
             case "l1":
@@ -262,9 +270,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
         return self._as_system(b, self.denominator, h0)
 
     def _as_system(self, b: Tensor, a: Tensor, h0: Tensor) -> TransferFunction | TruncatedTransferFunction:
-        if self.numerator_kind == "exact":
-            return TransferFunction(b, a, h0, self.dt)
-        return TruncatedTransferFunction(b, a, h0, self.horizon, self.dt)
+        if self.numerator_kind == "truncated":
+            return TruncatedTransferFunction(b, a, h0, self.horizon, self.dt)
+        return TransferFunction(b, a, h0, self.dt)
 
     def transfer_function(self) -> TransferFunction:
         """The filters with their true numerator and feedthrough, valid at every length; differentiable.
@@ -292,7 +300,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
                 return_state=False,
                 kernel_dropout=dropout,
             )
-        if self.numerator_kind == "exact" or u.shape[1] > self.horizon:
+        if self.numerator_kind != "truncated" or u.shape[1] > self.horizon:
             warn_if_overflowed(y, system.a, u, lengths)
         return y
 
@@ -426,16 +434,21 @@ class RTF(RelativeToHorizon, SequenceMixer):
     def _numerators(self) -> tuple[Tensor, Tensor]:  # functional_call puts tensors where parameters were
         if self.numerator_kind == "truncated":
             return self.truncated_numerator, self.truncated_feedthrough
-        return self.numerator, self.feedthrough
+        return self.taps if self.numerator_kind == "lattice" else self.numerator, self.feedthrough
 
     def _start_as(self, h: TransferFunction) -> None:
         """Set the parameters to filters, their numerator expressed as the layer learns it."""
         h = h.to(dtype=torch.float64)
-        if self.numerator_kind == "exact":
-            self._assign(h.b, h.a, h.h0)
-        else:
+        if self.numerator_kind == "truncated":
             truncated = h.truncate(self.horizon)
             self._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
+            return
+        self._assign(h.b, h.a, h.h0)
+        if self.numerator_kind == "lattice":
+            states = torch.eye(self.order, dtype=h.b.dtype, device=h.b.device)
+            _, rows = lattice_filter(widest(self.reflection), states.expand(*self.reflection.shape, -1))
+            b = h.b.unflatten(-2, (self.denominator_groups, -1))
+            self.taps.copy_(torch.linalg.solve_triangular(rows, b, upper=False, left=False).flatten(-3, -2))
 
     @torch.no_grad()
     def _assign(self, b: Tensor, a: Tensor, h0: Tensor) -> None:

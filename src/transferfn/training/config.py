@@ -79,8 +79,9 @@ class ModelConfig:
     bidirectional: bool = False
     """Whether filters also run backwards in time; such a model cannot be streamed."""
 
-    numerator: Literal["truncated", "exact"] = "truncated"
-    """Which numerator RTF learns: the paper's, relative to the length of the signals, or the true one."""
+    numerator: Literal["truncated", "exact", "lattice"] = "truncated"
+    """Which numerator RTF learns: the paper's, relative to the length of the signals, the true one, or taps of the
+    normalised lattice, for constraint reflection."""
 
     init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "resonators"
     """Where the filters of RTF start."""

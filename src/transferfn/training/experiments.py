@@ -23,17 +23,24 @@ Constraint = Literal["none", "l1", "reflection"]
 
 def delay_orders() -> list[TrainConfig]:
     """Delay as published, but for 8 epochs, not 20: RTF, S4 and S4D of order 512, too small to be FIR, and 1024."""
-    runs = [(order, config) for order in (512, 1024) for config in _memories(delay)]
-    return list(_seeded(replace(run, model=replace(run.model, order=order), epochs=8) for order, run in runs))
+    return list(_seeded(run for order in (512, 1024) for run in _delay(order)))
 
 
 def copying_orders() -> list[TrainConfig]:
     """Copying of 128 tokens instead of 1,024, with RTF, S4 and S4D of orders below 64, too small to be FIR, and 64."""
+    return list(_seeded(run for order in (16, 32, 64) for run in _copying(order)))
+
+
+def _delay(order: int) -> list[TrainConfig]:
+    return [replace(run, model=replace(run.model, order=order), epochs=8) for run in _memories(delay)]
+
+
+def _copying(order: int) -> list[TrainConfig]:
     found = []
-    for order, run in itertools.product((16, 32, 64), _memories(copying)):
+    for run in _memories(copying):
         data = replace(run.data, memorize=128, samples=2000, held_out=200)
         found.append(replace(run, data=data, model=replace(run.model, layers=2, order=order), epochs=10))
-    return list(_seeded(found))
+    return found
 
 
 def _memories(recipe: Recipe) -> list[TrainConfig]:
@@ -57,6 +64,17 @@ def mixers_listops() -> list[TrainConfig]:
 def mixers_pathfinder() -> list[TrainConfig]:
     """Pathfinder, 32 x 32, paths of two dashes: RTF, S4, S4D, S5 and attention of equal width and equal time."""
     return list(_seeded(_mixers(PATHFINDER, filter_lr=0.001, bidirectional=True)))
+
+
+def numerators() -> list[TrainConfig]:
+    """Which numerator stable resonators learn, the paper's or taps of a lattice, on four tasks in as many steps each."""
+    models = [ModelConfig(width=64, layers=2, order=32, bidirectional=both) for both in (False, True)]
+    optimizer = OptimizerConfig(lr=0.01, weight_decay=0.05, filter_lr=0.01)
+    smnist = TrainConfig(data=SmnistConfig(), model=models[0], optimizer=optimizer, epochs=10, epoch_steps=44)
+    listops = TrainConfig(data=LISTOPS, model=models[1], optimizer=optimizer, epochs=10, epoch_steps=720)
+    tasks = [smnist, _delay(512)[0], listops, _copying(32)[0]]
+    kinds: tuple[Literal["lattice", "truncated"], ...] = ("lattice", "truncated")
+    return list(_seeded(replace(run, model=replace(run.model, numerator=kind)) for run in tasks for kind in kinds))
 
 
 def mixers_lm() -> list[TrainConfig]:
@@ -127,6 +145,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     mixers_smnist,
     mixers_listops,
     mixers_pathfinder,
+    numerators,
     mixers_lm,
     births_smnist,
     rates_smnist,
