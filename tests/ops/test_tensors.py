@@ -140,3 +140,19 @@ def test_where_nobody_can_look_a_recurrence_loses_nothing(order: int, corner: fl
     assert error(gradient, of_leaf) <= 2  # it goes through the filter twice
     narrow, _ = linear_filter(u, system, method="scan")
     assert error(narrow, expected) > 1
+
+
+@pytest.mark.compile
+def test_cut_rows_are_left_to_python_or_refused_in_a_graph() -> None:
+    layer = RTF(3, 3, horizon=400, method="fft").requires_grad_(False)
+    u, resets = torch.randn(2, 30, 3), torch.zeros(2, 30, dtype=torch.bool)
+    resets[0, 11] = True
+
+    def filtered(u: Tensor, resets: Tensor) -> Tensor:
+        return layer(u, resets=resets)
+
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match=r"cannot know how many there are: take method='scan' or 'auto'"):
+        torch.compile(filtered, fullgraph=True, backend="aot_eager")(u, resets)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(filtered, backend="aot_eager")(u, resets), filtered(u, resets))

@@ -141,7 +141,15 @@ def filter_segments(
 
     Returns:
         Output, (B, L, D), zero where no piece reaches, and the final state if ``filter_rows`` returns one.
+
+    Raises:
+        RuntimeError: inside a compiled graph. Without ``fullgraph=True`` PyTorch then leaves this to Python.
     """
+    if torch.compiler.is_compiling():
+        raise RuntimeError(
+            "rows are cut at their resets, and a compiled graph cannot know how many there are: take method='scan' or "
+            "'auto', or compile without fullgraph=True"
+        )
     batch, length, _ = u.shape
     ends = torch.full((batch,), length, device=u.device) if lengths is None else lengths.to(u.device)
     inside = valid_samples(ends, length)

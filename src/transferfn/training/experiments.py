@@ -67,7 +67,7 @@ def mixers_pathfinder() -> list[TrainConfig]:
 
 
 def numerators() -> list[TrainConfig]:
-    """Which numerator stable resonators learn, the paper's or taps of a lattice, on four tasks in as many steps each."""
+    """Which numerator stable resonators learn, the paper's or taps of a lattice: four tasks, equal steps."""
     models = [ModelConfig(width=64, layers=2, order=32, bidirectional=both) for both in (False, True)]
     optimizer = OptimizerConfig(lr=0.01, weight_decay=0.05, filter_lr=0.01)
     smnist = TrainConfig(data=SmnistConfig(), model=models[0], optimizer=optimizer, epochs=10, epoch_steps=44)
