@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nn.layers import untyped
 from transferfn.core import forms, lattice
 from transferfn.core.kernel import recursive_response
 from transferfn.core.lattice import step_up
@@ -25,12 +26,12 @@ def arguments(rows: int, each: int, order: int, dtype, generator) -> list[torch.
 @pytest.mark.parametrize("order", [1, 2, 3, 8, 33])
 def test_native_loops_do_what_torch_does(order, each, rows, dtype, generator) -> None:
     given = arguments(rows, each, order, dtype, generator)
-    x, t, gx, gt = (x.movedim(-1, 0).transpose(1, -1).contiguous() if x.dim() == 3 else x.T for x in given)
+    x, t, gx, gt = (x.movedim(-1, 0).contiguous() for x in given)
     allowed = ROUNDING * order * torch.finfo(dtype).eps
     forward = zip(lattice._lattice(*given[:2]), lattice._by_torch(x, t), strict=True)
     backward = zip(lattice._lattice_adjoint(*given), lattice._adjoint_by_torch(x, t, gx, gt), strict=True)
     for ours, plain in (*forward, *backward):
-        plain = plain.permute(*reversed(range(plain.dim())))
+        plain = plain.movedim(0, -1)
         assert ours.shape == plain.shape
         if plain.numel():
             assert (ours - plain).abs().max() <= allowed * plain.abs().max()
@@ -85,9 +86,19 @@ def test_the_filter_is_that_of_the_normalised_lattice(generator) -> None:
 def test_saturated_parameters_pass_no_gradient(dtype) -> None:
     raw = torch.tensor([[40.0, 0.5], [0.5, -40.0]], dtype=dtype)
     taps = torch.ones(2, 1, 2, dtype=dtype)
-    gradient, _ = lattice._lattice_adjoint(raw, taps, torch.ones_like(raw), taps)
-    assert gradient.isfinite().all()
-    assert gradient[0, 0] == gradient[1, 1] == 0
+    given = raw, taps, torch.ones_like(raw), taps
+    first = [x.movedim(-1, 0).contiguous() for x in given]
+    for gradient in (lattice._lattice_adjoint(*given)[0], lattice._adjoint_by_torch(*first)[0].T):
+        assert gradient.isfinite().all()
+        assert gradient[0, 0] == gradient[1, 1] == 0
+
+
+@untyped
+def test_taps_of_another_shape_or_type_are_refused() -> None:
+    raw, taps = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(3, 2, 5, dtype=torch.float64)
+    for wrong in (taps[..., :4], taps[:2], taps[0], taps.float()):
+        with pytest.raises(ValueError, match=r"expected taps \(\*rows, each, n\) beside parameters"):
+            lattice.lattice_filter(raw, wrong)
 
 
 def test_nothing_of_nothing() -> None:

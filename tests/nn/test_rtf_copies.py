@@ -8,13 +8,15 @@ import warnings
 from typing import Any
 
 import pytest
+import scipy.signal
 import torch
 from torch import nn
 
 from laws.runs import signal
 from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, P, causal_options, make, unstable
-from transferfn.nn import NotCausalError
+from transferfn.interop.scipy_signal import from_ba
+from transferfn.nn import RTF, NotCausalError
 
 
 @causal_options
@@ -43,6 +45,16 @@ def test_with_horizon_of_an_unstable_filter() -> None:
     assert relative_error(layer.with_horizon(37)(u), layer(u)) <= tolerance(layer, F64) * 1.05**37  # eps rho^P
     with pytest.raises(ValueError, match="got horizon=3 for order=3"):
         layer.with_horizon(3)
+
+
+@pytest.mark.parametrize("numerator", ["truncated", "exact", "lattice"])
+def test_stabilize_leaves_alone_what_is_stable_though_its_coefficients_do_not_bear_rounding(numerator: Any) -> None:
+    """Poles that crowd at 1: reflection coefficients in float32 hold them, coefficients of float32 do not."""
+    h = from_ba(*scipy.signal.butter(8, 0.05))
+    layer = RTF.from_transfer_function(h, horizon=1024, numerator=numerator, constraint="reflection").value
+    again, error = layer.stabilize(margin=1e-4)
+    assert float(error) == 0
+    assert all(torch.equal(x, y) for x, y in zip(again.parameters(), layer.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def comb(
     the denominators (the geometric mean if there is one) and dealt to them at random. The signs alternate from one tau
     to the next, beginning with plus: poles at odd multiples of pi / n, whose response comes back after n samples with
     the other sign, and then at even ones, where it comes back with the same. Together two combs tell 2 n lags apart.
-    The numerator is uniform, taps are normal, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
+    A numerator is uniform, scaled so that each kernel has Euclidean norm 1 up to the horizon; taps are normal, and the
+    whole response has it. The feedthrough is zero.
 
     Args:
         channels: Number of channels D.
@@ -54,7 +55,7 @@ def comb(
     sign = 1 - 2 * (torch.arange(denominator_groups) % 2)
     a = torch.zeros(denominator_groups, order, dtype=torch.float64)
     a[:, -1] = (sign * torch.exp(-order / tau))[torch.randperm(denominator_groups, generator=generator)]
-    b = _of_norm_one(channels, a, horizon, numerator, generator)
+    b = _draw_numerator(channels, a, horizon, numerator, generator)
     return b, a, torch.zeros(channels, dtype=torch.float64)
 
 
@@ -71,8 +72,9 @@ def resonators(
 
     The angles of the poles are those of a comb: odd multiples of pi / n for half of the denominators, rounded up, and
     even ones for the others, dealt at random. The time constant of each pair is its own: from half the order to twice
-    the horizon, evenly spread in its logarithm and dealt to the bands at random. The numerator is uniform, taps are
-    normal, scaled so that each kernel has Euclidean norm 1; the feedthrough is zero.
+    the horizon, evenly spread in its logarithm and dealt to the bands at random. A numerator is uniform, scaled so that
+    each kernel has Euclidean norm 1 up to the horizon; taps are normal, and the whole response has it. The feedthrough
+    is zero.
 
     Args:
         channels: Number of channels D.
@@ -101,7 +103,7 @@ def resonators(
     angle = multiple.to(torch.float64) * (math.pi / order)
     poles = torch.polar(torch.exp(-1 / torch.gather(tau, 1, own)), angle)
     a = _polynomial(poles).real[:, 1:].contiguous()
-    b = _of_norm_one(channels, a, horizon, numerator, generator)
+    b = _draw_numerator(channels, a, horizon, numerator, generator)
     return b, a, torch.zeros(channels, dtype=torch.float64)
 
 
@@ -251,14 +253,14 @@ def _polynomial(poles: Tensor) -> Tensor:
     return torch.fft.ifft(math.prod(halves, start=torch.ones(())))
 
 
-def _of_norm_one(
+def _draw_numerator(
     channels: int, a: Tensor, horizon: int, numerator: NumeratorKind, generator: torch.Generator | None
 ) -> Tensor:
-    """Numerators drawn at random and scaled so that the kernels, up to the horizon, have Euclidean norm 1."""
+    """Numerators or taps at random, scaled so that kernels up to the horizon, or whole responses, have norm 1."""
     order = a.shape[-1]
     if numerator == "lattice":
         taps = torch.randn(channels, order, dtype=torch.float64, generator=generator)
-        return taps / taps.norm(dim=-1, keepdim=True)  # the norm of the whole response
+        return taps / taps.norm(dim=-1, keepdim=True)
     b = _uniform(channels, order, bound=1.0, generator=generator)
     h0 = torch.zeros(channels, dtype=torch.float64)
     # Native loops would be compiled for this alone. True responses: on a larger circle, as damped_response has them.

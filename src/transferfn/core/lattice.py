@@ -128,6 +128,9 @@ def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
     Returns:
         Denominator a_1..a_n, (*rows, n), and numerators b_1..b_n, (*rows, each, n).
 
+    Raises:
+        ValueError: if the two are of other shapes or of two types.
+
     Source:
         Gray and Markel 1975, "A normalized digital filter structure"; the polynomials are those of Szego.
 
@@ -136,6 +139,11 @@ def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
         >>> a, b  # k = -0.6, and the state counts 0.8 of its input
         (tensor([[-0.6000]]), tensor([[[0.5000]]]))
     """
+    if raw.shape[:-1] != taps.shape[:-2] or raw.shape[-1:] != taps.shape[-1:] or raw.dtype != taps.dtype:
+        raise ValueError(
+            f"expected taps (*rows, each, n) beside parameters (*rows, n), of one type, got {tuple(taps.shape)} "
+            f"{taps.dtype} beside {tuple(raw.shape)} {raw.dtype}"
+        )
     return _run(raw, taps) if is_plain(raw, taps) else apply(_Lattice, raw, taps)
 
 
@@ -200,7 +208,7 @@ def _largest(x: Tensor) -> float:
     return 1 - torch.finfo(x.dtype).eps
 
 
-# Inside the operators the order comes first, so that each stage is a contiguous block: (n, rows) and (n, each, rows).
+# Inside the operators the order comes first, so that each stage is a contiguous block: (n, rows) and (n, rows, each).
 
 
 def _run(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
@@ -209,7 +217,7 @@ def _run(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
         a, b = kernels.filters(x, t, largest=_largest(raw))
     else:
         a, b = _by_torch(x, t)
-    return _order_last(a, raw), _order_last(b.transpose(1, 2).flatten(1), taps)
+    return _order_last(a, raw), _order_last(b.flatten(1), taps)
 
 
 @torch.library.custom_op("transferfn::lattice", mutates_args=())
@@ -220,10 +228,10 @@ def _lattice(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_torch(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     k, scale = _squash(x)
-    weights = t * (scale * (1 - k) * (1 + k)).sqrt()[:, None]
+    weights = t * (scale * (1 - k) * (1 + k)).sqrt()[..., None]
     a, b = _one(k), torch.zeros_like(t)
     for m in range(len(k)):
-        b[: m + 1].addcmul_(a[: m + 1].flip(0)[:, None], weights[m])
+        b[: m + 1].addcmul_(a[: m + 1].flip(0)[..., None], weights[m])
         _raise(a, k, m + 1)
     return a[1:], b
 
@@ -235,7 +243,7 @@ def _run_back(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor
         gx, gt = kernels.gradients(x, t, *gradients, largest=_largest(raw))
     else:
         gx, gt = _adjoint_by_torch(x, t, *gradients)
-    return _order_last(gx, raw), _order_last(gt.transpose(1, 2).flatten(1), taps)
+    return _order_last(gx, raw), _order_last(gt.flatten(1), taps)
 
 
 @torch.library.custom_op("transferfn::lattice_adjoint", mutates_args=())
@@ -247,7 +255,7 @@ def _lattice_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple
 def _adjoint_by_torch(x: Tensor, t: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
     k, scale = _squash(x)
     n = len(k)
-    deviation = (scale * (1 - k) * (1 + k)).sqrt()[:, None]
+    deviation = (scale * (1 - k) * (1 + k)).sqrt()[..., None]
     weights = t * deviation
     # The stages are needed in reverse. Stepping down again would divide by 1 - k^2; keeping all takes n^2 / 2 numbers a
     # row. So every sqrt(n)-th is kept, and those between are made again from there.
@@ -270,11 +278,11 @@ def _adjoint_by_torch(x: Tensor, t: Tensor, ga: Tensor, gb: Tensor) -> tuple[Ten
             head, stage = g[: m + 1], stages.pop()
             gk[m - 1] = (head[1:] * stage).sum(0)
             head.addcmul_(head.flip(0), k[m - 1])
-            gt[m - 1] = (gb[:m] * stage[:, None]).sum(0)
-            head[:m] += (gb[:m] * weights[m - 1]).sum(1).flip(0)
+            gt[m - 1] = (gb[:m] * stage[..., None]).sum(0)
+            head[:m] += (gb[:m] * weights[m - 1]).sum(-1).flip(0)
     gt *= deviation
     slope, saturated = 1 - k * k, k.abs() >= _largest(k)
-    at_taps = (gt * t).sum(1).cumsum(0)
+    at_taps = (gt * t).sum(-1).cumsum(0)
     gx = torch.zeros_like(k)
     g_scale = torch.zeros_like(k[0])
     for m in range(n):
@@ -321,7 +329,7 @@ def _order_first(x: Tensor) -> Tensor:
 
 
 def _taps_order_first(raw: Tensor, taps: Tensor) -> Tensor:
-    return taps.reshape(raw.shape[:-1].numel(), *taps.shape[-2:]).permute(2, 1, 0).contiguous()
+    return taps.reshape(raw.shape[:-1].numel(), *taps.shape[-2:]).permute(2, 0, 1).contiguous()
 
 
 def _order_last(x: Tensor, like: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """Free parameters to stable denominators by way of reflection coefficients, and taps to numerators, as Numba loops.
 
-The order comes first in all arrays: (n, rows) for parameters and denominators, (n, each, rows) for the taps and the
-numerators of ``each`` channels over every denominator, which may be none. A job takes ``TILE`` of the rows. Imported
-on first use.
+The order comes first in all arrays: (n, rows) for parameters and denominators, (n, rows, each) for the taps and the
+numerators of ``each`` channels over every denominator, which may be none. A job takes ``TILE`` of the rows; what is
+innermost and goes into registers side by side are rows, or the channels of a row where there are several. Imported on
+first use.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import no_type_check
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from transferfn.kernels._compile import native
 
 TILE = 16
+LOOSE = frozenset({"contract", "reassoc"})  # sums over channels go side by side
 
 
 @native
@@ -66,12 +69,52 @@ def _deviations(k, scale, deviation):
 
 @native
 @no_type_check
+def _weigh(taps, deviation, head, m, c0, width, b):
+    """Add A_m reversed to all numerators, as their taps weigh it."""
+    each = taps.shape[2]
+    if each == 1:
+        for i in range(m + 1):
+            for c in range(width):
+                b[i, c0 + c, 0] += taps[m, c0 + c, 0] * deviation[m, c] * head[m - i, c]
+        return
+    for c in range(width):
+        for i in range(m + 1):
+            factor = deviation[m, c] * head[m - i, c]
+            for e in range(each):
+                b[i, c0 + c, e] += taps[m, c0 + c, e] * factor
+
+
+@partial(native, fastmath=LOOSE)
+@no_type_check
+def _weigh_back(taps, deviation, stage, gb, m, c0, width, g, gt):
+    """The adjoint of ``_weigh``: adds to g, the gradient at A_m, and sets that at the taps."""
+    each = taps.shape[2]
+    for c in range(width):
+        for e in range(each):
+            gt[m, c0 + c, e] = 0
+    if each == 1:
+        for i in range(m + 1):
+            for c in range(width):
+                scaled = deviation[m, c] * gb[i, c0 + c, 0]
+                gt[m, c0 + c, 0] += scaled * stage[m - i, c]
+                g[m - i, c] += scaled * taps[m, c0 + c, 0]
+        return
+    for c in range(width):
+        for i in range(m + 1):
+            factor, total = deviation[m, c] * stage[m - i, c], 0.0
+            for e in range(each):
+                gt[m, c0 + c, e] += factor * gb[i, c0 + c, e]
+                total += taps[m, c0 + c, e] * gb[i, c0 + c, e]
+            g[m - i, c] += deviation[m, c] * total
+
+
+@native
+@no_type_check
 def filters(x, taps, largest, a, b, first, last):
-    """From parameters x to a_1..a_n, both (n, rows), and from taps to b_1..b_n, both (n, each, rows)."""
+    """From parameters x to a_1..a_n, both (n, rows), and from taps to b_1..b_n, both (n, rows, each)."""
     n, rows = x.shape
-    each = taps.shape[1]
     k, scale, head = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
-    deviation, weight = np.empty((n, TILE), x.dtype), np.empty(TILE, x.dtype)
+    deviation = np.empty((n, TILE), x.dtype)
     for job in range(first, last):
         c0 = job * TILE
         width = min(TILE, rows - c0)
@@ -79,14 +122,9 @@ def filters(x, taps, largest, a, b, first, last):
         _deviations(k, scale, deviation)
         head[:] = 0
         head[0] = 1
-        b[:, :, c0 : c0 + width] = 0
+        b[:, c0 : c0 + width] = 0
         for m in range(n):
-            for e in range(each):
-                for c in range(width):
-                    weight[c] = taps[m, e, c0 + c] * deviation[m, c]
-                for i in range(m + 1):
-                    for c in range(width):
-                        b[i, e, c0 + c] += weight[c] * head[m - i, c]
+            _weigh(taps, deviation, head, m, c0, width, b)
             _raise(head, k, m + 1)
         for m in range(n):
             for c in range(width):
@@ -131,13 +169,13 @@ def gradients(x, taps, ga, gb, largest, gx, gt, first, last):
     a row: so every sqrt(n)-th is kept, and those between are made again from there.
     """
     n, rows = x.shape
-    each = taps.shape[1]
+    each = taps.shape[2]
     stride = int(np.sqrt(n)) + 1
     k, scale, gk = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype)
     head, g = np.empty((n + 1, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
     kept = np.empty(((n + stride - 1) // stride, n + 1, TILE), x.dtype)
     stages = np.empty((stride, n + 1, TILE), x.dtype)
-    deviation, weight, at_weight = np.empty((n, TILE), x.dtype), np.empty(TILE, x.dtype), np.empty(TILE, x.dtype)
+    deviation = np.empty((n, TILE), x.dtype)
     for job in range(first, last):
         c0 = job * TILE
         width = min(TILE, rows - c0)
@@ -165,24 +203,16 @@ def gradients(x, taps, ga, gb, largest, gx, gt, first, last):
                     for c in range(TILE):
                         gk[m - 1, c] += g[i + 1, c] * stage[m - 1 - i, c]
                 _raise(g, k, m)
-                for e in range(each):
-                    for c in range(width):
-                        weight[c], at_weight[c] = taps[m - 1, e, c0 + c] * deviation[m - 1, c], 0
-                    for i in range(m):
-                        for c in range(width):
-                            at_weight[c] += gb[i, e, c0 + c] * stage[m - 1 - i, c]
-                            g[m - 1 - i, c] += weight[c] * gb[i, e, c0 + c]
-                    for c in range(width):
-                        gt[m - 1, e, c0 + c] = at_weight[c] * deviation[m - 1, c]
+                _weigh_back(taps, deviation, stage, gb, m - 1, c0, width, g, gt)
         for c in range(width):
             g_scale, at_taps = 0.0, 0.0
             for m in range(n):
                 value = k[m, c]
                 slope = 1 - value * value
                 for e in range(each):
-                    at_taps += gt[m, e, c0 + c] * taps[m, e, c0 + c]
+                    at_taps += gt[m, c0 + c, e] * taps[m, c0 + c, e]
                 inner = 0.0
-                if abs(value) < largest:
+                if not abs(value) >= largest:
                     inner = slope * (gk[m, c] - 2 * g_scale * value * scale[m, c]) - value * at_taps
                 gx[m, c0 + c] = inner * scale[m, c]
                 g_scale = g_scale * slope + inner * x[m, c0 + c]

@@ -10,7 +10,7 @@ from transferfn.kernels import threads
 from transferfn.kernels.arrays import numpy
 
 OrderFirst = Float[Tensor, "n rows"]
-EachOrderFirst = Float[Tensor, "n each rows"]
+EachOrderFirst = Float[Tensor, "n rows each"]
 
 
 def filters(x: OrderFirst, taps: EachOrderFirst, *, largest: float) -> tuple[OrderFirst, EachOrderFirst]:
@@ -18,11 +18,11 @@ def filters(x: OrderFirst, taps: EachOrderFirst, *, largest: float) -> tuple[Ord
 
     Args:
         x: Free parameters, (n, rows), contiguous, float32 or float64.
-        taps: Taps of the normalised lattice, (n, each, rows), contiguous; ``each`` may be 0.
+        taps: Taps of the normalised lattice, (n, rows, each), contiguous; ``each`` may be 0.
         largest: What |k| is kept within.
 
     Returns:
-        a_1..a_n, (n, rows), and b_1..b_n, (n, each, rows).
+        a_1..a_n, (n, rows), and b_1..b_n, (n, rows, each).
     """
     from transferfn.kernels import _lattice as loops
 
@@ -39,9 +39,9 @@ def gradients(
 
     Args:
         x: Free parameters, (n, rows), contiguous.
-        taps: Taps, (n, each, rows), contiguous.
+        taps: Taps, (n, rows, each), contiguous.
         ga: Gradient at the denominators, (n, rows), contiguous.
-        gb: Gradient at the numerators, (n, each, rows), contiguous.
+        gb: Gradient at the numerators, (n, rows, each), contiguous.
         largest: What |k| is kept within; coefficients there pass no gradient.
 
     Returns:

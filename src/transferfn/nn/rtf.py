@@ -52,7 +52,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
         bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.
         numerator: ``"truncated"`` learns the numerator and feedthrough relative to the horizon, as the paper does;
             ``"exact"`` learns the true ones, the same function at every length; ``"lattice"`` learns taps of the
-            normalised lattice, orthonormal coordinates of the response, for ``constraint="reflection"``.
+            normalised lattice, orthonormal coordinates of the true response, for ``constraint="reflection"``.
         init: ``"resonators"`` (stable, memories of all lengths), ``"comb"`` (stable, one long memory for all
             frequencies; the one for ``constraint="l1"``, which holds no resonators), ``"zeros"``, ``"xavier"``,
             ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
@@ -215,7 +215,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
             error,
             tolerance,
             what=f"parameters in {str(layer._numerators()[0].dtype).removeprefix('torch.')} do not hold the filters",
-            instead="Take dtype=torch.float64, numerator='exact' or a lower order, or keep them fixed: realize(h).",
+            instead="Take dtype=torch.float64 or a lower order, with a truncated numerator a true one, or keep them "
+            "fixed: realize(h).",
         )
         return Converted(layer, error, length)
 
@@ -400,11 +401,14 @@ class RTF(RelativeToHorizon, SequenceMixer):
             ValueError: if the margin is not between 0 and 1, or the horizon does not exceed the order.
         """
         margin = 0.1 / self.horizon if margin is None else margin
-        like = self._numerators()[0]
+        layer = copy.deepcopy(self)
         with torch.no_grad():
-            system, error = self.transfer_function().to(dtype=like.dtype).stabilize(self.horizon, margin=margin)
-            layer = copy.deepcopy(self)
-            layer._start_as(system)
+            before = self.transfer_function()
+            if self.constraint != "reflection":  # what is rounded to the parameters' type are the coefficients
+                before = before.to(dtype=self._numerators()[0].dtype)
+            system, error = before.stabilize(self.horizon, margin=margin)
+            if not torch.equal(system.a, before.a):
+                layer._start_as(system)
         return layer, error
 
     def filter_parameters(self) -> Iterable[nn.Parameter]:

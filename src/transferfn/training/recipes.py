@@ -30,7 +30,7 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
     Args:
         variant: Which form of it.
     """
-    config = TrainConfig(model=ModelConfig(mixer=variant.layer), optimizer=_rates(variant))
+    config = TrainConfig(model=ModelConfig(mixer=variant.layer, numerator="lattice"), optimizer=_rates(variant))
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
     return config
@@ -74,7 +74,7 @@ def digits(variant: Variant = DEFAULT) -> TrainConfig:
     """
     return TrainConfig(
         data=DigitsConfig(),
-        model=ModelConfig(mixer=variant.layer, layers=2, order=16),
+        model=ModelConfig(mixer=variant.layer, layers=2, order=16, numerator="lattice"),
         optimizer=_rates(variant),
         epochs=20,
         batch_size=50,
@@ -89,7 +89,7 @@ def series(variant: Variant = DEFAULT) -> TrainConfig:
     """
     return TrainConfig(
         data=SeriesConfig(problem="JapaneseVowels"),
-        model=ModelConfig(mixer=variant.layer, layers=2, order=8),
+        model=ModelConfig(mixer=variant.layer, layers=2, order=8, numerator="lattice"),
         optimizer=_rates(variant),
         epochs=20,
         batch_size=10,  # of 243 series
