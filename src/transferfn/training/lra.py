@@ -216,8 +216,8 @@ def _model(
 def _small(config: TrainConfig, *, epochs: int, filter_lr: float = 0.01) -> TrainConfig:
     """Return what a laptop trains in minutes: fewer and narrower layers, and filters that remember from the start.
 
-    Filters of all kinds learn best at 0.01 of two rates on MNIST and ListOps, and at 0.001 on Pathfinder, at which taps
-    of a lattice, which are of size 1, would hardly move: see docs/experiments.md.
+    Filters of all kinds learn best at 0.01 of two rates on MNIST and ListOps, and at 0.001 on Pathfinder: see
+    docs/experiments.md.
     """
     groups = None if config.model.denominator_groups == 256 else config.model.denominator_groups
     model = replace(
@@ -231,7 +231,6 @@ def _small(config: TrainConfig, *, epochs: int, filter_lr: float = 0.01) -> Trai
         init="resonators",
         feedthrough="init",
         constraint="reflection",
-        numerator="truncated" if filter_lr < 0.01 else "lattice",
         dropout=0.0,
         mixer_dropout=None,
     )

@@ -74,7 +74,7 @@ def digits(variant: Variant = DEFAULT) -> TrainConfig:
     """
     return TrainConfig(
         data=DigitsConfig(),
-        model=ModelConfig(mixer=variant.layer, layers=2, order=16, numerator="lattice"),
+        model=ModelConfig(mixer=variant.layer, layers=2, order=16),
         optimizer=_rates(variant),
         epochs=20,
         batch_size=50,
@@ -89,7 +89,7 @@ def series(variant: Variant = DEFAULT) -> TrainConfig:
     """
     return TrainConfig(
         data=SeriesConfig(problem="JapaneseVowels"),
-        model=ModelConfig(mixer=variant.layer, layers=2, order=8, numerator="lattice"),
+        model=ModelConfig(mixer=variant.layer, layers=2, order=8),
         optimizer=_rates(variant),
         epochs=20,
         batch_size=10,  # of 243 series
