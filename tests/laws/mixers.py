@@ -129,12 +129,7 @@ MIXERS = [
         partial(both, numerator="exact", constraint="reflection", method="scan", init=reflections),
         causal=False,
     ),
-    Mixer("rtf-lattice", partial(rtf, numerator="lattice", constraint="reflection", init="resonators")),
-    Mixer(
-        "rtf-lattice-tied-both",
-        partial(both, numerator="lattice", constraint="reflection", init=reflections, denominator_groups=2),
-        causal=False,
-    ),
+    Mixer("rtf-lattice", partial(rtf, numerator="lattice", constraint="reflection", denominator_groups=2)),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
     Mixer("sections-realization", partial(realized, "sections")),
     Mixer("sections-odd-realization", partial(realized, "sections", 5)),
