@@ -12,9 +12,9 @@ from core.banks import F64
 from transferfn.core import aliased_kernel, impulse_response, init, stability
 from transferfn.core.constrain import reflection_parameters
 from transferfn.core.lattice import lattice_filter
-from transferfn.core.polynomial import companion
+from transferfn.core.polynomial import companion, roots
 
-EVERY = [init.resonators, init.comb, init.zeros, init.xavier, init.montel]
+EVERY = [init.resonators, init.comb, init.bands, init.zeros, init.xavier, init.montel]
 every = pytest.mark.parametrize("function", EVERY, ids=lambda f: f.__name__)
 every_numerator = pytest.mark.parametrize("numerator", get_args(init.NumeratorKind))
 
@@ -56,6 +56,8 @@ def test_any_size_gives_finite_coefficients(function, groups, members, order, lo
     assert all(x.isfinite().all() for x in (b, a, h0))
     if function is init.resonators:
         assert stability(a).verdict == "stable"
+    elif function is init.bands:
+        assert reflection_parameters(a, scaled=False).abs().max() < 20  # which raises where there are none
     elif function is not init.xavier:
         assert (a.abs().sum(-1) < 1).all()  # which is sufficient for stability
 
@@ -66,7 +68,7 @@ def kernels(b, a, h0, *, horizon: int, numerator: init.NumeratorKind) -> torch.T
         return aliased_kernel(b, a, h0, period=horizon)
     if numerator == "exact":
         return impulse_response(b, a, h0, length=horizon)
-    a, b = lattice_filter(reflection_parameters(a), b.unflatten(0, (len(a), -1)))
+    a, b = lattice_filter(reflection_parameters(a, scaled=False), b.unflatten(0, (len(a), -1)))
     return impulse_response(b.flatten(0, 1), a, h0, length=50 * horizon)
 
 
@@ -90,6 +92,36 @@ def test_resonators_are_stable_with_kernels_of_norm_one(numerator, order: int, h
     assert (h0 == 0).all()
     norms = kernels(b, a, h0, horizon=horizon, numerator=numerator).norm(dim=-1)
     assert torch.allclose(norms, torch.ones(8, dtype=F64), rtol=1e-8)
+
+
+@every_numerator
+@pytest.mark.parametrize(("order", "horizon"), [(1, 2), (2, 3), (4, 784), (7, 8), (8, 20_000), (33, 784)])
+def test_bands_have_kernels_of_norm_one(numerator, order: int, horizon: int) -> None:
+    b, a, h0 = draw(init.bands, order=order, horizon=horizon, numerator=numerator)
+    assert (h0 == 0).all()
+    norms = kernels(b, a, h0, horizon=horizon, numerator=numerator).norm(dim=-1)
+    # Where poles crowd, the coefficients' own rounding counts in a response that is not computed by way of them.
+    assert torch.allclose(norms, torch.ones(8, dtype=F64), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("order", "lowest"), [(2, None), (3, 0.0086), (4, 0.04), (5, 0.1005), (8, 0.4007), (64, math.pi)]
+)
+def test_bands_are_combs_of_all_sampling_rates(order: int, lowest: float | None) -> None:
+    """Poles at odd multiples of W / n, time constants of pi n / W, and widths evenly spread in their logarithm."""
+    horizon, groups = 1000, 16
+    lowest = math.pi * order / (2 * horizon) if lowest is None else lowest
+    _, a, _ = draw(init.bands, channels=groups, order=order, horizon=horizon, groups=groups)
+    poles = roots(a)[0]
+    width = -math.pi * order * poles.abs().log().mean(-1)
+    if lowest < math.pi:
+        assert not torch.equal(width, width.sort().values), "dealt at random"
+    quantiles = (torch.arange(groups, dtype=F64) + 0.5) / groups
+    expected = lowest * (math.pi / lowest) ** quantiles
+    assert torch.allclose(width.sort().values, expected, rtol=2e-3)
+    multiple = poles.angle() * order / width[:, None]
+    odd = 2 * torch.arange(order, dtype=F64) + 1 - order
+    assert torch.allclose(multiple.sort(-1).values, odd.expand(groups, -1), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("order", [1, 2, 7, 8])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -21,15 +23,18 @@ def arguments(rows: int, each: int, order: int, dtype, generator) -> list[torch.
     return [0.3 * raw, *others]  # coefficients near 1 amplify rounding
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("rows", [1, 16, 37])
 @pytest.mark.parametrize("each", [0, 1, 3])
 @pytest.mark.parametrize("order", [1, 2, 3, 8, 33])
-def test_native_loops_do_what_torch_does(order, each, rows, dtype, generator) -> None:
+def test_native_loops_do_what_torch_does(order, each, rows, scaled, dtype, generator) -> None:
     given = arguments(rows, each, order, dtype, generator)
     x, t, gx, gt = (x.movedim(-1, 0).contiguous() for x in given)
     allowed = ROUNDING * order * torch.finfo(dtype).eps
-    forward = zip(lattice._lattice(*given[:2]), lattice._by_torch(x, t), strict=True)
-    backward = zip(lattice._lattice_adjoint(*given), lattice._adjoint_by_torch(x, t, gx, gt), strict=True)
+    forward = zip(lattice._lattice(*given[:2], scaled), lattice._by_torch(x, t, scaled), strict=True)
+    backward = zip(
+        lattice._lattice_adjoint(*given, scaled), lattice._adjoint_by_torch(x, t, gx, gt, scaled), strict=True
+    )
     for ours, plain in (*forward, *backward):
         plain = plain.movedim(0, -1)
         assert ours.shape == plain.shape
@@ -37,19 +42,38 @@ def test_native_loops_do_what_torch_does(order, each, rows, dtype, generator) ->
             assert (ours - plain).abs().max() <= allowed * plain.abs().max()
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("each", [0, 1, 3])
 @pytest.mark.parametrize("order", [1, 2, 7])
-def test_the_adjoint_is_that_of_the_plain_recursion(order, each, generator) -> None:
+def test_the_adjoint_is_that_of_the_plain_recursion(order, each, scaled, generator) -> None:
     """In values, gradients and second derivatives."""
     raw, taps, ga, gb = arguments(2, each, order, torch.float64, generator)
-    for ours, plain in zip(lattice.lattice_filter(raw, taps), lattice._plain(raw, taps), strict=True):
+    for ours, plain in zip(lattice._filter(raw, taps, scaled), lattice._plain(raw, taps, scaled=scaled), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
-    expected = lattice._plain_adjoint(raw, taps, ga, gb)
-    for ours, plain in zip(lattice._run_back(raw, taps, ga, gb), expected, strict=True):
+    expected = lattice._plain_adjoint(raw, taps, ga, gb, scaled=scaled)
+    for ours, plain in zip(lattice._run_back(raw, taps, ga, gb, scaled), expected, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-14)
     inputs = (raw.requires_grad_(), taps.requires_grad_())
-    assert torch.autograd.gradcheck(lattice.lattice_filter, inputs)
-    assert torch.autograd.gradgradcheck(lattice.lattice_filter, inputs)
+    assert torch.autograd.gradcheck(lambda *x: lattice._filter(*x, scaled), inputs)
+    assert torch.autograd.gradgradcheck(lambda *x: lattice._filter(*x, scaled), inputs)
+
+
+def test_only_denominators_alone_are_scaled(generator) -> None:
+    raw, taps, _, _ = arguments(3, 2, 5, torch.float64, generator)
+    a, _ = lattice.lattice_filter(raw, taps)
+    assert torch.equal(a, lattice.lattice_denominator(raw, scaled=False))
+    torch.testing.assert_close(a, step_up(raw.tanh()), rtol=1e-13, atol=1e-14)
+    assert torch.equal(lattice.lattice_denominator(raw), lattice.lattice_denominator(raw, scaled=True))
+    assert (a - lattice.lattice_denominator(raw)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("between", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("x", [-4.0, 0.0, 2.0])
+def test_unscaled_parameters_measure_how_far_responses_of_order_one_are_apart(x: float, between: float) -> None:
+    raw = torch.tensor([[x], [x + between]], dtype=torch.float64)
+    a, b = lattice.lattice_filter(raw, torch.ones(2, 1, 1, dtype=torch.float64))
+    h = TransferFunction(b[:, 0], a, torch.zeros(2, dtype=torch.float64)).impulse_response(100_000)
+    assert h[0] @ h[1] == pytest.approx(1 / math.cosh(between), rel=1e-9)
 
 
 @pytest.mark.parametrize("in_dims", [(0, 0), (None, 0), (0, None), (1, 2)])
@@ -65,7 +89,7 @@ def test_vmap_over_either(in_dims, generator) -> None:
 
 @pytest.mark.parametrize("order", [1, 2, 8, 33])
 def test_responses_of_the_states_are_orthonormal(order, generator) -> None:
-    raw = 0.3 * torch.randn(2, order, dtype=torch.float64, generator=generator)
+    raw = 0.3 / order**0.5 * torch.randn(2, order, dtype=torch.float64, generator=generator)
     taps = torch.eye(order, dtype=torch.float64).expand(2, order, order)
     a, b = lattice.lattice_filter(raw, taps)
     for denominator, numerators in zip(a, b, strict=True):
@@ -80,7 +104,7 @@ def test_the_filter_is_that_of_the_normalised_lattice(generator) -> None:
     a, b = lattice.lattice_filter(raw, taps)
     k, _, found = forms.lattice(TransferFunction(b.flatten(0, 1), a, torch.zeros(6, dtype=torch.float64)))
     torch.testing.assert_close(found, taps.flatten(0, 1), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(k, lattice.reflection_coefficients(raw), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(k, raw.tanh(), rtol=1e-10, atol=1e-10)
 
 
 def test_saturated_parameters_pass_no_gradient(dtype) -> None:
@@ -88,9 +112,10 @@ def test_saturated_parameters_pass_no_gradient(dtype) -> None:
     taps = torch.ones(2, 1, 2, dtype=dtype)
     given = raw, taps, torch.ones_like(raw), taps
     first = [x.movedim(-1, 0).contiguous() for x in given]
-    for gradient in (lattice._lattice_adjoint(*given)[0], lattice._adjoint_by_torch(*first)[0].T):
-        assert gradient.isfinite().all()
-        assert gradient[0, 0] == gradient[1, 1] == 0
+    for scaled in (False, True):
+        for gradient in (lattice._lattice_adjoint(*given, scaled)[0], lattice._adjoint_by_torch(*first, scaled)[0].T):
+            assert gradient.isfinite().all()
+            assert gradient[0, 0] == gradient[1, 1] == 0
 
 
 @untyped

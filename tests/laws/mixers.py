@@ -129,7 +129,10 @@ MIXERS = [
         partial(both, numerator="exact", constraint="reflection", method="scan", init=reflections),
         causal=False,
     ),
-    Mixer("rtf-lattice", partial(rtf, numerator="lattice", constraint="reflection", denominator_groups=2)),
+    Mixer(
+        "rtf-lattice",
+        partial(rtf, numerator="lattice", constraint="reflection", denominator_groups=2, init=reflections),
+    ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
     Mixer("sections-realization", partial(realized, "sections")),
     Mixer("sections-odd-realization", partial(realized, "sections", 5)),

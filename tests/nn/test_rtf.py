@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, N, P, by_scipy, causal_options, make, unstable, untyped
 from transferfn.core import TransferFunction, TruncatedTransferFunction
 from transferfn.core import init as inits
-from transferfn.nn import RTF
+from transferfn.nn import RTF, LatticeRealization
 
 # -------------------------------------------------------------------------------------------------------- options
 
@@ -37,9 +38,10 @@ from transferfn.nn import RTF
         ({"method": "direct"}, "method must be one of 'auto', 'fft', 'scan', 'blocks', got 'direct'"),
         (
             {"init": "hippo"},
-            "init must be one of 'resonators', 'comb', 'zeros', 'xavier', 'montel' or a function, got 'hippo'",
+            "init must be one of 'resonators', 'comb', 'bands', 'zeros', 'xavier', 'montel' or a function, got 'hippo'",
         ),
         ({"init": None}, "or a function, got None"),
+        ({"init": "bands"}, "take numerator='lattice' with constraint='reflection', got numerator='truncated'"),
         ({"kernel_dropout": 1.0}, "a probability below 1, got 1.0"),
         ({"kernel_dropout": -0.1}, "a probability below 1, got -0.1"),
         ({"kernel_dropout": 0.1, "method": "scan"}, "method='scan' never forms"),
@@ -101,6 +103,61 @@ def test_taps_are_coordinates_in_orthonormal_responses(groups: int, bidirectiona
         layer.taps.normal_()
     response = layer.transfer_function().impulse_response(4000)
     assert torch.allclose(response.square().sum(-1), layer.taps.square().sum(-1) + layer.feedthrough.square())
+
+
+@pytest.mark.parametrize("order", [2, 4, 8])
+@pytest.mark.parametrize("groups", [6, 2])
+def test_poles_that_crowd_are_decoded_in_float32(order: int, groups: int) -> None:
+    """As a lattice, whose rotations amplify no rounding; the companion form in float32 is off by 1e4 and more."""
+    layer = RTF(
+        6,
+        order,
+        horizon=600,
+        denominator_groups=groups,
+        numerator="lattice",
+        constraint="reflection",
+        init="bands",
+    )
+    u = signal(2, 600, 6, torch.float32)
+    truth = copy.deepcopy(layer).double()(u.double())
+    head, state = layer.extend(u[:, :200])
+    tail = []
+    for u_t in u[:, 200:400].unbind(1):
+        y_t, state = layer.step(u_t, state)
+        tail.append(y_t)
+    realized = layer.realize()
+    assert isinstance(realized, LatticeRealization)
+    rest, after = realized.extend(u[:, 400:], state)
+    assert state.dtype == after.dtype == torch.float32
+    found = torch.cat((head, torch.stack(tail, 1), rest), 1)
+    for y in (found, layer(u), realized(u)):
+        assert relative_error(y.double(), truth) < 2e-5
+
+
+@pytest.mark.parametrize("groups", [D, 1])
+def test_a_step_of_the_lattice_has_gradients(groups: int) -> None:
+    layer = make(numerator="lattice", constraint="reflection", init="bands", denominator_groups=groups)
+    u = signal(2, 12, D)
+    with torch.no_grad():
+        expected = layer(u)
+    state, ys = layer.init_state(2), []
+    for u_t in u.unbind(1):
+        y_t, state = layer.step(u_t, state)
+        ys.append(y_t)
+    y = torch.stack(ys, 1)
+    torch.testing.assert_close(y.detach(), expected)
+    gradients = torch.autograd.grad(y.square().sum(), list(layer.parameters()))
+    for mine, other in zip(
+        gradients, torch.autograd.grad(layer(u).square().sum(), list(layer.parameters())), strict=True
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-9)
+
+
+def test_taps_learn_at_the_rate_of_all_other_weights() -> None:
+    layer = make(numerator="lattice", constraint="reflection")
+    assert [id(x) for x in layer.filter_parameters()] == [id(layer.reflection)]
+    groups = layer.param_groups(lr=1e-3)
+    assert [(len(group["params"]), group.get("lr")) for group in groups] == [(1, 1e-3), (2, None)]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "f16"])

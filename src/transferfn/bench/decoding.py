@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from transferfn.bench.timing import alternate
-from transferfn.nn import RTF, Stream
+from transferfn.nn import RTF, Realization, Stream
 
 CHANNELS, ORDER, BLOCK = 256, 64, 64
 SAME = 1e-4
@@ -30,7 +30,7 @@ def rows(seconds: float) -> list[dict[str, Any]]:
 @torch.no_grad()
 def _row(batch: int, seconds: float) -> dict[str, Any]:
     torch.manual_seed(0)
-    layer = RTF(CHANNELS, ORDER, horizon=1024).realize()
+    layer = Realization(RTF(CHANNELS, ORDER, horizon=1024).transfer_function().to(dtype=torch.float32))
     u, x = torch.randn(batch, CHANNELS), torch.randn(batch, CHANNELS, ORDER) / ORDER
     block = torch.randn(batch, BLOCK, CHANNELS)
     stream = Stream(layer, batch)

@@ -10,6 +10,11 @@ it a mirror image of the same modulus, times k_j. The chain through tanh(raw_m) 
 of up to the product of sqrt((1 + |k_j|) / (1 - |k_j|)), which has no bound: one high coefficient near 1, that is to say
 long memory, makes all lower ones stiff. With g_m each of these factors is (1 + |k_j|) sqrt(1 - k_j^2) <= 1.3.
 
+Beside taps of the normalised lattice (:func:`transferfn.core.lattice.lattice_filter`) there is no scale, k_m =
+tanh(raw_m). They keep the energy of a response wherever the poles go, and then tanh is the measure of its change: at
+order one, responses of energy 1 with parameters x and y have the product 1 / cosh(x - y). With the scale, poles that
+crowd near the circle have parameters of 1e6 and more, which no rate moves; without it they are below 20.
+
 **The l1 constraint** scales a to a sum of |a_i| below 1, which is sufficient for stability and far from necessary: of
 resonances and slow decays it leaves only those of combs, whose one coefficient is a_n.
 """
@@ -59,7 +64,7 @@ def reflection(raw: Rows) -> Rows:
     return lattice_denominator(raw)
 
 
-def reflection_parameters(a: Rows) -> Rows:
+def reflection_parameters(a: Rows, *, scaled: bool = True) -> Rows:
     """Find the free parameters of stable denominators, the inverse of :func:`reflection`.
 
     Computed in float64. Rounding of the coefficients is amplified by the product of 1 / (1 - k_j^2), and again by the
@@ -71,6 +76,7 @@ def reflection_parameters(a: Rows) -> Rows:
 
     Args:
         a: Denominator a_1..a_n, (*rows, n).
+        scaled: False gives those beside taps of a lattice, which have no scale: artanh of the reflection coefficients.
 
     Returns:
         Free parameters, (*rows, n).
@@ -84,21 +90,23 @@ def reflection_parameters(a: Rows) -> Rows:
     """
     wide = a.to(torch.float64)
     k = step_down(wide)
-    scale = (1 - k * k).flip(-1).cumprod(-1).flip(-1)
-    scale = torch.cat((scale[..., 1:], torch.ones_like(scale[..., :1])), -1)
-    raw = k.atanh() / scale
+    raw = k.atanh()
+    if scaled:
+        scale = (1 - k * k).flip(-1).cumprod(-1).flip(-1)
+        raw = raw / torch.cat((scale[..., 1:], torch.ones_like(scale[..., :1])), -1)
     if not values_are_hidden():
-        _check_rebuilt(raw, wide, a.dtype)
+        _check_rebuilt(raw, wide, a.dtype, scaled)
     return raw.to(a.dtype)
 
 
 @torch.no_grad()
-def _check_rebuilt(raw: Tensor, a: Tensor, dtype: torch.dtype) -> None:
+def _check_rebuilt(raw: Tensor, a: Tensor, dtype: torch.dtype, scaled: bool) -> None:
     """Raise unless the parameters stand for these denominators, and warn if they do not once they are rounded."""
     kappa = conditioning(a[..., None, :], period=max(CIRCLE, 2 * a.shape[-1]))[..., 0]
 
     def change_of_response(parameters: Tensor) -> Tensor:
-        return kappa * (reflection(parameters) - a).abs().sum(-1) / (1 + a.abs().sum(-1))
+        rebuilt = lattice_denominator(parameters, scaled=scaled)
+        return kappa * (rebuilt - a).abs().sum(-1) / (1 + a.abs().sum(-1))
 
     wrong = ~(change_of_response(raw) <= LARGEST_ERROR)  # NaN where some |k| > 1
     if bool(wrong.any()):

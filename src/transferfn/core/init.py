@@ -107,6 +107,56 @@ def resonators(
     return b, a, torch.zeros(channels, dtype=torch.float64)
 
 
+def bands(
+    channels: int,
+    order: int,
+    *,
+    horizon: int,
+    denominator_groups: int,
+    numerator: NumeratorKind = "truncated",
+    generator: torch.Generator | None = None,
+) -> Coefficients:
+    """Combs at other sampling rates: n poles evenly spread over a band of low frequencies, of another width each.
+
+    A denominator of bandwidth W, in radians a sample, has poles at odd multiples of W / n and time constants of tau =
+    pi n / W: like n taps that are pi / W samples apart, its response is smooth, and comes back after tau samples with
+    the other sign. Bandwidths end at pi, where they are combs, begin where tau is twice the horizon, and are evenly
+    spread in their logarithm over the denominators and dealt to them at random. High orders begin later, since
+    coefficients of float64 hold no more poles so close together: where sin(W / 4)^n, about the least of |A| beside
+    the largest, is 1e-8; so at 0.04 of order 4, at 0.4 of order 8, at 2.4 of order 32.
+
+    For reflection coefficients and taps of the lattice: other coordinates do not hold such filters in float32.
+    Numerators are as for :func:`comb`, the feedthrough is zero.
+
+    Args:
+        channels: Number of channels D.
+        order: Order n.
+        horizon: Horizon P in samples, which sets the longest memory.
+        denominator_groups: Number of distinct denominators G.
+        numerator: As what the layer will read b: true or truncated numerators, or taps of the normalised lattice.
+        generator: Source of randomness; None means PyTorch's default.
+
+    Returns:
+        b (D, n), a (G, n) and h0 (D), float64.
+
+    Example:
+        >>> from transferfn.core.polynomial import roots
+        >>> _, a, _ = bands(2, 4, horizon=100, denominator_groups=2, numerator="lattice")
+        >>> roots(a)[0].angle().abs().amax(-1).sort().values  # 3 / 4 of the bandwidths
+        tensor([...], dtype=torch.float64)
+    """
+    held = 4 * math.asin(10 ** (-8 / order))
+    lowest = min(math.pi, max(held, math.pi * order / (2 * max(horizon, order))))
+    quantiles = (torch.arange(denominator_groups, dtype=torch.float64) + 0.5) / denominator_groups
+    width = lowest * (math.pi / lowest) ** quantiles
+    width = width[torch.randperm(denominator_groups, generator=generator), None]
+    odd = 2 * torch.arange(order, dtype=torch.float64) + 1 - order
+    poles = torch.polar(torch.exp(-width / (math.pi * order)).expand(-1, order), width * odd / order)
+    a = _polynomial(poles).real[:, 1:].contiguous()
+    b = _draw_numerator(channels, a, horizon, numerator, generator)
+    return b, a, torch.zeros(channels, dtype=torch.float64)
+
+
 def zeros(
     channels: int,
     order: int,

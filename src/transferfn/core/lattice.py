@@ -7,6 +7,7 @@ them, and their adjoint, as one operator each, which is faster and leaves torch.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import no_type_check
 
 import torch
@@ -74,11 +75,13 @@ def step_down(a: Rows) -> Rows:
     return torch.cat(highest_first[::-1], -1)
 
 
-def reflection_coefficients(raw: Rows) -> Rows:
-    """Map free parameters onto -1..1: k_m = tanh(g_m raw_m), with g_m the product of 1 - k_j^2 over j > m.
+def reflection_coefficients(raw: Rows, *, scaled: bool = True) -> Rows:
+    """Map free parameters onto -1..1: k_m = tanh(g_m raw_m), with g_m the product of 1 - k_j^2 over j > m, or 1.
 
     Args:
         raw: Free parameters, (*rows, n).
+        scaled: Whether there is a scale, as coefficients b want it, or none, as taps do
+            (:mod:`transferfn.core.constrain` says why).
 
     Returns:
         Reflection coefficients k_1..k_n, (*rows, n), kept off +-1, which tanh rounds to beyond 19 in float64 and 9
@@ -92,24 +95,25 @@ def reflection_coefficients(raw: Rows) -> Rows:
     scale = torch.ones_like(raw[..., :1])
     highest_first = []
     for raw_m in reversed(raw.split(1, -1)):
-        k = (scale * raw_m).tanh().clamp(-largest, largest)
+        k = (scale * raw_m if scaled else raw_m).tanh().clamp(-largest, largest)
         highest_first.append(k)
         scale = scale * (1 - k * k)
     return torch.cat(highest_first[::-1], -1)
 
 
-def lattice_denominator(raw: Rows) -> Rows:
+def lattice_denominator(raw: Rows, *, scaled: bool = True) -> Rows:
     """The denominator of free parameters: :func:`step_up` of :func:`reflection_coefficients`.
 
     It has backward derivatives of every order and raises in forward mode, which the two functions themselves have.
 
     Args:
         raw: Free parameters, (*rows, n).
+        scaled: As for :func:`reflection_coefficients`.
 
     Returns:
         Denominator a_1..a_n, (*rows, n).
     """
-    return lattice_filter(raw, raw.new_empty(*raw.shape[:-1], 0, raw.shape[-1]))[0]
+    return _filter(raw, raw.new_empty(*raw.shape[:-1], 0, raw.shape[-1]), scaled)[0]
 
 
 def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
@@ -117,7 +121,8 @@ def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
 
     The states of a normalised lattice answer an impulse with orthonormal responses: those of A_m reversed, over A_n,
     times the root of the product of 1 - k_j^2 over j > m, for m = 0..n - 1, all one sample late. So the energy of a
-    response is that of its taps, wherever the poles are, and a step along the taps is as long in the response.
+    response is that of its taps, wherever the poles are, and a step along the taps is as long in the response. The
+    reflection coefficients are k_m = tanh(raw_m), without a scale.
 
     It has derivatives as :func:`lattice_denominator` has them.
 
@@ -144,26 +149,31 @@ def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
             f"expected taps (*rows, each, n) beside parameters (*rows, n), of one type, got {tuple(taps.shape)} "
             f"{taps.dtype} beside {tuple(raw.shape)} {raw.dtype}"
         )
-    return _run(raw, taps) if is_plain(raw, taps) else apply(_Lattice, raw, taps)
+    return _filter(raw, taps, False)
+
+
+def _filter(raw: Tensor, taps: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
+    return _run(raw, taps, scaled) if is_plain(raw, taps) else apply(_Lattice, raw, taps, scaled)
 
 
 class _Lattice(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(raw, taps):
-        return (_run if is_eager(raw, taps) else _lattice)(raw, taps)
+    def forward(raw, taps, scaled):
+        return (_run if is_eager(raw, taps) else _lattice)(raw, taps, scaled)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+        *tensors, ctx.scaled = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, ga, gb):
         raw, taps = ctx.saved_tensors
         if is_plain(raw, taps, ga, gb):
-            return _run_back(raw, taps, ga, gb)
-        return _LatticeAdjoint.apply(raw, taps, ga, gb)
+            return *_run_back(raw, taps, ga, gb, ctx.scaled), None
+        return *_LatticeAdjoint.apply(raw, taps, ga, gb, ctx.scaled), None
 
 
 class _LatticeAdjoint(torch.autograd.Function):
@@ -172,20 +182,21 @@ class _LatticeAdjoint(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(raw, taps, ga, gb):
-        return (_run_back if is_eager(raw, taps, ga, gb) else _lattice_adjoint)(raw, taps, ga, gb)
+    def forward(raw, taps, ga, gb, scaled):
+        return (_run_back if is_eager(raw, taps, ga, gb) else _lattice_adjoint)(raw, taps, ga, gb, scaled)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+        *tensors, ctx.scaled = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, c, d):
-        return torch.func.vjp(_plain_adjoint, *ctx.saved_tensors)[1]((c, d))
+        return *torch.func.vjp(partial(_plain_adjoint, scaled=ctx.scaled), *ctx.saved_tensors)[1]((c, d)), None
 
 
-def _plain(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
-    k = reflection_coefficients(raw)
+def _plain(raw: Tensor, taps: Tensor, *, scaled: bool) -> tuple[Tensor, Tensor]:
+    k = reflection_coefficients(raw, scaled=scaled)
     weights = taps * _deviations(k)[..., None, :]
     a, b = torch.ones_like(k[..., :1]), torch.zeros_like(weights)
     for m, k_m in enumerate(k.split(1, -1)):
@@ -195,8 +206,8 @@ def _plain(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
     return a[..., 1:], b
 
 
-def _plain_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.func.vjp(_plain, raw, taps)[1]((ga, gb))
+def _plain_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor, *, scaled: bool) -> tuple[Tensor, Tensor]:
+    return torch.func.vjp(partial(_plain, scaled=scaled), raw, taps)[1]((ga, gb))
 
 
 def _deviations(k: Tensor) -> Tensor:
@@ -211,23 +222,23 @@ def _largest(x: Tensor) -> float:
 # Inside the operators the order comes first, so that each stage is a contiguous block: (n, rows) and (n, rows, each).
 
 
-def _run(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
+def _run(raw: Tensor, taps: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
     x, t = _order_first(raw), _taps_order_first(raw, taps)
     if raw.device.type == "cpu":
-        a, b = kernels.filters(x, t, largest=_largest(raw))
+        a, b = kernels.filters(x, t, scaled=scaled, largest=_largest(raw))
     else:
-        a, b = _by_torch(x, t)
+        a, b = _by_torch(x, t, scaled)
     return _order_last(a, raw), _order_last(b.flatten(1), taps)
 
 
 @torch.library.custom_op("transferfn::lattice", mutates_args=())
 @no_type_check
-def _lattice(raw: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
-    return _run(raw, taps)
+def _lattice(raw: Tensor, taps: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
+    return _run(raw, taps, scaled)
 
 
-def _by_torch(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    k, scale = _squash(x)
+def _by_torch(x: Tensor, t: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
+    k, scale = _squash(x, scaled)
     weights = t * (scale * (1 - k) * (1 + k)).sqrt()[..., None]
     a, b = _one(k), torch.zeros_like(t)
     for m in range(len(k)):
@@ -236,24 +247,24 @@ def _by_torch(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     return a[1:], b
 
 
-def _run_back(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
+def _run_back(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
     x, t = _order_first(raw), _taps_order_first(raw, taps)
     gradients = _order_first(ga), _taps_order_first(raw, gb)
     if raw.device.type == "cpu":
-        gx, gt = kernels.gradients(x, t, *gradients, largest=_largest(raw))
+        gx, gt = kernels.gradients(x, t, *gradients, scaled=scaled, largest=_largest(raw))
     else:
-        gx, gt = _adjoint_by_torch(x, t, *gradients)
+        gx, gt = _adjoint_by_torch(x, t, *gradients, scaled)
     return _order_last(gx, raw), _order_last(gt.flatten(1), taps)
 
 
 @torch.library.custom_op("transferfn::lattice_adjoint", mutates_args=())
 @no_type_check
-def _lattice_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
-    return _run_back(raw, taps, ga, gb)
+def _lattice_adjoint(raw: Tensor, taps: Tensor, ga: Tensor, gb: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
+    return _run_back(raw, taps, ga, gb, scaled)
 
 
-def _adjoint_by_torch(x: Tensor, t: Tensor, ga: Tensor, gb: Tensor) -> tuple[Tensor, Tensor]:
-    k, scale = _squash(x)
+def _adjoint_by_torch(x: Tensor, t: Tensor, ga: Tensor, gb: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
+    k, scale = _squash(x, scaled)
     n = len(k)
     deviation = (scale * (1 - k) * (1 + k)).sqrt()[..., None]
     weights = t * deviation
@@ -288,29 +299,30 @@ def _adjoint_by_torch(x: Tensor, t: Tensor, ga: Tensor, gb: Tensor) -> tuple[Ten
     for m in range(n):
         inner = slope[m] * (gk[m] - 2 * g_scale * k[m] * scale[m]) - k[m] * at_taps[m]
         inner = torch.where(saturated[m], 0, inner)
-        gx[m] = inner * scale[m]
-        g_scale = g_scale * slope[m] + inner * x[m]
+        gx[m] = inner * scale[m] if scaled else inner
+        if scaled:
+            g_scale = g_scale * slope[m] + inner * x[m]
     return gx, gt
 
 
 @_lattice.register_fake
-def _(raw, taps):
+def _(raw, taps, scaled):
     return _like(raw), _like(taps)
 
 
 @_lattice_adjoint.register_fake
-def _(raw, taps, ga, gb):
+def _(raw, taps, ga, gb, scaled):
     return _like(raw), _like(taps)
 
 
 @_lattice.register_vmap
-def _(info, in_dims, raw, taps):
-    return _lattice(*_batched(info, in_dims, raw, taps)), (0, 0)
+def _(info, in_dims, raw, taps, scaled):
+    return _lattice(*_batched(info, in_dims[:-1], raw, taps), scaled), (0, 0)
 
 
 @_lattice_adjoint.register_vmap
-def _(info, in_dims, raw, taps, ga, gb):
-    return _lattice_adjoint(*_batched(info, in_dims, raw, taps, ga, gb)), (0, 0)
+def _(info, in_dims, raw, taps, ga, gb, scaled):
+    return _lattice_adjoint(*_batched(info, in_dims[:-1], raw, taps, ga, gb), scaled), (0, 0)
 
 
 def _batched(info, in_dims, *tensors: Tensor) -> list[Tensor]:
@@ -348,11 +360,11 @@ def _raise(a: Tensor, k: Tensor, m: int) -> None:
     head.addcmul_(head.flip(0), k[m - 1])
 
 
-def _squash(raw: Tensor) -> tuple[Tensor, Tensor]:
+def _squash(raw: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
     k, scale = torch.zeros_like(raw), torch.ones_like(raw)
     largest = _largest(raw)
     for m in reversed(range(len(raw))):
-        torch.mul(raw[m], scale[m], out=k[m]).tanh_().clamp_(-largest, largest)
+        torch.mul(raw[m], scale[m] if scaled else 1, out=k[m]).tanh_().clamp_(-largest, largest)
         if m:
             torch.addcmul(scale[m], scale[m] * k[m], k[m], value=-1, out=scale[m - 1])
     return k, scale

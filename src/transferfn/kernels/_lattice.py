@@ -21,14 +21,14 @@ LOOSE = frozenset({"contract", "reassoc"})  # sums over channels go side by side
 
 @native
 @no_type_check
-def _squash(x, c0, width, largest, k, scale):
-    """k_m = tanh(g_m x_m), kept within +-largest, and the scales g_m = prod (1 - k_j^2) over j > m."""
+def _squash(x, c0, width, scaled, largest, k, scale):
+    """k_m = tanh(g_m x_m) or tanh(x_m), kept within +-largest, and the scales g_m = prod (1 - k_j^2) over j > m."""
     n = x.shape[0]
     k[:], scale[:] = 0, 1
     for c in range(width):
         g = 1.0
         for m in range(n - 1, -1, -1):
-            value = min(max(np.tanh(g * x[m, c0 + c]), -largest), largest)
+            value = min(max(np.tanh((g if scaled else 1.0) * x[m, c0 + c]), -largest), largest)
             k[m, c], scale[m, c] = value, g
             g -= g * value * value
 
@@ -110,7 +110,7 @@ def _weigh_back(taps, deviation, stage, gb, m, c0, width, g, gt):
 
 @native
 @no_type_check
-def filters(x, taps, largest, a, b, first, last):
+def filters(x, taps, scaled, largest, a, b, first, last):
     """From parameters x to a_1..a_n, both (n, rows), and from taps to b_1..b_n, both (n, rows, each)."""
     n, rows = x.shape
     k, scale, head = np.empty((n, TILE), x.dtype), np.empty((n, TILE), x.dtype), np.empty((n + 1, TILE), x.dtype)
@@ -118,7 +118,7 @@ def filters(x, taps, largest, a, b, first, last):
     for job in range(first, last):
         c0 = job * TILE
         width = min(TILE, rows - c0)
-        _squash(x, c0, width, largest, k, scale)
+        _squash(x, c0, width, scaled, largest, k, scale)
         _deviations(k, scale, deviation)
         head[:] = 0
         head[0] = 1
@@ -162,7 +162,7 @@ def noise_gain(a):
 
 @native
 @no_type_check
-def gradients(x, taps, ga, gb, largest, gx, gt, first, last):
+def gradients(x, taps, ga, gb, scaled, largest, gx, gt, first, last):
     """The adjoint of ``filters``: from ga, gb to gx, gt, in the shapes of a, b and x, taps.
 
     The stages are needed in reverse. Stepping down again would divide by 1 - k^2, and keeping all takes n^2 / 2 numbers
@@ -179,7 +179,7 @@ def gradients(x, taps, ga, gb, largest, gx, gt, first, last):
     for job in range(first, last):
         c0 = job * TILE
         width = min(TILE, rows - c0)
-        _squash(x, c0, width, largest, k, scale)
+        _squash(x, c0, width, scaled, largest, k, scale)
         _deviations(k, scale, deviation)
         head[:] = 0
         head[0] = 1
@@ -214,5 +214,7 @@ def gradients(x, taps, ga, gb, largest, gx, gt, first, last):
                 inner = 0.0
                 if not abs(value) >= largest:
                     inner = slope * (gk[m, c] - 2 * g_scale * value * scale[m, c]) - value * at_taps
-                gx[m, c0 + c] = inner * scale[m, c]
-                g_scale = g_scale * slope + inner * x[m, c0 + c]
+                gx[m, c0 + c] = inner
+                if scaled:
+                    gx[m, c0 + c] *= scale[m, c]
+                    g_scale = g_scale * slope + inner * x[m, c0 + c]

@@ -13,12 +13,13 @@ OrderFirst = Float[Tensor, "n rows"]
 EachOrderFirst = Float[Tensor, "n rows each"]
 
 
-def filters(x: OrderFirst, taps: EachOrderFirst, *, largest: float) -> tuple[OrderFirst, EachOrderFirst]:
-    """Step up from the reflection coefficients k_m = tanh(g_m x_m), g_m = prod_(j > m) (1 - k_j^2), and sum up taps.
+def filters(x: OrderFirst, taps: EachOrderFirst, *, scaled: bool, largest: float) -> tuple[OrderFirst, EachOrderFirst]:
+    """Step up from the reflection coefficients of parameters, and sum up taps.
 
     Args:
         x: Free parameters, (n, rows), contiguous, float32 or float64.
         taps: Taps of the normalised lattice, (n, rows, each), contiguous; ``each`` may be 0.
+        scaled: Whether k_m = tanh(g_m x_m), with g_m the product of 1 - k_j^2 over j > m, or tanh(x_m).
         largest: What |k| is kept within.
 
     Returns:
@@ -27,13 +28,13 @@ def filters(x: OrderFirst, taps: EachOrderFirst, *, largest: float) -> tuple[Ord
     from transferfn.kernels import _lattice as loops
 
     a, b = torch.empty_like(x), torch.empty_like(taps)
-    arrays = numpy(x), numpy(taps), largest, a.numpy(), b.numpy()
+    arrays = numpy(x), numpy(taps), scaled, largest, a.numpy(), b.numpy()
     _over_tiles(lambda i, j: loops.filters(*arrays, i, j), x, taps, loops.TILE)
     return a, b
 
 
 def gradients(
-    x: OrderFirst, taps: EachOrderFirst, ga: OrderFirst, gb: EachOrderFirst, *, largest: float
+    x: OrderFirst, taps: EachOrderFirst, ga: OrderFirst, gb: EachOrderFirst, *, scaled: bool, largest: float
 ) -> tuple[OrderFirst, EachOrderFirst]:
     """The adjoint of :func:`filters`.
 
@@ -42,6 +43,7 @@ def gradients(
         taps: Taps, (n, rows, each), contiguous.
         ga: Gradient at the denominators, (n, rows), contiguous.
         gb: Gradient at the numerators, (n, rows, each), contiguous.
+        scaled: As for :func:`filters`.
         largest: What |k| is kept within; coefficients there pass no gradient.
 
     Returns:
@@ -50,7 +52,7 @@ def gradients(
     from transferfn.kernels import _lattice as loops
 
     gx, gt = torch.empty_like(x), torch.empty_like(taps)
-    arrays = numpy(x), numpy(taps), numpy(ga), numpy(gb), largest, gx.numpy(), gt.numpy()
+    arrays = numpy(x), numpy(taps), numpy(ga), numpy(gb), scaled, largest, gx.numpy(), gt.numpy()
     _over_tiles(lambda i, j: loops.gradients(*arrays, i, j), x, taps, loops.TILE)
     return gx, gt
 

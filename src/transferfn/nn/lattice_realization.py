@@ -107,32 +107,12 @@ class LatticeRealization(SequenceMixer):
     ) -> tuple[Signal, FilterState]:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        if state is not None:
-            check_state(state, u, self.order)
-        if not u.numel():
-            return u, self.init_state(u.shape[0], device=u.device, dtype=u.dtype) if state is None else state
-        system, matrix = self._companion()
-        before = None if state is None else _solved(matrix, state)
-        y, after = linear_filter(widest(u), system, before, lengths=lengths, resets=resets, method=self.method)
-        assert after is not None
-        check_finite(after, system.a, u)
-        return y.to(u.dtype), (matrix @ after[..., None])[..., 0].to(signal_dtype(u.dtype))
+        return extend_lattice(u, *self._companion(), state, lengths, resets, self.method)
 
     @override
     def step(self, u_t: Sample, state: State) -> tuple[Sample, FilterState]:
         check_sample(u_t, self.channels)
-        check_state(state, u_t, self.order)
-        dtype = signal_dtype(u_t.dtype)
-        u, x, k, c, v, h0 = (z.to(dtype) for z in (u_t, state, self.k, self.c, self.v, self.h0))
-        finite = False
-        if u.device.type == "cpu" and is_plain(u, x, k, c, v, h0):
-            y, after, finite = lattice_step(u, x, k, c, v, h0)
-        else:
-            y = h0 * u + (v * x).sum(-1)
-            after = _turned(u, x, spread(k, self.channels), spread(c, self.channels))
-        if not finite:
-            check_finite(after[..., :1], self.transfer_function().a, u)
-        return y.to(u_t.dtype), after
+        return step_lattice(u_t, self.k, self.c, self.v, self.h0, state)
 
     @override
     def init_state(
@@ -153,6 +133,71 @@ class LatticeRealization(SequenceMixer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LatticeRealization:
         return super()._apply(keep_wide(fn), recurse)
+
+
+def extend_lattice(
+    u: Signal,
+    system: TransferFunction,
+    matrix: Tensor,
+    state: FilterState | None,
+    lengths: Tensor | None,
+    resets: Tensor | None,
+    method: Method,
+) -> tuple[Signal, FilterState]:
+    """Filter a chunk from a state of the lattice to the next, through the companion form in float64.
+
+    Args:
+        u: Next samples, (B, L, D).
+        system: D filters, in float64 where the device has it.
+        matrix: Maps companion states onto those of the lattice, (D, n, n).
+        state: State before the chunk, (B, D, n); None means rest.
+        lengths: Number of valid samples of each row, (B,); None means all.
+        resets: True where the state is cleared before the sample, (B, L); None means nowhere.
+        method: As for :func:`linear_filter`.
+
+    Raises:
+        StateOverflowError: if the state is no longer finite.
+    """
+    if state is not None:
+        check_state(state, u, system.order)
+    if not u.numel():
+        rest = filter_state(u.shape[0], system.a, system.channels, device=u.device, dtype=u.dtype)
+        return u, rest if state is None else state
+    before = None if state is None else _solved(matrix, state)
+    y, after = linear_filter(widest(u), system, before, lengths=lengths, resets=resets, method=method)
+    assert after is not None
+    check_finite(after, system.a, u)
+    return y.to(u.dtype), (matrix @ after[..., None])[..., 0].to(signal_dtype(u.dtype))
+
+
+def step_lattice(
+    u_t: Sample, k: Tensor, c: Tensor, v: Tensor, h0: Tensor, state: FilterState
+) -> tuple[Sample, FilterState]:
+    """One step of a normalised lattice, in the type of its signal.
+
+    Args:
+        u_t: Sample, (B, D).
+        k: Reflection coefficients, (G, n).
+        c: Their complements (1 - k^2)^(1/2), (G, n).
+        v: Taps, (D, n).
+        h0: Feedthrough, (D).
+        state: Backward signals of stages 0 to n - 1, (B, D, n).
+
+    Raises:
+        StateOverflowError: if the state is no longer finite.
+    """
+    check_state(state, u_t, k.shape[-1])
+    dtype = signal_dtype(u_t.dtype)
+    u, x, k, c, v, h0 = (z.to(dtype) for z in (u_t, state, k, c, v, h0))
+    finite = False
+    if u.device.type == "cpu" and is_plain(u, x, k, c, v, h0):
+        y, after, finite = lattice_step(u, x, k, c, v, h0)
+    else:
+        y = h0 * u + (v * x).sum(-1)
+        after = _turned(u, x, spread(k, len(v)), spread(c, len(v)))
+    if not finite:
+        check_finite(after[..., :1], companion_to_lattice(widest(k), widest(c))[0], u)
+    return y.to(u_t.dtype), after
 
 
 def _solved(matrix: Tensor, state: Tensor) -> Tensor:

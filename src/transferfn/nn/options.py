@@ -14,7 +14,7 @@ from transferfn.core.system import TransferFunction
 from transferfn.ops.choice import Method
 
 Constraint = Literal["l1", "reflection"]
-NamedInit = Literal["resonators", "comb", "zeros", "xavier", "montel"]
+NamedInit = Literal["resonators", "comb", "bands", "zeros", "xavier", "montel"]
 
 
 @runtime_checkable
@@ -89,6 +89,11 @@ def check_options(
     _check_choice("method", method, get_args(Method))
     if not callable(init):
         _check_choice("init", init, get_args(NamedInit), " or a function")
+    if init == "bands" and numerator != "lattice":
+        raise ValueError(
+            "init='bands' draws poles that crowd, which only taps of a lattice hold: take numerator='lattice' with "
+            f"constraint='reflection', got numerator={numerator!r}, or init='resonators'"
+        )
     if init == "resonators" and constraint == "l1":
         raise ValueError(
             "constraint='l1' cannot hold resonators, whose |a_i| add up to more than 1: take constraint='reflection', "

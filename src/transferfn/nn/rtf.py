@@ -15,12 +15,15 @@ from transferfn.core import init as inits
 from transferfn.core.checks import check_interval
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import IllConditionedWarning
+from transferfn.core.forms import companion_to_lattice
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.lattice import lattice_filter
+from transferfn.core.kernel import spread
+from transferfn.core.lattice import lattice_filter, reflection_coefficients
 from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
 from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_rounded, warn_if_unstable, widest
 from transferfn.nn.horizon import RelativeToHorizon
+from transferfn.nn.lattice_realization import LatticeRealization, extend_lattice, step_lattice
 from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.nn.options import Constraint as Constraint
 from transferfn.nn.options import Init as Init
@@ -39,14 +42,15 @@ class RTF(RelativeToHorizon, SequenceMixer):
     H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
 
     ``forward`` trains in parallel at a cost that does not depend on the order; ``extend`` and ``step`` run the same
-    filter as a recurrence with a state of n numbers a channel. All of them agree to rounding, at every length.
+    filter as a recurrence with a state of n numbers a channel: that of the companion form, or with taps of a lattice
+    that of the lattice. All of them agree to rounding, at every length.
 
     Args:
         channels: Number of channels D.
         order: Order n of each filter.
         horizon: Number of samples the truncated numerator refers to, and what sets the memory of
-            ``init="resonators"`` and ``"comb"``. Sequences may be shorter or longer; up to the horizon the parallel
-            form is finite for unstable filters, too.
+            ``init="resonators"``, ``"comb"`` and ``"bands"``. Sequences may be shorter or longer; up to the horizon
+            the parallel form is finite for unstable filters, too.
         denominator_groups: Number of distinct denominators G, a divisor of ``channels``; channel d uses
             d * G // channels. None means one a channel.
         bidirectional: Adds a second bank that filters the future. Such a layer has ``forward`` only.
@@ -54,8 +58,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
             ``"exact"`` learns the true ones, the same function at every length; ``"lattice"`` learns taps of the
             normalised lattice, orthonormal coordinates of the true response, for ``constraint="reflection"``.
         init: ``"resonators"`` (stable, memories of all lengths), ``"comb"`` (stable, one long memory for all
-            frequencies; the one for ``constraint="l1"``, which holds no resonators), ``"zeros"``, ``"xavier"``,
-            ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
+            frequencies; the one for ``constraint="l1"``, which holds no resonators), ``"bands"`` (stable, smooth, at
+            several time scales; for low orders and ``numerator="lattice"``), ``"zeros"``, ``"xavier"``, ``"montel"`` or
+            a function like those of :mod:`transferfn.core.init`.
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
         method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
@@ -317,7 +322,11 @@ class RTF(RelativeToHorizon, SequenceMixer):
         self._require_recurrence("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return extend_filter(u, self._system(), state, lengths, resets, self.method)
+        if self.numerator_kind != "lattice":
+            return extend_filter(u, self._system(), state, lengths, resets, self.method)
+        _, matrix = companion_to_lattice(*self._rotations())
+        matrix = spread(matrix, self.channels, axis=-3)
+        return extend_lattice(u, self.transfer_function(), matrix, state, lengths, resets, self.method)
 
     def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:
         """Map one sample. The coefficients are converted at every call; :meth:`realize` does it once.
@@ -335,6 +344,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
         """
         self._require_recurrence("step")
         check_sample(u_t, self.channels)
+        if self.numerator_kind == "lattice":
+            return step_lattice(u_t, *self._rotations(), self.taps, self.feedthrough, state)
         system = self.transfer_function()
         return step_filter(u_t, system.b, system.a, system.h0, state)
 
@@ -345,11 +356,12 @@ class RTF(RelativeToHorizon, SequenceMixer):
         self._require_recurrence("init_state")
         system, like = self.system(), self._numerators()[0]
         dtype = dtype or like.dtype
-        warn_if_unstable(system.a, self.horizon, dtype=signal_dtype(dtype))
+        if self.numerator_kind != "lattice":
+            warn_if_unstable(system.a, self.horizon, dtype=signal_dtype(dtype))
         return filter_state(batch_size, system.a, self.channels, device=device or like.device, dtype=dtype)
 
-    def realize(self, dtype: torch.dtype | None = None) -> Realization:
-        """An immutable recurrence with the exact coefficients, computed now and once.
+    def realize(self, dtype: torch.dtype | None = None) -> Realization | LatticeRealization:
+        """An immutable recurrence with the exact coefficients, computed now and once; of taps the lattice.
 
         Args:
             dtype: Type the coefficients are rounded to, float32 or wider; None means that of the parameters. A
@@ -364,6 +376,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
         check_dtype(dtype)
         with torch.no_grad():
             system = self.transfer_function()
+            if self.numerator_kind == "lattice":
+                return LatticeRealization(system, dtype=dtype, method=self.method)
             warn_if_rounded(system.a, signal_dtype(dtype))
         return Realization(system.to(dtype=signal_dtype(dtype)), method=self.method)
 
@@ -412,8 +426,11 @@ class RTF(RelativeToHorizon, SequenceMixer):
         return layer, error
 
     def filter_parameters(self) -> Iterable[nn.Parameter]:
-        """All: numerators, denominators and what constrains them."""
-        return self.parameters()
+        """Numerators, denominators and what constrains them, but not taps and the feedthrough beside them.
+
+        Taps weigh orthonormal responses, as C weighs the states of S4, and bear the rate of all other weights.
+        """
+        return (self.reflection,) if self.numerator_kind == "lattice" else self.parameters()
 
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""
@@ -461,13 +478,18 @@ class RTF(RelativeToHorizon, SequenceMixer):
         numerator.copy_(b)
         feedthrough.copy_(h0)
         if self.constraint == "reflection":
-            self.reflection.copy_(constrain.reflection_parameters(a))
+            self.reflection.copy_(constrain.reflection_parameters(a, scaled=self.numerator_kind != "lattice"))
         elif self.constraint == "l1":
             raw, slack = constrain.l1_parameters(a)
             self.denominator.copy_(raw)
             self.slack.copy_(slack)
         else:
             self.denominator.copy_(a)
+
+    def _rotations(self) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the lattice's angles, as reflection coefficients and their complements, (G, n) each."""
+        k = reflection_coefficients(widest(self.reflection), scaled=False)
+        return k, ((1 - k) * (1 + k)).sqrt()
 
     def _require_recurrence(self, verb: str) -> None:
         if not self.is_causal:

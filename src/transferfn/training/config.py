@@ -83,7 +83,7 @@ class ModelConfig:
     """Which numerator RTF learns: the paper's, relative to the length of the signals, the true one, or taps of the
     normalised lattice, for constraint reflection."""
 
-    init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "resonators"
+    init: Literal["resonators", "comb", "bands", "zeros", "xavier", "montel"] = "resonators"
     """Where the filters of RTF start."""
 
     feedthrough: Literal["init", "normal"] = field(default="init", metadata=LATER)

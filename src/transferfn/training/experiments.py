@@ -66,14 +66,17 @@ def mixers_pathfinder() -> list[TrainConfig]:
     return list(_seeded(_mixers(PATHFINDER, filter_lr=0.001, bidirectional=True)))
 
 
-def lattice_taps() -> list[TrainConfig]:
-    """Stable resonators that learn taps of a lattice, on MNIST, ListOps and Delay, in as many steps as RTF there."""
-    causal, both = (ModelConfig(width=64, layers=2, order=32, bidirectional=both) for both in (False, True))
-    optimizer = OptimizerConfig(lr=0.01, weight_decay=0.05, filter_lr=0.01)
-    smnist = TrainConfig(data=SmnistConfig(), model=causal, optimizer=optimizer, epochs=10, epoch_steps=44)
-    listops = TrainConfig(data=LISTOPS, model=both, optimizer=optimizer, epochs=10, epoch_steps=720)
-    runs = smnist, listops, _delay(512)[0]
-    return list(_seeded(replace(run, model=replace(run.model, numerator="lattice")) for run in runs))
+def lattice_bands() -> list[TrainConfig]:
+    """Taps of a lattice from bands, of order 8: sequential MNIST, ListOps and Pathfinder, in the time of the others."""
+    return list(
+        _seeded(
+            [
+                _bands(SmnistConfig(), 41, filter_lr=0.01),
+                _bands(LISTOPS, 720, filter_lr=0.01, bidirectional=True),
+                _bands(PATHFINDER, 122, filter_lr=0.001, bidirectional=True),
+            ]
+        )
+    )
 
 
 def mixers_lm() -> list[TrainConfig]:
@@ -123,6 +126,12 @@ def _mixers(data: TaskConfig, *, filter_lr: float, bidirectional: bool = False) 
     return found
 
 
+def _bands(data: TaskConfig, steps: int, *, filter_lr: float, bidirectional: bool = False) -> TrainConfig:
+    model = ModelConfig(width=64, layers=2, order=8, bidirectional=bidirectional, numerator="lattice", init="bands")
+    optimizer = OptimizerConfig(lr=0.01, weight_decay=0.05, filter_lr=filter_lr)
+    return TrainConfig(data=data, model=model, optimizer=optimizer, epochs=10, epoch_steps=steps)
+
+
 def _birth(init: Init, constraint: Constraint, filter_lr: float = 4e-3) -> TrainConfig:
     return TrainConfig(
         data=SmnistConfig(side=14),
@@ -144,7 +153,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     mixers_smnist,
     mixers_listops,
     mixers_pathfinder,
-    lattice_taps,
+    lattice_bands,
     mixers_lm,
     births_smnist,
     rates_smnist,

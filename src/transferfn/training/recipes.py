@@ -30,7 +30,10 @@ def smnist(variant: Variant = DEFAULT) -> TrainConfig:
     Args:
         variant: Which form of it.
     """
-    config = TrainConfig(model=ModelConfig(mixer=variant.layer, numerator="lattice"), optimizer=_rates(variant))
+    model = ModelConfig(mixer=variant.layer)
+    if model.mixer == "rtf":
+        model = replace(model, order=8, numerator="lattice", init="bands")
+    config = TrainConfig(model=model, optimizer=_rates(variant))
     if variant.size == "small":
         return replace(config, model=replace(config.model, layers=2), epochs=8)
     return config
