@@ -292,7 +292,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        system = self._system()
+        system, given = self._system(), u
+        if self.numerator_kind == "lattice" and self.method == "scan":
+            u = widest(u)  # where poles crowd, no companion recurrence in float32 holds them
         dropout = self.kernel_dropout if self.training else 0.0
         if self.bidirectional:
             y = filter_both_ways(u, system, lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout)
@@ -308,7 +310,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
             )
         if self.numerator_kind != "truncated" or u.shape[1] > self.horizon:
             warn_if_overflowed(y, system.a, u, lengths)
-        return y
+        return y.to(given.dtype)
 
     @override
     def extend(
