@@ -1,7 +1,7 @@
-"""A run in a process of its own that kills itself without warning: python killed.py DATA OUT STEP DEVICES.
+"""A run that kills its process without warning.
 
 It writes the indices of each batch to OUT.batches (and OUT.batches1 of the second process), one line a step, and the
-first process dies when STEP steps are done.
+first process dies when so many steps are done.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import Callback
 
 from training.stub import tiny
@@ -34,20 +32,8 @@ class Record(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    data, out, die_at, devices = sys.argv[1:]
-    torch.set_num_threads(1)
+def run(data: Path, out: Path, die_at: int, devices: int) -> None:
     options = RunOptions(
-        out=Path(out),
-        workers=2,
-        checkpoint_every=4,
-        log_every=1,
-        accelerator="cpu",
-        devices=int(devices),
-        progress=False,
+        out=out, workers=2, checkpoint_every=4, log_every=1, accelerator="cpu", devices=devices, progress=False
     )
-    fit(tiny(Path(data)), options, callbacks=[Record(Path(f"{out}.batches"), int(die_at))])
-
-
-if __name__ == "__main__":
-    main()
+    fit(tiny(data), options, callbacks=[Record(Path(f"{out}.batches"), die_at)])

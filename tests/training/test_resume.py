@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils import _pytree
 
+from processes import begin, ranks, status
 from tasks.digit_files import write_idx
+from training.killed import run
 from training.stub import Stub, tiny
 from transferfn.training import RunOptions, fit
 from transferfn.training.run import read_rows
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +52,13 @@ def assert_equal_bits(found: Any, wanted: Any) -> None:
 
 
 def run_process(data: Path, out: Path, *, die_at: int, devices: int = 1) -> int:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path]), "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, str(HERE / "killed.py"), str(data), str(out), str(die_at), str(devices)]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+    """How the first process ended."""
+    told = Path(f"{out}.told")
+    begun = [begin(run, data, out, die_at, devices, environment=rank, told=told) for rank in ranks(devices)]
+    found, *others = [status(process) for process in begun]
+    assert found in (0, -signal.SIGKILL), told.read_text()
+    assert all((other == 0) == (found == 0) for other in others), told.read_text()
+    return found
 
 
 def batches(out: Path, rank: str = "") -> dict[int, dict[str, Any]]:

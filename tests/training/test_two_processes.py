@@ -10,23 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from processes import begin, ranks, status
 from tasks.digit_files import write_idx
+from training import shared
 from transferfn.training.run import read_rows
-
-SCRIPT = """
-import sys, torch
-from pathlib import Path
-import training.stub
-from transferfn.training import RunOptions, fit
-torch.set_num_threads(1)
-data, out, devices, until = sys.argv[1:]
-options = RunOptions(out=Path(out), accelerator="cpu", devices=int(devices), checkpoint_every=4)
-callbacks = []
-if int(until):
-    from training.test_resume import StopAt
-    callbacks = [StopAt("on_train_batch_start", int(until))]
-fit(training.stub.tiny(Path(data), accumulate=2), options, build=training.stub.Normed, callbacks=callbacks)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +21,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_idx(tmp_path_factory.mktemp("digits"))
 
 
-def run(data: Path, out: Path, *, devices: int, until: int = 0) -> subprocess.CompletedProcess:
-    script = out.with_suffix(".py")
-    script.write_text(SCRIPT)
-    arguments = [sys.executable, str(script), str(data), str(out), str(devices), str(until)]
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
+def run(data: Path, out: Path, *, devices: int, until: int = 0) -> tuple[list[int | None], str]:
+    """How each process ended, and what they said."""
+    told = Path(f"{out}-{devices}.told")
+    begun = [begin(shared.run, data, out, devices, until, environment=rank, told=told) for rank in ranks(devices)]
+    return [status(process) for process in begun], told.read_text()
 
 
 def assert_alike(mine: Path, other: Path) -> None:
@@ -59,13 +44,17 @@ def assert_alike(mine: Path, other: Path) -> None:
 def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
     out = tmp_path_factory.mktemp("runs") / "alone"
-    done = run(data, out, devices=1)
-    assert done.returncode == 0, done.stderr
+    ended, told = run(data, out, devices=1)
+    assert ended == [0], told
     return out
 
 
 def test_two_processes_train_like_one(data: Path, alone: Path, tmp_path: Path) -> None:
-    done = run(data, tmp_path / "two", devices=2)
+    """Here Lightning starts the second one, by the command line of the first."""
+    arguments = [sys.executable, shared.__file__, str(data), str(tmp_path / "two"), "2", "0"]
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert_alike(alone, tmp_path / "two")
 
@@ -73,9 +62,10 @@ def test_two_processes_train_like_one(data: Path, alone: Path, tmp_path: Path) -
 def test_a_run_goes_on_with_another_number_of_processes(data: Path, alone: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     for devices, until, saved in ((1, 24, 9), (2, 22, 18)):  # the second one counts from where it begins
-        assert run(data, changed, devices=devices, until=until).returncode != 0
+        ended, told = run(data, changed, devices=devices, until=until)
+        assert 0 not in ended, told
         assert not (changed / "result.json").exists()
         assert torch.load(changed / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == saved
-    done = run(data, changed, devices=1)
-    assert done.returncode == 0, done.stderr
+    ended, told = run(data, changed, devices=1)
+    assert ended == [0], told
     assert_alike(alone, changed)
