@@ -12,6 +12,9 @@ import pytest
 import torch
 
 import transferfn.cli.demo as demo_module
+from processes import begin
+from processes import command as foreground
+from processes import status as ended_with
 from tasks.digit_files import write_idx
 from training.stub import tiny
 from transferfn.cli import commands, main
@@ -322,23 +325,18 @@ def test_a_bidirectional_model_trains(data: Path, tmp_path: Path) -> None:
 def test_interrupting_tells_how_to_continue(data: Path, tmp_path: Path, number: int, status: int, how: str) -> None:
     out = tmp_path / "a run"
     arguments = small(data, out, "--epochs", "2000", "--checkpoint-every", "3", "--workers", "1")
-    running = subprocess.Popen(
-        process(*arguments),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that starts the tests in the background lets them ignore the signal, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    said = tmp_path / "said"
+    running = begin(foreground, *arguments, told=said)
     last = out / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 200
-    while not last.exists() and running.poll() is None and time.monotonic() < deadline:
+    while not last.exists() and running.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
-    running.send_signal(number)
-    _, told = running.communicate(timeout=100)
-    assert running.returncode == status, told
+    assert running.pid is not None
+    os.kill(running.pid, number)
+    ended = ended_with(running)
+    told = said.read_text()
+    assert ended == status, told
     assert told.strip().count("\n") == 0
     assert f"{how}; to continue: transferfn train smnist --data.path {data}" in told
     assert f"--out '{out}'" in told

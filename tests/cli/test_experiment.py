@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import run_forked
 from transferfn.cli import experiment as command
 from transferfn.cli.experiment import Experimenting, experiment_name, run_experiment
 from transferfn.tasks import SmnistConfig
@@ -32,6 +33,7 @@ def test_runs_of_equal_time_are_done_once_and_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "EXPERIMENTS", (two_runs,))
+    monkeypatch.setattr(command.subprocess, "run", run_forked)  # an interpreter of its own: the run that fails
     # Steps of a model that is twice as fast; what they really take is not this test's matter.
     monkeypatch.setattr(command, "step_seconds", lambda kinds: [0.5, 1.0])
     run_experiment(asked(tmp_path, minutes=0.05))

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,32 +23,29 @@ PROMPTS = ["def é", "x"]
 COUNT = 25
 
 
-@pytest.fixture(scope="module", params=["bytes", "bpe"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a hundred steps: enough for filters and maps to be no longer as they were drawn."""
-    folder = tmp_path_factory.mktemp("texts")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of a hundred steps: enough for filters and maps to be no longer as they were drawn."""
+    return {tokenizer: trained(tmp_path_factory.mktemp("texts"), tokenizer) for tokenizer in ("bytes", "bpe")}
+
+
+def trained(folder: Path, tokenizer: str) -> Path:
     for number in range(30):
         lines = "".join(f"def f{k}(é):\n    return {k * number} + é\n\n\n" for k in range(20))
         (folder / f"{number}.txt").write_text(lines)
     words = ["train", "lm", "--size", "small", "--data.source", "files", "--data.path", str(folder)]
     words += ["--data.length", "64", "--data.validation", "0.1", "--data.test", "0.1"]
     words += ["--width", "16", "--layers", "2", "--order", "4", "--model.mlp", "16", "--batch-size", "8"]
-    words += [
-        "--epochs",
-        "1",
-        "--epoch-steps",
-        "120",
-        "--optimizer.lr",
-        "0.03",
-        "--accelerator",
-        "cpu",
-        "--out",
-        str(folder / "run"),
-    ]
-    words += ["--data.tokenizer", request.param, "--data.vocabulary", "280", "--model.vocabulary", "288"]
-    assert main(words) == 0
+    words += ["--epochs", "1", "--epoch-steps", "120", "--optimizer.lr", "0.03", "--accelerator", "cpu"]
+    words += ["--data.tokenizer", tokenizer, "--data.vocabulary", "280", "--model.vocabulary", "288"]
+    assert main([*words, "--out", str(folder / "run")]) == 0
     assert main(["export", str(folder / "run"), "--format", "huggingface"]) == 0
     return folder / "run"
+
+
+@pytest.fixture(params=["bytes", "bpe"])
+def run(request: pytest.FixtureRequest, runs: dict[str, Path]) -> Path:
+    return runs[request.param]
 
 
 LOAD = """
@@ -55,32 +53,42 @@ import json, sys
 import transferfn
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
-folder, prompts, count = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+prompts, count, *folders = *json.loads(sys.argv[1]), *sys.argv[2:]
 greedy = {"max_new_tokens": count, "do_sample": False}
-batch = tokenizer(prompts, return_tensors="pt", padding=True)
-alone = [model.generate(**tokenizer(prompt, return_tensors="pt"), **greedy)[0].tolist() for prompt in prompts]
-ask = pipeline("text-generation", folder, batch_size=2)
-print(json.dumps({
-    "names": sorted(batch),
-    "ids": [tokenizer(prompt)["input_ids"] for prompt in prompts],
-    "mask": batch["attention_mask"].tolist(),
-    "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id],
-    "config": [model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id],
-    "generation": [getattr(model.generation_config, f"{name}_token_id") for name in ("bos", "eos", "pad")],
-    "alone": alone,
-    "batch": model.generate(**batch, **greedy).tolist(),
-    "texts": [tokenizer.decode(ids, skip_special_tokens=True) for ids in alone],
-    "asked": [found[0]["generated_text"] for found in ask(prompts, **greedy)],
-}))
+
+def say(folder):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(prompts, return_tensors="pt", padding=True)
+    alone = [model.generate(**tokenizer(prompt, return_tensors="pt"), **greedy)[0].tolist() for prompt in prompts]
+    ask = pipeline("text-generation", folder, batch_size=2)
+    return {
+        "names": sorted(batch),
+        "ids": [tokenizer(prompt)["input_ids"] for prompt in prompts],
+        "mask": batch["attention_mask"].tolist(),
+        "special": [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id],
+        "config": [model.config.bos_token_id, model.config.eos_token_id, model.config.pad_token_id],
+        "generation": [getattr(model.generation_config, f"{name}_token_id") for name in ("bos", "eos", "pad")],
+        "alone": alone,
+        "batch": model.generate(**batch, **greedy).tolist(),
+        "texts": [tokenizer.decode(ids, skip_special_tokens=True) for ids in alone],
+        "asked": [found[0]["generated_text"] for found in ask(prompts, **greedy)],
+    }
+
+print(json.dumps({folder: say(folder) for folder in folders}))
 """
 
 
-def test_a_new_process_says_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(run / "huggingface"), json.dumps(PROMPTS), str(COUNT)]
+@pytest.fixture(scope="module")
+def said(runs: dict[str, Path]) -> dict[str, Any]:
+    """What a new process says of each run."""
+    words = [json.dumps([PROMPTS, COUNT]), *(str(run / "huggingface") for run in runs.values())]
     done = subprocess.run([sys.executable, "-c", LOAD, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_new_process_says_the_same(run: Path, said: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    found = said[str(run / "huggingface")]
     model, config = load_model(run)
     assert isinstance(config.data, TextCorpusConfig)
     tokenizer = read_tokens(RunFolder(path=run), config.data)

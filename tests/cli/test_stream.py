@@ -363,30 +363,29 @@ def test_what_is_no_sound_is_refused(classes: Path, equaliser: Path, tmp_path: P
 # ---------------------------------------------------------------------------------------------------- what is kept
 
 
-def test_killed_and_continued_the_outputs_are_the_same_to_the_last_bit(classes: Path, tmp_path: Path) -> None:
+def test_killed_and_continued_the_outputs_are_the_same_to_the_last_bit(
+    classes: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     block, blocks = 5, 8
     u = as_text(noise(block * blocks))
-    arguments = [*PROGRAM, "stream", str(classes), "--block", str(block), "--state"]
-
-    def whole(state: Path, *more: str) -> str:
-        done = subprocess.run(
-            [*arguments, str(state), *more], input=u, env=ENVIRONMENT, capture_output=True, text=True, timeout=200
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    uninterrupted = whole(tmp_path / "whole")
-    assert len(uninterrupted.splitlines()) == blocks
+    arguments = [classes, "--block", block, "--state"]
+    feed(monkeypatch, u)
+    uninterrupted = output(capsys, *arguments, tmp_path / "whole")
+    assert len(uninterrupted) == blocks
 
     state = tmp_path / "killed"
     running = subprocess.Popen(
-        [*arguments, str(state)], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*PROGRAM, "stream", *map(str, arguments), str(state)],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert running.stdin is not None
     assert running.stdout is not None
     running.stdin.write("".join(u.splitlines(keepends=True)[: 3 * block + 2]))  # two samples into the fourth block
     running.stdin.flush()
-    before = "".join(running.stdout.readline() for _ in range(3))
+    before = [running.stdout.readline().rstrip("\n") for _ in range(3)]
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and (not state.exists() or read_state(state).note["samples"] < 3 * block):
         time.sleep(0.02)
@@ -394,7 +393,8 @@ def test_killed_and_continued_the_outputs_are_the_same_to_the_last_bit(classes: 
     running.wait(timeout=50)
     running.stdin.close()
     running.stdout.close()
-    assert before + whole(state, "--from-start") == uninterrupted
+    feed(monkeypatch, u)
+    assert before + output(capsys, *arguments, state, "--from-start") == uninterrupted
     final = [read_state(path).leaves for path in (tmp_path / "whole", state)]
     torch.testing.assert_close(final[0], final[1], rtol=0, atol=0)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -13,6 +12,8 @@ from typing import ClassVar
 import pytest
 import torch
 
+from processes import Forked, begin, status
+from processes import command as foreground
 from tasks.digit_files import write_idx
 from transferfn.cli import commands, main
 from transferfn.cli import sweep as command
@@ -35,7 +36,10 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
     return ["sweep", "smnist", "--out", str(out), *search, *words, "--data.no-published", *more]
 
 
-def test_a_sweep_goes_on_where_it_was(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_goes_on_where_it_was(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command.subprocess, "Popen", Forked)  # interpreters of their own: when one is interrupted
     out = tmp_path / "sweep"
     assert main(arguments(data, out, "--trials", "2")) == 0
     assert len(list(out.glob("trial-*/result.json"))) == 2
@@ -119,23 +123,16 @@ def test_trials_that_all_fail_are_an_error(data: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
 def test_interrupting_a_sweep_is_told_in_one_line(jobs: str, data: Path, tmp_path: Path) -> None:
-    code = "import sys; from transferfn.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = arguments(data, tmp_path, "--trials", "1000", "--jobs", jobs)
-    running = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    said = tmp_path / "said"
+    running = begin(foreground, *arguments(data, tmp_path, "--trials", "1000", "--jobs", jobs), told=said)
     deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("trial-*/metrics.csv")) and time.monotonic() < deadline and running.poll() is None:
+    while not list(tmp_path.glob("trial-*/metrics.csv")) and time.monotonic() < deadline and running.is_alive():
         time.sleep(0.05)
+    assert running.pid is not None
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does
-    _, told = running.communicate(timeout=100)
-    assert running.returncode == 130, told
+    ended = status(running)
+    told = said.read_text()
+    assert ended == 130, told
     assert told.strip().count("\n") == 0, told
     assert "interrupted; to continue: transferfn sweep smnist" in told
 
