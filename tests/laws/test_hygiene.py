@@ -22,6 +22,7 @@ from laws.runs import (
     extend,
     forward,
     in_step,
+    leaf,
     leaves,
     outcome,
     reset_mask,
@@ -274,7 +275,8 @@ BUILT = [mixer for mixer in MIXERS if mixer.name in ("rtf", "rtf-scan")] + [
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, fullgraph=True, backend="aot_eager")
+    """As one graph with its backward pass, which are run as they were traced, not generated or divided anew."""
+    return torch.compile(function, fullgraph=True, backend="aot_eager_default_partitioner")
 
 
 @pytest.mark.compile
@@ -298,11 +300,10 @@ def test_8_compiles_in_one_graph(mixer: Mixer, bounds: Any) -> None:
     expected = outcome(module, lambda mixer, u, _: (mixer(u, **options), None), u)
     assert_same(outcome(module, lambda _, u, __: (whole(u, options), None), u), expected, tolerance(module, F64))
     if module.is_causal:
-        part = torch.compile(
-            lambda u, state, options: module.extend(u, state, **options), fullgraph=True, backend="aot_eager"
-        )
+        part = compiled(lambda u, state, options: module.extend(u, state, **options))
         state = a_state(module, mixer.signal(3, 5, seed=1))
-        room = part(u, state, options)[1]  # in a graph no sample can be dropped
+        # In a graph no sample can be dropped. With gradients, as below: without them it would be another graph.
+        room = part(leaf(u), tree_map(leaf, state), options)[1]
 
         def eager(mixer: Any, u: Tensor, state: Any) -> tuple[Tensor, Any]:
             y, after = mixer.extend(u, state, **options)
