@@ -20,6 +20,7 @@ from transferfn import RTF, lfilter
 from transferfn.models import Backbone, Classifier
 
 AHEAD, PAST, LENGTH = 5, 64, 256  # samples ahead, of a window before scoring and in all
+STEPS = 400  # of the RTF
 
 
 class LSTM(nn.Module):  # what is replaced
@@ -65,7 +66,7 @@ def main() -> None:  # train on the first 70 % of the series and print errors on
     print(f"{AHEAD} samples ahead, root mean squared error in standard deviations of the series:")
     print(f"  the last value           {rmse(lambda u: u, series[cut:]):.4f}")
     print(f"  linear in the last {PAST}    {rmse(lambda u: lfilter(taps, torch.ones(1), u, axis=1), series[cut:]):.4f}")
-    for build, steps in ((LSTM, 800), (rtf, 400)):
+    for build, steps in ((LSTM, 2 * STEPS), (rtf, STEPS)):
         for rate in (3e-2, 6e-2):
             torch.manual_seed(0)
             start, model = time.perf_counter(), build()
