@@ -14,35 +14,36 @@ from transferfn.training.run import RunError, RunFolder
 from transferfn.training.tokens import load_splits
 
 
-@pytest.fixture(params=["bytes", "bpe"])
-def trained(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of texts and, in it, a run that was trained on them for a few steps."""
+@pytest.fixture(scope="module", params=["bytes", "bpe"])
+def places(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of texts with a run beside it that was trained on them for a few steps, and a copy of all."""
     if request.param == "bpe":
         pytest.importorskip("tokenizers")
-    monkeypatch.setenv("TRANSFERFN_CACHE", str(tmp_path / "cache"))
-    texts = tmp_path / "texts"
+    place, copied = tmp_path_factory.mktemp("place"), tmp_path_factory.mktemp("copy") / "of"
+    texts = place / "texts"
     texts.mkdir()
     for number in range(30):
         (texts / f"{number}.txt").write_text(f"# {number}\n" + "def f(x):\n    return x + 1\n\n\n" * 20)
     words = ["train", "lm", "--size", "small", "--data.source", "files", "--data.path", str(texts)]
-    words += [
-        "--data.length",
-        "32",
-        "--data.validation",
-        "0.2",
-        "--data.test",
-        "0.2",
-        "--width",
-        "8",
-        "--layers",
-        "1",
-        "--order",
-        "2",
-    ]
-    words += ["--model.mlp", "8", "--epochs", "1", "--epoch-steps", "3", "--batch-size", "4", "--accelerator", "cpu"]
+    words += ["--data.length", "32", "--data.validation", "0.2", "--data.test", "0.2"]
+    words += ["--width", "8", "--layers", "1", "--order", "2", "--model.mlp", "8"]
+    words += ["--epochs", "1", "--epoch-steps", "3", "--batch-size", "4", "--accelerator", "cpu"]
     words += ["--data.tokenizer", request.param, "--data.vocabulary", "270", "--model.vocabulary", "270"]
-    assert main([*words, "--out", str(tmp_path / "run")]) == 0
-    return texts
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRANSFERFN_CACHE", str(place / "cache"))
+        assert main([*words, "--out", str(place / "run")]) == 0
+    shutil.copytree(place, copied)
+    return place, copied
+
+
+@pytest.fixture
+def trained(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of texts, everything as it was after the training."""
+    place, copied = places
+    monkeypatch.setenv("TRANSFERFN_CACHE", str(place / "cache"))
+    shutil.rmtree(place)
+    shutil.copytree(copied, place)
+    return place / "texts"
 
 
 def said(run: Path, capsys: pytest.CaptureFixture[str]) -> str:

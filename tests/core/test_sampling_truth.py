@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import mpmath
@@ -32,8 +33,10 @@ SYSTEMS: dict[str, tuple[Coefficients, float]] = {
 }
 
 
-def true_response(system: Coefficients, dt: float, method: str) -> np.ndarray:
+@functools.cache
+def true_response(name: str, method: str) -> np.ndarray:
     """Impulse response of the sampled system, the coefficients taken as they are."""
+    system, dt = SYSTEMS[name]
     with mpmath.workdps(80):
         num, den = ([mpmath.mpf(float(x)) for x in part] for part in system)
         n, dt = len(den) - 1, mpmath.mpf(dt)
@@ -76,7 +79,7 @@ def test_sampling_is_that_of_eighty_digits(name: str, method, form: str) -> None
     given = system if form == "coefficients" else scipy.signal.tf2ss(*system)
     converted = c2d(given, dt, method=method)
     h, error = converted
-    off = off_by(h.impulse_response(LENGTH)[0], true_response(system, dt, method))
+    off = off_by(h.impulse_response(LENGTH)[0], true_response(name, method))
     assert off < 1e-11 + 2 * float(error)  # what is lost beyond 1e-11 is told
     # As far as rounding the coefficients of the result moves a pole, in every sample: the motor's are near each other.
     assert float(error) < converted.length * float(roots(h.a)[1].max())
@@ -85,7 +88,7 @@ def test_sampling_is_that_of_eighty_digits(name: str, method, form: str) -> None
 def test_balancing_is_what_holds_them(monkeypatch) -> None:
     """Without it the exponential of the matrices loses the low-pass of 1 MHz, and the rest would not tell."""
     system, dt = SYSTEMS["a low-pass of 1 MHz"]
-    truth, matrices = true_response(system, dt, "zoh"), scipy.signal.tf2ss(*system)
+    truth, matrices = true_response("a low-pass of 1 MHz", "zoh"), scipy.signal.tf2ss(*system)
     assert off_by(c2d(matrices, dt).value.impulse_response(LENGTH)[0], truth) < 1e-11
     monkeypatch.setattr(continuous, "_balanced", lambda system: system)
     assert off_by(c2d(matrices, dt).value.impulse_response(LENGTH)[0], truth) > 1
