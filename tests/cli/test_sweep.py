@@ -188,3 +188,25 @@ def test_jobs_share_the_threads(
     monkeypatch.setattr(Started, "threads", [])
     assert main(arguments(data, tmp_path / "sweep", "--jobs", "2")) == 2  # they "failed"
     assert Started.threads == [share, share]
+
+
+def test_a_job_that_has_not_noticed_is_interrupted_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is starting may not: else the sweep would wait until all trials are done."""
+    sent = []
+
+    class Deaf(Started):
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout is None:
+                raise KeyboardInterrupt
+            if not sent:
+                raise command.subprocess.TimeoutExpired("job", timeout)
+            return 130
+
+        def send_signal(self, number: int) -> None:
+            sent.append(number)
+
+    monkeypatch.setattr(command.subprocess, "Popen", Deaf)
+    assert main(arguments(data, tmp_path / "sweep", "--jobs", "2")) == 130
+    assert sent == [signal.SIGINT]

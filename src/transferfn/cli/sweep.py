@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from transferfn.training.variant import Variant
 
 if TYPE_CHECKING:
     import optuna
+
+PATIENCE = 10.0  # seconds in which an interrupted job has ended, unless it has not noticed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,13 +261,24 @@ def sweep(asked: Sweep) -> None:
             failed = [worker.returncode for worker in workers if worker.wait()]
         except KeyboardInterrupt:
             for worker in workers:
-                worker.wait()  # the terminal has told them, too
+                _end(worker)
             raise
         if failed:
             raise RunError(f"{len(failed)} of {asked.jobs} jobs failed: their messages are above")
     else:
         work(asked.out, asked.trials)
     print("\n".join(summary(asked.out)))
+
+
+def _end(worker: subprocess.Popen) -> None:
+    """Wait for a job that the terminal has interrupted, too; one that was just starting may have lost it."""
+    while True:
+        try:
+            worker.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            worker.send_signal(signal.CTRL_C_EVENT if sys.platform == "win32" else signal.SIGINT)
+        else:
+            return
 
 
 def _refuse_another(about: Path, asked: Sweep) -> None:
