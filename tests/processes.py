@@ -13,13 +13,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-IMPORTED = ["numba", "torch.utils.tensorboard", "transferfn.cli.commands", "transferfn.training.checkpoint"]
-IMPORTED += ["transferfn.training.log", "transferfn.training.module"]
+IMPORTED = [
+    "matplotlib.figure",
+    "numba",
+    "optuna",
+    "scipy.signal",
+    "torch.utils.tensorboard",
+    "transferfn.cli.commands",
+]
+IMPORTED += [f"transferfn.training.{name}" for name in ("checkpoint", "log", "module")]
 
 
 def begin(
@@ -27,6 +35,7 @@ def begin(
     *arguments: Any,
     environment: Mapping[str, str] | None = None,
     told: Path | None = None,
+    printed: Path | str = os.devnull,
 ) -> BaseProcess:
     """Call a function in a process of its own, which ends with it.
 
@@ -34,34 +43,37 @@ def begin(
         function: What is called, of a module beside this one.
         arguments: What it is given.
         environment: Variables that only this process has.
-        told: File for what it says on standard error; what it prints is dropped.
+        told: File for what it says on standard error.
+        printed: File for what it prints, if ``told`` is given, too.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
-    process = context.Process(target=_call, args=(function, arguments, dict(environment or {}), told))
+    process = context.Process(target=_call, args=(function, arguments, dict(environment or {}), told, printed))
     process.start()
     return process
 
 
-def _call(function: Callable[..., Any], arguments: Any, environment: dict[str, str], told: Path | None) -> None:
+def _call(
+    function: Callable[..., Any], arguments: Any, environment: dict[str, str], told: Path | None, printed: Path | str
+) -> None:
     import torch
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True)  # else it would start its own children as it was started
     os.environ.update(environment | {"OMP_NUM_THREADS": "1"})
     if told is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        for file, stream in ((printed, 1), (told, 2)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     function(*arguments)
 
 
-def status(process: BaseProcess, timeout: float = 300) -> int | None:
+def status(process: BaseProcess, timeout: float = 300) -> int:
     """Wait for a process and return how it ended: its status, or minus the signal."""
     process.join(timeout)
-    found = process.exitcode
-    if found is None:
+    if process.exitcode is None:
         process.kill()
-    return found
+        raise TimeoutError(f"a process has not ended in {timeout} s")
+    return process.exitcode
 
 
 def command(*words: str) -> None:
@@ -93,6 +105,13 @@ def interpret(*words: str) -> None:
         runpy.run_module(what, run_name="__main__")
 
 
+def run_script(path: Path) -> None:
+    """A script in which any warning is an error."""
+    warnings.simplefilter("error")
+    sys.argv = [str(path)]
+    runpy.run_path(str(path), run_name="__main__")
+
+
 class Forked:
     """Stands for ``subprocess.Popen`` of an interpreter."""
 
@@ -102,7 +121,7 @@ class Forked:
         assert command[0] == sys.executable
         self.process = begin(interpret, *command[1:], environment=env)
 
-    def wait(self) -> int | None:
+    def wait(self) -> int:
         self.returncode = status(self.process)
         return self.returncode
 
@@ -111,5 +130,5 @@ def run_forked(command: list[str], *, env: dict[str, str], **_: Any) -> subproce
     """Stands for ``subprocess.run`` of an interpreter, whose words are kept."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told"
-        found = status(begin(interpret, *command[1:], environment=env, told=told))
-        return subprocess.CompletedProcess(command, found or 0, "", told.read_text())
+        ended = status(begin(interpret, *command[1:], environment=env, told=told))
+        return subprocess.CompletedProcess(command, ended, "", told.read_text())

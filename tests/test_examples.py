@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from processes import begin, run_script, status
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SMALLER = {  # what takes long and is shown as well with less
@@ -19,6 +19,7 @@ def test_example_runs_and_reports_what_it_shows(path: Path, tmp_path: Path) -> N
         text, path = path.read_text(), tmp_path / path.name
         assert text.count(SMALLER[path.stem][0]) == 1
         path.write_text(text.replace(*SMALLER[path.stem]))
-    done = subprocess.run([sys.executable, "-W", "error", str(path)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) >= 4
+    told, printed = tmp_path / "told", tmp_path / "printed"
+    ended = status(begin(run_script, path, told=told, printed=printed))
+    assert ended == 0, told.read_text()
+    assert len(printed.read_text().splitlines()) >= 4

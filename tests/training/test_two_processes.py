@@ -21,7 +21,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_idx(tmp_path_factory.mktemp("digits"))
 
 
-def run(data: Path, out: Path, *, devices: int, until: int = 0) -> tuple[list[int | None], str]:
+def run(data: Path, out: Path, *, devices: int, until: int = 0) -> tuple[list[int], str]:
     """How each process ended, and what they said."""
     told = Path(f"{out}-{devices}.told")
     begun = [begin(shared.run, data, out, devices, until, environment=rank, told=told) for rank in ranks(devices)]
