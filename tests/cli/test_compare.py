@@ -68,8 +68,8 @@ def test_seeds_are_one_row_and_what_differs_is_the_label(tmp_path: Path, capsys:
     lines = screen.splitlines()
     assert len(lines) == 6
     assert lines[5] == f"Not finished, left out: {tmp_path / 'runs' / 'unfinished'}."
-    assert lines[2].startswith("| smnist | rtf | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 300 | 5.0")
-    assert lines[3].startswith("| smnist | s4d | 1,234 | accuracy 60.0% |  | 300 | 5.0 | 500")
+    assert lines[2].startswith("| smnist | rtf, order 8 | 1,234 | accuracy 62.5% (50.0% to 75.0%, 2) |  | 300 | 5.0")
+    assert lines[3].startswith("| smnist | s4d, order 32 | 1,234 | accuracy 60.0% |  | 300 | 5.0 | 500")
     with with_ending(out, ".csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(found["mean"]) for found in rows] == [0.625, 0.6]
