@@ -143,7 +143,7 @@ def bands(
         >>> from transferfn.core.polynomial import roots
         >>> _, a, _ = bands(2, 4, horizon=100, denominator_groups=2, numerator="lattice")
         >>> roots(a)[0].angle().abs().amax(-1).sort().values  # 3 / 4 of the bandwidths
-        tensor([...], dtype=torch.float64)
+        tensor([0.1253, 0.8861], dtype=torch.float64)
     """
     held = 4 * math.asin(10 ** (-8 / order))
     lowest = min(math.pi, max(held, math.pi * order / (2 * max(horizon, order))))

@@ -489,7 +489,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
             self.denominator.copy_(a)
 
     def _rotations(self) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the lattice's angles, as reflection coefficients and their complements, (G, n) each."""
+        """Sines and cosines of the lattice's angles: reflection coefficients and their complements, (G, n) each."""
         k = reflection_coefficients(widest(self.reflection), scaled=False)
         return k, ((1 - k) * (1 + k)).sqrt()
 
