@@ -91,6 +91,6 @@ def test_what_a_killed_preparation_left_is_listed_with_how_to_remove_it(
         os.utime(path, (time.time() - 7200,) * 2)
     assert main(["data", "list"]) == 0
     first, last = capsys.readouterr().out.splitlines()
-    assert "2.5 MB  pathfinder-0123.abc.part  last written 2.0 hours ago" in first
+    assert "2.5 MB  pathfinder-0123.abc.part  last written 120 minutes ago" in first
     assert first.endswith(f"delete {left}")
     assert last.startswith("0 prepared, 0.0 MB")

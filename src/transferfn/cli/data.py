@@ -78,7 +78,7 @@ def show_prepared() -> None:
         print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {told}")
     for folder, size, seconds in unfinished_data():
         print(
-            f"unfinished       {size / 1e6:9.1f} MB  {folder.name}  last written {seconds / 3600:.1f} hours ago; if no "
+            f"unfinished       {size / 1e6:9.1f} MB  {folder.name}  last written {seconds / 60:,.0f} minutes ago; if no "
             f"process is making it, it was killed: delete {folder}"
         )
     total = sum(prepared.size for prepared in found)

@@ -22,7 +22,7 @@ Constraint = Literal["none", "l1", "reflection"]
 
 
 def delay_orders() -> list[TrainConfig]:
-    """Delay as published, but for 8 epochs, not 20: RTF, S4 and S4D of order 512, too small to be FIR, and 1024."""
+    """Delay as published, but for 8 epochs, not 20: RTF, S4, S4D and S5 of order 512, too small to be FIR, and 1024."""
     return list(_seeded(run for order in (512, 1024) for run in _delay(order)))
 
 
@@ -32,7 +32,10 @@ def copying_orders() -> list[TrainConfig]:
 
 
 def _delay(order: int) -> list[TrainConfig]:
-    return [replace(run, model=replace(run.model, order=order), epochs=8) for run in _memories(delay)]
+    ours, *others = _memories(delay)
+    taps = replace(ours, model=replace(ours.model, numerator="lattice"))
+    runs = [taps, ours, *others, delay(Variant(mixer="s5"))]
+    return [replace(run, model=replace(run.model, order=order), epochs=8) for run in runs]
 
 
 def _copying(order: int) -> list[TrainConfig]:
