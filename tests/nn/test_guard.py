@@ -14,7 +14,7 @@ from torch import Tensor
 from nn.layers import F64, D, N, P, make, unstable, untyped
 from transferfn.core.stability import UnstableFilterWarning
 from transferfn.nn import RTF, StateOverflowError
-from transferfn.nn.guard import keep_wide
+from transferfn.nn.precision import keep_wide
 
 GROWTH = 1.5
 LONG = 1 + math.ceil(math.log(torch.finfo(torch.float32).max) / math.log(GROWTH))  # samples to infinity in float32

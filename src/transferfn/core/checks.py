@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 import numpy as np
 import torch
@@ -76,7 +76,39 @@ def check_whole(name: str, value: object) -> None:
         raise TypeError(f"{name} is a whole number, got {value!r}")
 
 
-def check_length(length: object) -> None:
+def check_at_least_one(**sizes: Any) -> None:
+    """Raise unless sizes are whole numbers of at least 1.
+
+    Args:
+        sizes: What the caller passed, by name.
+
+    Raises:
+        TypeError: if one is no whole number.
+        ValueError: if one is less than 1.
+    """
+    for name, size in sizes.items():
+        check_whole(name, size)
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[object], otherwise: str = "") -> None:
+    """Raise unless an option is one of its choices.
+
+    Args:
+        name: What the caller calls it.
+        value: What the caller passed.
+        choices: What it may be.
+        otherwise: What else it may be, in words.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    if value not in (known := tuple(choices)):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}{otherwise}, got {value!r}")
+
+
+def check_length(length: Any) -> None:
     """Raise unless a number of samples of a response is one that responses have.
 
     Args:
@@ -87,7 +119,7 @@ def check_length(length: object) -> None:
         ValueError: if it is less than 1.
     """
     check_whole("length", length)
-    if length < 1:  # pyright: ignore[reportOperatorIssue]
+    if length < 1:
         raise ValueError(f"length is the number of samples of the response, at least 1; got {length}")
 
 

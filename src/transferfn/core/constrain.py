@@ -184,8 +184,8 @@ def _refuse(a: Tensor, wrong: Tensor) -> None:
     if bool((wrong & ~verdict.stable).any()):
         raise ValueError(
             f"only stable denominators have reflection coefficients within +-1, but {which} of {wrong.numel()} "
-            f"cannot be shown to be stable: pole radius up to {radius:.6g}. Choose a stable initialisation ('comb', "
-            "'zeros' or 'montel') or constraint=None, or stabilize() the filter first."
+            f"cannot be shown to be stable: pole radius up to {radius:.6g}. Choose a stable initialisation ("
+            "'resonators', 'comb', 'bands', 'zeros' or 'montel') or constraint=None, or stabilize() the filter first."
         )
     raise ValueError(
         f"rounding in float64 hides the reflection coefficients of {which} of {wrong.numel()}, order {a.shape[-1]}: "

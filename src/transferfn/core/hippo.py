@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_choice, check_whole
 
 Measure = Literal["legs", "legt", "lagt", "fourier"]
 S4DInit = Literal["lin", "inv", "legs", "real"]
@@ -237,8 +237,7 @@ def s4d(
         >>> s4d("lin", 4)[0]
         tensor([-0.5000-0.0000j, -0.5000-3.1416j], dtype=torch.complex128)
     """
-    if init not in get_args(S4DInit):
-        raise ValueError(f"init must be one of {', '.join(map(repr, get_args(S4DInit)))}, got {init!r}")
+    check_choice("init", init, get_args(S4DInit))
     check_whole("N", N)
     _check_even(N)
     if not least_frequency >= 0:
@@ -260,8 +259,7 @@ def s4d(
 
 def _system(measure: Measure, N: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A (N, N), B (N) and p (R, N)."""
-    if measure not in get_args(Measure):
-        raise ValueError(f"measure must be one of {', '.join(map(repr, get_args(Measure)))}, got {measure!r}")
+    check_choice("measure", measure, get_args(Measure))
     check_whole("N", N)
     if N < 1:
         raise ValueError(f"the state size must be at least 1, got {N}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from transferfn.core import algebra, convert, kernel
-from transferfn.core.checks import Gain, as_gain, check_bank, check_interval, check_whole, common_interval
+from transferfn.core.checks import Gain, as_gain, check_bank, check_interval, check_length, check_whole, common_interval
 from transferfn.core.doubt import warn_of_lost, warn_of_uncertain
 from transferfn.core.polynomial import companion, finite_roots, monic, roots
 from transferfn.core.stability import Stability, stability
@@ -109,9 +109,7 @@ class TransferFunction:
             TypeError: if the length is no whole number.
             ValueError: if it is less than 1.
         """
-        check_whole("length", length)
-        if length < 1:
-            raise ValueError(f"an impulse response has at least 1 sample, got length={length}")
+        check_length(length)
         return kernel.impulse_response(self.b, self.a, self.h0, length=length)
 
     def frequency_response(

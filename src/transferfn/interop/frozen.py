@@ -18,10 +18,10 @@ from torch.nn.functional import pad
 from transferfn.core.modal import ModalSystem
 from transferfn.nn import RTF, DPLRRealization, ModalRealization, SequenceMixer
 from transferfn.nn.diagonal import DiagonalMixer, DiagonalRealization
-from transferfn.nn.guard import widest
 from transferfn.nn.lattice_realization import LatticeRealization
 from transferfn.nn.long_conv import LongConvolution
 from transferfn.nn.mixer import valid_samples
+from transferfn.nn.precision import widest
 from transferfn.nn.realization import Realization
 from transferfn.nn.section_realization import SectionRealization
 from transferfn.nn.state_space import StateSpaceMixer

@@ -14,7 +14,7 @@ from typing_extensions import override
 from transferfn.models.encoder import LinearEncoder, TokenEncoder
 from transferfn.models.parameters import WithParamGroups
 from transferfn.nn.block import Block
-from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, valid_samples
+from transferfn.nn.mixer import SequenceMixer, check_boundaries, valid_samples
 from transferfn.nn.norm import NormKind, make_norm
 from transferfn.typing import State
 
@@ -248,10 +248,6 @@ class Backbone(WithParamGroups, SequenceMixer):
 
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # pyright: ignore[reportReturnType]
-
-    def _require_causal(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError(type(self).__name__, verb)
 
     def _check_state(self, state: State) -> tuple[State, ...]:
         if not isinstance(state, tuple) or len(state) != len(self.blocks):

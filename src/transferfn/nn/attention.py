@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from typing_extensions import override
 
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_at_least_one, check_choice
 from transferfn.nn.cache import Counts, beginnings, check_memory, remember
 from transferfn.nn.mixer import (
-    NotCausalError,
     SequenceMixer,
     check_boundaries,
     check_sample,
@@ -235,10 +234,6 @@ class Attention(SequenceMixer):
         shape = u.shape[0], self.heads, "T", self.channels // self.heads
         check_memory(state, (shape, shape), u.shape[0])
 
-    def _require_causal(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError("Attention", verb)
-
 
 def rotate(x: Heads, time: Int[Tensor, "*_ L"], base: float) -> Heads:
     """Turn pairs of channels, c and c + C/2, by angles proportional to time: time * base^(-2c/C).
@@ -281,15 +276,10 @@ def _itself(valid: Bool[Tensor, "B L 1"]) -> Bool[Tensor, "L L"]:
 
 
 def _check_options(channels: int, heads: int, positions: object, rotary_base: float) -> None:
-    for name, size in {"channels": channels, "heads": heads}.items():
-        check_whole(name, size)
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+    check_at_least_one(channels=channels, heads=heads)
     if channels % heads:
         raise ValueError(f"heads must divide channels={channels}, got heads={heads}")
-    choices = (*get_args(Positions), None)
-    if positions not in choices:
-        raise ValueError(f"positions must be one of {', '.join(map(repr, choices))}, got {positions!r}")
+    check_choice("positions", positions, (*get_args(Positions), None))
     if positions == "rotary" and channels // heads % 2:
         raise ValueError(
             f"rotary positions turn pairs of channels: channels / heads must be even, got {channels} / {heads}. "

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from transferfn.nn.mixer import (
-    NotCausalError,
     SequenceMixer,
     check_boundaries,
     check_sample,
@@ -207,10 +206,6 @@ class Block(SequenceMixer):
     def extra_repr(self) -> str:
         """Return what `repr` shows besides the submodules."""
         return f"{self.channels}, prenorm={self.prenorm}, gelu={self.gelu}, residual={self.residual}"
-
-    def _require_causal(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError(type(self).__name__, verb)
 
     def _enter(self, u: Tensor, lengths: Tensor | None, resets: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Check the input, and clear padding: a NaN there would reach gradients through zero times NaN."""

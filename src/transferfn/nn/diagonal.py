@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
@@ -12,20 +11,22 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from typing_extensions import override
 
-from transferfn.core.checks import check_length, check_whole
+from transferfn.core.checks import check_length
+from transferfn.core.converted import Converted
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.system import TransferFunction
-from transferfn.nn.guard import keep_wide, require_finite, warn_of_growth, warn_of_overflow
+from transferfn.nn.guard import require_finite, warn_of_growth, warn_of_overflow
 from transferfn.nn.mixer import (
-    NotCausalError,
     SequenceMixer,
     check_boundaries,
     check_sample,
     check_signal,
+    check_state,
     valid_samples,
     values_are_hidden,
 )
 from transferfn.nn.options import check_dtype
+from transferfn.nn.precision import WideCoefficients
 from transferfn.ops.diagonal import diagonal_scan
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.typing import DiagonalState, Lengths, Resets, Sample, Signal, State
@@ -51,7 +52,7 @@ class DiagonalSystem(NamedTuple):
     D: Tensor
 
 
-class DiagonalMixer(SequenceMixer):
+class DiagonalMixer(WideCoefficients, SequenceMixer):
     """The verbs of layers with a diagonal state matrix. Subclasses say which, and how it is learned.
 
     Args:
@@ -92,7 +93,7 @@ class DiagonalMixer(SequenceMixer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> tuple[Signal, DiagonalState]:
-        self._require_recurrence("extend")
+        self._require_causal("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         return self._extend(u, self.state_space(), state, lengths, resets)
@@ -111,7 +112,7 @@ class DiagonalMixer(SequenceMixer):
             NotCausalError: if the layer is bidirectional.
             StateOverflowError: if the state is no longer finite.
         """
-        self._require_recurrence("step")
+        self._require_causal("step")
         check_sample(u_t, self.channels)
         return self._step(u_t, self.state_space(), state)
 
@@ -128,7 +129,7 @@ class DiagonalMixer(SequenceMixer):
         Raises:
             NotCausalError: if the layer is bidirectional.
         """
-        self._require_recurrence("init_state")
+        self._require_causal("init_state")
         like = self._like()
         self._warn_if_unstable()
         return torch.zeros(
@@ -144,14 +145,14 @@ class DiagonalMixer(SequenceMixer):
         Raises:
             NotCausalError: if the layer is bidirectional.
         """
-        self._require_recurrence("realize")
+        self._require_causal("realize")
         dtype = dtype or self._like().dtype
         check_dtype(dtype)
         with torch.no_grad():
             return DiagonalRealization(self.state_space(), signal_dtype(dtype))
 
     @torch.no_grad()
-    def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> tuple[TransferFunction, Tensor]:
+    def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> Converted[TransferFunction]:
         """The same filter by the coefficients of its transfer function, where these hold it, of a layer of one channel.
 
         Args:
@@ -166,7 +167,7 @@ class DiagonalMixer(SequenceMixer):
             NotCausalError: if the layer is bidirectional.
             ValueError: if there are several channels, whose states are the same.
         """
-        self._require_recurrence("to_transfer_function")
+        self._require_causal("to_transfer_function")
         if self.channels != 1:
             raise ValueError(
                 f"a layer of {self.channels} channels that share their states is {self.channels}^2 filters, of each "
@@ -229,14 +230,14 @@ class DiagonalMixer(SequenceMixer):
         if state is None:
             self._warn_if_unstable(stacklevel=4)
         else:
-            self._check_state(state, u)
+            check_state(state, (u.shape[0], self.states, 2), "batch, states, real and imaginary part")
         y, after = self._run(u, system, state, lengths, resets)
         require_finite(after, u, self._largest_pole, self._advice())
         return y, after
 
     def _step(self, u_t: Sample, system: DiagonalSystem, state: State) -> tuple[Sample, DiagonalState]:
         """Advance by one sample; ``system`` has no axis of time."""
-        self._check_state(state, u_t)
+        check_state(state, (u_t.shape[0], self.states, 2), "batch, states, real and imaginary part")
         given, dtype = u_t.dtype, signal_dtype(u_t.dtype)
         with without_autocast(u_t):
             u = u_t.to(dtype)
@@ -258,21 +259,6 @@ class DiagonalMixer(SequenceMixer):
         """A tensor of the layer's device and type."""
         return next(chain(self.parameters(), self.buffers()))
 
-    def _require_recurrence(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError(type(self).__name__, verb)
-
-    def _check_state(self, state: object, u: Tensor) -> None:
-        expected = (u.shape[0], self.states, 2)
-        found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-        if found != expected or not isinstance(state, Tensor):
-            raise ValueError(
-                f"expected a state of shape (batch, states, 2) = {expected}, real and imaginary parts, got {found}. "
-                f"Begin with init_state({u.shape[0]}), and use the state of the same layer and batch."
-            )
-        if not state.is_floating_point():
-            raise TypeError(f"expected a real floating-point state, got {state.dtype}")
-
     @torch.no_grad()
     def _largest_pole(self) -> float:
         return float(self.poles().abs().max())
@@ -284,9 +270,6 @@ class DiagonalMixer(SequenceMixer):
 
     def _advice(self) -> str:
         return "A stable layer needs poles inside the unit circle; to stream another one, reset more often."
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DiagonalMixer:
-        return super()._apply(keep_wide(fn), recurse)
 
 
 class DiagonalRealization(DiagonalMixer):
@@ -338,18 +321,6 @@ def _out_of(x: Tensor, C: Tensor) -> Tensor:
     pairs = torch.view_as_real(x)
     weight = torch.view_as_real(C.mT.conj().resolve_conj().contiguous())  # (P, H, 2): Re C, -Im C
     return pairs.flatten(-2) @ weight.transpose(1, 2).flatten(0, 1).to(pairs.dtype)
-
-
-def check_layer_sizes(**sizes: object) -> None:
-    """Raise unless sizes are whole numbers of at least 1.
-
-    Args:
-        sizes: What the caller passed, by name.
-    """
-    for name, size in sizes.items():
-        check_whole(name, size)
-        if size < 1:  # pyright: ignore[reportOperatorIssue]
-            raise ValueError(f"{name} must be at least 1, got {size}")
 
 
 def draw_normal(*shape: int, std: float, truncated: bool, generator: torch.Generator | None) -> Tensor:

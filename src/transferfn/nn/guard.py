@@ -1,4 +1,4 @@
-"""What a recurrence says about filters that blow up, and the coefficients it never narrows."""
+"""What a recurrence says about filters that blow up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transferfn.core.stability import UnstableFilterWarning, schur_cohn, stability
-from transferfn.kernels.lattice import seem_stable
+from transferfn.kernels.stability import seem_stable
 from transferfn.nn.mixer import values_are_hidden
 
 
@@ -64,6 +64,13 @@ def warn_if_rounded(a: Tensor, dtype: torch.dtype) -> None:
         warn_if_unstable(a, None, dtype=dtype, stacklevel=4)
 
 
+ADVICE = (
+    "Unstable filters cannot be streamed for long: repair the layer with stabilize(), train it with "
+    "constraint='reflection' or 'l1', or reset more often. Stable ones that rounding makes unstable are decoded by "
+    "realize_model(model) in another form."
+)
+
+
 def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
     """Raise if a state has overflowed, naming the pole radius and the number of samples; or if the input was to blame.
 
@@ -72,12 +79,7 @@ def check_finite(state: Tensor, a: Tensor, u: Tensor) -> None:
         a: Denominator a_1..a_n, (G, n).
         u: The samples, (B, L, D) or (B, D).
     """
-    advice = (
-        "Unstable filters cannot be streamed for long: repair the layer with stabilize(), train it with "
-        "constraint='reflection' or 'l1', or reset more often. Stable ones that rounding makes unstable are decoded by "
-        "realize_model(model) in another form."
-    )
-    require_finite(state, u, lambda: float(stability(a.detach().cpu()).radius.max()), advice)
+    require_finite(state, u, lambda: float(stability(a.detach().cpu()).radius.max()), ADVICE)
 
 
 def require_finite(state: Tensor, u: Tensor, radius: Callable[[], float], advice: str) -> None:
@@ -163,43 +165,6 @@ def warn_of_growth(radius: float, advice: str, *, stacklevel: int = 3) -> None:
             UnstableFilterWarning,
             stacklevel=stacklevel,
         )
-
-
-def keep_wide(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Wrap what ``Module.to`` and its kin apply to tensors, so that coefficients stay in float32 or wider.
-
-    Args:
-        function: Maps a tensor to another device or type.
-    """
-
-    def wrapped(tensor: Tensor) -> Tensor:
-        moved = function(tensor)
-        narrowed = moved.is_floating_point() and moved.dtype.itemsize < 4
-        return (
-            tensor.to(device=moved.device, dtype=torch.promote_types(tensor.dtype, torch.float32))
-            if narrowed
-            else moved
-        )
-
-    return wrapped
-
-
-def widest(x: Tensor) -> Tensor:
-    """What coefficients are computed in: float64 where the device has it.
-
-    Args:
-        x: Coefficients.
-    """
-    return x if x.device.type == "mps" else x.to(torch.float64)
-
-
-def as_complex(pairs: Tensor) -> Tensor:
-    """Complex coefficients, complex128 where the device has it, from pairs of real and imaginary parts.
-
-    Args:
-        pairs: Parameter, (..., 2).
-    """
-    return torch.view_as_complex(widest(pairs).contiguous())
 
 
 def _is_finite(x: Tensor) -> bool:

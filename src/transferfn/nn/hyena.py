@@ -13,7 +13,6 @@ from transferfn.core.checks import check_whole
 from transferfn.nn.block import Realizable
 from transferfn.nn.long_conv import FilterBank
 from transferfn.nn.mixer import (
-    NotCausalError,
     SequenceMixer,
     check_boundaries,
     check_sample,
@@ -206,10 +205,6 @@ class Hyena(SequenceMixer):
                 f"{found}. Begin with init_state()."
             )
         return state
-
-    def _require_causal(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError("Hyena", verb)
 
 
 def _filters(

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 from typing_extensions import override
 
-from transferfn.core.checks import check_whole
-from transferfn.nn.guard import widest
+from transferfn.core.checks import check_at_least_one, check_whole
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.long_conv import FilterBank, LongConvolution
 from transferfn.nn.mixer import merged
 from transferfn.nn.options import parameter_dtype
+from transferfn.nn.precision import widest
 from transferfn.ops.filter import without_autocast
 from transferfn.typing import Kernel
 
@@ -255,10 +255,7 @@ def positional_features(horizon: int, features: int, *, device: torch.device | s
 
 
 def _check_options(sizes: dict[str, int], decay: tuple[float, float] | None, decay_target: float, shift: float) -> None:
-    for name, size in sizes.items():
-        check_whole(name, size)
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, got {size}")
+    check_at_least_one(**sizes)
     if sizes["features"] % 2 == 0:
         raise ValueError(
             f"features must be odd: the time, and pairs of a cosine and a sine; got features={sizes['features']}"

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from transferfn.core.bank import check_filters
-from transferfn.core.forms import companion_to_lattice, lattice
+from transferfn.core.forms import lattice
 from transferfn.core.kernel import spread
+from transferfn.core.lattice import companion_to_lattice
+from transferfn.core.stability import stability
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.forms import lattice_step
 from transferfn.kernels.tracing import is_plain
-from transferfn.nn.guard import check_finite, keep_wide, warn_if_overflowed, widest
-from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
-from transferfn.nn.realization import check_state, filter_state
+from transferfn.nn.guard import ADVICE, check_finite, require_finite, warn_if_overflowed
+from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, check_state
+from transferfn.nn.precision import WideCoefficients, widest
+from transferfn.nn.realization import filter_state
 from transferfn.ops.choice import Method
-from transferfn.ops.filter import linear_filter, signal_dtype
+from transferfn.ops.filter import at_rest, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal, State
 
 
-class LatticeRealization(SequenceMixer):
+class LatticeRealization(WideCoefficients, SequenceMixer):
     """The normalised lattice of given stable transfer functions, as a module without parameters.
 
     A sample goes through n rotations of a forward and a backward signal by fixed angles, so that states keep the
@@ -90,10 +91,9 @@ class LatticeRealization(SequenceMixer):
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        y, _ = linear_filter(
-            widest(u), self._companion()[0], lengths=lengths, resets=resets, method=self.method, return_state=False
-        )
-        warn_if_overflowed(y, self._companion()[0].a, u, lengths)
+        system = self.transfer_function()
+        y, _ = linear_filter(widest(u), system, lengths=lengths, resets=resets, method=self.method, return_state=False)
+        warn_if_overflowed(y, system.a, u, lengths)
         return y.to(u.dtype)
 
     @override
@@ -118,7 +118,7 @@ class LatticeRealization(SequenceMixer):
     def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
-        return filter_state(batch_size, self.k, self.channels, device=device, dtype=dtype)
+        return filter_state(batch_size, self.v, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""
@@ -126,13 +126,26 @@ class LatticeRealization(SequenceMixer):
 
     def _companion(self) -> tuple[TransferFunction, Tensor]:
         """The filters in float64, and the matrices, (D, n, n), that map companion states onto those of the lattice."""
-        a, matrix = companion_to_lattice(widest(self.k), widest(self.c))
-        matrix = spread(matrix, self.channels, axis=-3)
-        b = (widest(self.v)[:, None] @ matrix)[:, 0]
-        return TransferFunction(b, a, widest(self.h0), self.dt), matrix
+        k, c, v, h0 = (widest(x) for x in (self.k, self.c, self.v, self.h0))
+        return lattice_system(k, c, v, h0, self.dt)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LatticeRealization:
-        return super()._apply(keep_wide(fn), recurse)
+
+def lattice_system(k: Tensor, c: Tensor, v: Tensor, h0: Tensor, dt: float | None) -> tuple[TransferFunction, Tensor]:
+    """The filters of a normalised lattice, and the matrices that map companion states onto the lattice's.
+
+    Args:
+        k: Reflection coefficients, (G, n).
+        c: Their complements (1 - k^2)^(1/2), (G, n).
+        v: Taps, (D, n).
+        h0: Feedthrough, (D).
+        dt: Sampling interval.
+
+    Returns:
+        The filters, and matrices, (D, n, n); both are differentiable.
+    """
+    a, matrix = companion_to_lattice(k, c)
+    matrix = spread(matrix, len(v), axis=-3)
+    return TransferFunction((v[:, None] @ matrix)[:, 0], a, h0, dt), matrix
 
 
 def extend_lattice(
@@ -159,10 +172,9 @@ def extend_lattice(
         StateOverflowError: if the state is no longer finite.
     """
     if state is not None:
-        check_state(state, u, system.order)
+        check_state(state, (u.shape[0], system.channels, system.order), "batch, channels, order")
     if not u.numel():
-        rest = filter_state(u.shape[0], system.a, system.channels, device=u.device, dtype=u.dtype)
-        return u, rest if state is None else state
+        return u, at_rest(u, system.order) if state is None else state
     before = None if state is None else _solved(matrix, state)
     y, after = linear_filter(widest(u), system, before, lengths=lengths, resets=resets, method=method)
     assert after is not None
@@ -186,7 +198,7 @@ def step_lattice(
     Raises:
         StateOverflowError: if the state is no longer finite.
     """
-    check_state(state, u_t, k.shape[-1])
+    check_state(state, (u_t.shape[0], *v.shape), "batch, channels, order")
     dtype = signal_dtype(u_t.dtype)
     u, x, k, c, v, h0 = (z.to(dtype) for z in (u_t, state, k, c, v, h0))
     finite = False
@@ -196,8 +208,13 @@ def step_lattice(
         y = h0 * u + (v * x).sum(-1)
         after = _turned(u, x, spread(k, len(v)), spread(c, len(v)))
     if not finite:
-        check_finite(after[..., :1], companion_to_lattice(widest(k), widest(c))[0], u)
+        require_finite(after[..., :1], u, lambda: _largest_radius(k, c), ADVICE)
     return y.to(u_t.dtype), after
+
+
+def _largest_radius(k: Tensor, c: Tensor) -> float:
+    a, _ = companion_to_lattice(widest(k.detach()), widest(c.detach()))
+    return float(stability(a.cpu()).radius.max())
 
 
 def _solved(matrix: Tensor, state: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -12,7 +11,6 @@ from torch.nn.functional import pad
 from typing_extensions import override
 
 from transferfn.nn.cache import Counts, beginnings, check_memory, remember
-from transferfn.nn.guard import keep_wide
 from transferfn.nn.mixer import (
     SequenceMixer,
     check_boundaries,
@@ -21,6 +19,7 @@ from transferfn.nn.mixer import (
     valid_samples,
     values_are_hidden,
 )
+from transferfn.nn.precision import WideCoefficients
 from transferfn.ops.boundaries import filter_segments
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.fourier import LongKernel, convolve
@@ -34,7 +33,7 @@ class HorizonError(ValueError):
     """Raised when a sequence is longer than a kernel is known."""
 
 
-class LongConvolution(SequenceMixer):
+class LongConvolution(WideCoefficients, SequenceMixer):
     """One filter a channel that is known by its impulse response, up to a horizon.
 
     Whole sequences are filtered by FFT. There is no recurrence: the state is all samples so far, and a step is a dot
@@ -205,9 +204,6 @@ class LongConvolution(SequenceMixer):
     def _at_rest(self, u: Signal) -> ConvolutionState:
         nothing = u.new_zeros(u.shape[0], 0, self.channels, dtype=signal_dtype(u.dtype))
         return nothing, torch.zeros(u.shape[0], device=u.device, dtype=torch.long)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LongConvolution:
-        return super()._apply(keep_wide(fn), recurse)
 
 
 class FixedConvolution(LongConvolution):

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, check_layer_sizes, draw_normal
-from transferfn.nn.guard import as_complex, widest
+from transferfn.core.checks import check_at_least_one
+from transferfn.nn.diagonal import DiagonalMixer, DiagonalSystem, draw_normal
 from transferfn.nn.options import parameter_dtype
+from transferfn.nn.precision import as_complex, widest
 
 
 class LRU(DiagonalMixer):
@@ -63,7 +64,7 @@ class LRU(DiagonalMixer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_layer_sizes(channels=channels, states=states)
+        check_at_least_one(channels=channels, states=states)
         if not 0 <= r_min < r_max <= 1:
             raise ValueError(f"the ring needs 0 <= r_min < r_max <= 1, got r_min={r_min}, r_max={r_max}")
         if not 0 < max_phase <= 2 * math.pi:

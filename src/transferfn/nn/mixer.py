@@ -152,6 +152,10 @@ class SequenceMixer(nn.Module, ABC):
         groups = merged([own, *inner, {"params": list(self.parameters())}])
         return sorted(groups, key=lambda group: len(group) == 1)  # what has no rates comes last
 
+    def _require_causal(self, verb: str) -> None:
+        if not self.is_causal:
+            raise NotCausalError(type(self).__name__, verb)
+
 
 class NotCausalError(RuntimeError):
     """Raised when a recurrent verb is asked of a layer that looks ahead."""
@@ -253,6 +257,28 @@ def check_sample(u_t: Tensor, channels: int) -> None:
             f"A block of several samples goes through extend()."
         )
     _check_real(u_t)
+
+
+def check_state(state: object, expected: tuple[int, ...], axes: str) -> None:
+    """Raise unless a state is a real tensor of the shape that a layer keeps.
+
+    Args:
+        state: What the caller passed.
+        expected: Its shape, batch first.
+        axes: What the axes are.
+
+    Raises:
+        TypeError: if it is not of a real floating-point type.
+        ValueError: if it is no tensor, or its shape is another.
+    """
+    found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+    if found != expected or not isinstance(state, Tensor):
+        raise ValueError(
+            f"expected a state of shape ({axes}) = {expected}, got {found}. Begin with init_state({expected[0]}), and "
+            f"use the state of the same layer, in the same form, and of the same batch."
+        )
+    if not state.is_floating_point():
+        raise TypeError(f"expected a real floating-point state, got {state.dtype}")
 
 
 def _check_real(u: Tensor) -> None:

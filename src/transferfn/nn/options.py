@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transferfn.core.bank import check_filters
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_choice, check_whole
 from transferfn.core.init import NumeratorKind as NumeratorKind
 from transferfn.core.system import TransferFunction
 from transferfn.ops.choice import Method
@@ -78,17 +78,17 @@ def check_options(
         raise ValueError(f"channels and order must be at least 1, got channels={channels}, order={order}")
     if denominator_groups < 1 or channels % denominator_groups:
         raise ValueError(f"denominator_groups must divide channels={channels}, got {denominator_groups}")
-    _check_choice("numerator", numerator, get_args(NumeratorKind))
+    check_choice("numerator", numerator, get_args(NumeratorKind))
     check_horizon(horizon, order, numerator)
-    _check_choice("constraint", constraint, (None, *get_args(Constraint)))
+    check_choice("constraint", constraint, (None, *get_args(Constraint)))
     if numerator == "lattice" and constraint != "reflection":
         raise ValueError(
             f"numerator='lattice' weighs the states of a lattice, which reflection coefficients make: take "
             f"constraint='reflection' with it, got {constraint!r}, or numerator='exact'"
         )
-    _check_choice("method", method, get_args(Method))
+    check_choice("method", method, get_args(Method))
     if not callable(init):
-        _check_choice("init", init, get_args(NamedInit), " or a function")
+        check_choice("init", init, get_args(NamedInit), " or a function")
     if init == "bands" and numerator != "lattice":
         raise ValueError(
             "init='bands' draws poles that crowd, which only taps of a lattice hold: take numerator='lattice' with "
@@ -176,8 +176,3 @@ def check_start(h: TransferFunction, constraint: Constraint | None) -> None:
             f"constraint='l1' holds denominators whose |a_i| add up to less than 1, got up to "
             f"{float(total.max()):.3g}: take constraint='reflection', which holds every stable filter, or None"
         )
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...], otherwise: str = "") -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}{otherwise}, got {value!r}")

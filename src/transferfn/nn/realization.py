@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,15 +12,16 @@ from transferfn.core.bank import check_filters
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.step import step
 from transferfn.kernels.tracing import is_plain
-from transferfn.nn.guard import check_finite, keep_wide, warn_if_overflowed, warn_if_unstable
-from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.nn.guard import check_finite, warn_if_overflowed, warn_if_unstable
+from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, check_state
+from transferfn.nn.precision import WideCoefficients
 from transferfn.nn.ring import Ring
 from transferfn.ops.choice import Method, System
 from transferfn.ops.filter import linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal, State
 
 
-class Realization(SequenceMixer):
+class Realization(WideCoefficients, SequenceMixer):
     """The companion recurrence of given transfer functions, as a module without parameters.
 
     The coefficients are exact and computed once; nothing is recomputed or cached later. Its four verbs are those of
@@ -102,16 +102,13 @@ class Realization(SequenceMixer):
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         warn_if_unstable(self.a, None)
-        return filter_state(batch_size, self.a, self.channels, device=device, dtype=dtype)
+        return filter_state(batch_size, self.b, device=device, dtype=dtype)
 
     @override
     def init_stream(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Ring:
         return Ring(self.init_state(batch_size, device=device, dtype=dtype))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Realization:
-        return super()._apply(keep_wide(fn), recurse)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print``."""
@@ -127,25 +124,18 @@ def _kept(state: FilterState | Ring | None, after: FilterState) -> FilterState |
 
 
 def filter_state(
-    batch_size: int,
-    a: Tensor,
-    channels: int,
-    *,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
+    batch_size: int, coefficients: Tensor, *, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> FilterState:
     """The state of a filter bank at rest.
 
     Args:
         batch_size: Number of rows B.
-        a: Denominator, (G, n), which also tells device and type where those are None.
-        channels: Number of channels D.
+        coefficients: One for each number of the state, (D, n), which also tell device and type where those are None.
         device: Where the state lives.
         dtype: Type of the signals to come; the state is kept in float32 or wider.
     """
-    return torch.zeros(
-        batch_size, channels, a.shape[-1], device=device or a.device, dtype=signal_dtype(dtype or a.dtype)
-    )
+    kind = signal_dtype(dtype or coefficients.dtype)
+    return torch.zeros(batch_size, *coefficients.shape, device=device or coefficients.device, dtype=kind)
 
 
 def extend_filter(
@@ -172,7 +162,7 @@ def extend_filter(
     if state is None:
         warn_if_unstable(system.a, u.shape[1], stacklevel=4)
     else:
-        check_state(state, u, system.order)
+        check_state(state, (u.shape[0], system.channels, system.order), "batch, channels, order")
     y, after = linear_filter(u, system, state, lengths=lengths, resets=resets, method=method)
     assert after is not None
     check_finite(after, system.a, u)
@@ -192,7 +182,7 @@ def step_filter(u_t: Sample, b: Tensor, a: Tensor, h0: Tensor, state: FilterStat
     Raises:
         StateOverflowError: if the state is no longer finite.
     """
-    check_state(state, u_t, a.shape[-1])
+    check_state(state, (u_t.shape[0], *b.shape), "batch, channels, order")
     given, dtype = u_t.dtype, signal_dtype(u_t.dtype)
     u, x, b, a, h0 = (c if c.dtype == dtype else c.to(dtype) for c in (u_t, state, b, a, h0))
     if u.device.type == "cpu" and is_plain(u, x, b, a, h0):
@@ -204,22 +194,3 @@ def step_filter(u_t: Sample, b: Tensor, a: Tensor, h0: Tensor, state: FilterStat
     if not finite:
         check_finite(after[..., :1], a, u)
     return y if given == dtype else y.to(given), after
-
-
-def check_state(state: object, u: Tensor, order: int) -> None:
-    """Raise unless a state fits a signal.
-
-    Args:
-        state: What the caller passed, meant to be (B, D, n).
-        u: Signal (B, L, D) or sample (B, D).
-        order: Order n.
-    """
-    expected = (u.shape[0], u.shape[-1], order)
-    found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-    if found != expected or not isinstance(state, Tensor):
-        raise ValueError(
-            f"expected a state of shape (batch, channels, order) = {expected}, got {found}. "
-            f"Begin with init_state({u.shape[0]}), and use the state of the same layer and batch."
-        )
-    if not state.is_floating_point():
-        raise TypeError(f"expected a real floating-point state, got {state.dtype}")

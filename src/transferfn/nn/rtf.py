@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,28 +15,33 @@ from transferfn.core import init as inits
 from transferfn.core.checks import check_interval
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import IllConditionedWarning
-from transferfn.core.forms import companion_to_lattice
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.kernel import spread
 from transferfn.core.lattice import lattice_filter, reflection_coefficients
 from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
-from transferfn.nn.guard import keep_wide, warn_if_overflowed, warn_if_rounded, warn_if_unstable, widest
+from transferfn.nn.guard import warn_if_overflowed, warn_if_rounded, warn_if_unstable
 from transferfn.nn.horizon import RelativeToHorizon
-from transferfn.nn.lattice_realization import LatticeRealization, extend_lattice, step_lattice
-from transferfn.nn.mixer import NotCausalError, SequenceMixer, check_boundaries, check_sample, check_signal
-from transferfn.nn.options import Constraint as Constraint
-from transferfn.nn.options import Init as Init
-from transferfn.nn.options import Initializer as Initializer
-from transferfn.nn.options import NumeratorKind as NumeratorKind
-from transferfn.nn.options import check_draw, check_dtype, check_horizon, check_options, check_start, parameter_dtype
+from transferfn.nn.lattice_realization import LatticeRealization, extend_lattice, lattice_system, step_lattice
+from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.nn.options import (
+    Constraint,
+    Init,
+    NumeratorKind,
+    check_draw,
+    check_dtype,
+    check_horizon,
+    check_options,
+    check_start,
+    parameter_dtype,
+)
+from transferfn.nn.precision import WideCoefficients, widest
 from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import filter_both_ways, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
 
-class RTF(RelativeToHorizon, SequenceMixer):
+class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
     r"""One learned filter a channel, given by a rational transfer function.
 
     H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
@@ -160,7 +165,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
     ) -> Converted[RTF]:
         """A layer that starts as given filters and learns on; it keeps their ``dt`` and shared denominators.
 
-        :meth:`transfer_function` leads back. ``reset_parameters`` draws the comb of a new layer.
+        :meth:`transfer_function` leads back. ``reset_parameters`` draws what a new layer begins as.
 
         Args:
             h: The filters, numerator (D, n), order 1 at least; (2, D, n) makes a bidirectional layer of a causal bank
@@ -209,7 +214,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
             device=device or h.a.device,
             dtype=dtype,
         )
-        layer.init = "comb"
+        layer.init = "comb" if constraint == "l1" else "resonators"
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", IllConditionedWarning)  # what it warns of is measured
             layer._start_as(h)
@@ -326,9 +331,8 @@ class RTF(RelativeToHorizon, SequenceMixer):
         check_boundaries(u, lengths, resets)
         if self.numerator_kind != "lattice":
             return extend_filter(u, self._system(), state, lengths, resets, self.method)
-        _, matrix = companion_to_lattice(*self._rotations())
-        matrix = spread(matrix, self.channels, axis=-3)
-        return extend_lattice(u, self.transfer_function(), matrix, state, lengths, resets, self.method)
+        system, matrix = lattice_system(*self._rotations(), widest(self.taps), widest(self.feedthrough), self.dt)
+        return extend_lattice(u, system, matrix, state, lengths, resets, self.method)
 
     def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:
         """Map one sample. The coefficients are converted at every call; :meth:`realize` does it once.
@@ -356,11 +360,10 @@ class RTF(RelativeToHorizon, SequenceMixer):
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> FilterState:
         self._require_recurrence("init_state")
-        system, like = self.system(), self._numerators()[0]
-        dtype = dtype or like.dtype
+        like = self._numerators()[0]
         if self.numerator_kind != "lattice":
-            warn_if_unstable(system.a, self.horizon, dtype=signal_dtype(dtype))
-        return filter_state(batch_size, system.a, self.channels, device=device or like.device, dtype=dtype)
+            warn_if_unstable(self.system().a, self.horizon, dtype=signal_dtype(dtype or like.dtype))
+        return filter_state(batch_size, like, device=device, dtype=dtype)
 
     def realize(self, dtype: torch.dtype | None = None) -> Realization | LatticeRealization:
         """An immutable recurrence with the exact coefficients, computed now and once; of taps the lattice.
@@ -372,8 +375,7 @@ class RTF(RelativeToHorizon, SequenceMixer):
         Raises:
             NotCausalError: if the layer is bidirectional.
         """
-        if not self.is_causal:
-            raise NotCausalError("RTF", "realize")
+        self._require_causal("realize")
         dtype = dtype or self._numerators()[0].dtype
         check_dtype(dtype)
         with torch.no_grad():
@@ -494,13 +496,9 @@ class RTF(RelativeToHorizon, SequenceMixer):
         return k, ((1 - k) * (1 + k)).sqrt()
 
     def _require_recurrence(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError("RTF", verb)
+        self._require_causal(verb)
         if self.training and self.kernel_dropout:
             raise RuntimeError(
-                f"RTF.{verb}() in training mode has no recurrence for a kernel with kernel_dropout="
+                f"{type(self).__name__}.{verb}() in training mode has no recurrence for a kernel with kernel_dropout="
                 f"{self.kernel_dropout}: dropped taps are not those of a transfer function. Call eval() first."
             )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RTF:
-        return super()._apply(keep_wide(fn), recurse)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from transferfn.core import hippo
-from transferfn.core.checks import check_length, check_whole
+from transferfn.core.checks import check_choice, check_length, check_whole
 from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DPLR, DiscreteDPLR, output_modes, output_row, truncate, untruncate
 from transferfn.core.dplr_blocks import ParallelDPLR
-from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.mixer import check_tensor
 from transferfn.nn.options import parameter_dtype
+from transferfn.nn.precision import as_complex, widest
 from transferfn.nn.state_space_layer import StateSpaceLayer
 from transferfn.nn.state_space_options import (
-    check_choice,
     check_sizes,
     check_steps,
     log_uniform,
@@ -110,7 +110,7 @@ class S4(RelativeToHorizon, StateSpaceLayer[DPLRRealization]):
         groups = channels if groups is None else groups
         measures = measure if isinstance(measure, tuple) else (measure,)
         for one in measures:
-            check_choice("measure", one, hippo.Measure, ", or a tuple of them")
+            check_choice("measure", one, get_args(hippo.Measure), ", or a tuple of them")
         check_sizes(channels, state_size, groups, even=True)
         check_horizon(horizon)
         check_steps(dt_min, dt_max)

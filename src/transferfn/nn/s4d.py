@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from transferfn.core import hippo
+from transferfn.core.checks import check_choice
 from transferfn.core.discretize import Discretization, discretize
 from transferfn.core.modal import ModalSystem
-from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.options import parameter_dtype
+from transferfn.nn.precision import as_complex, widest
 from transferfn.nn.state_space_layer import StateSpaceLayer
 from transferfn.nn.state_space_options import (
-    check_choice,
     check_sizes,
     check_steps,
     log_uniform,
@@ -84,8 +85,8 @@ class S4D(StateSpaceLayer[ModalRealization]):
     ) -> None:
         super().__init__()
         groups = channels if groups is None else groups
-        check_choice("init", init, hippo.S4DInit)
-        check_choice("discretization", discretization, Discretization)
+        check_choice("init", init, get_args(hippo.S4DInit))
+        check_choice("discretization", discretization, get_args(Discretization))
         check_sizes(channels, state_size, groups, even=init != "real")
         check_steps(dt_min, dt_max)
         self.channels, self.state_size, self.groups = channels, state_size, groups

@@ -9,15 +9,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from transferfn.core.checks import check_at_least_one, check_choice
 from transferfn.core.discretize import Discretization, discretize
 from transferfn.core.hippo import hippo_n_blocks
 from transferfn.nn.diagonal import (
     DiagonalMixer,
     DiagonalSystem,
-    check_layer_sizes,
     draw_normal,
 )
-from transferfn.nn.guard import as_complex, widest
 from transferfn.nn.mixer import (
     check_boundaries,
     check_sample,
@@ -27,6 +26,8 @@ from transferfn.nn.mixer import (
     values_are_hidden,
 )
 from transferfn.nn.options import parameter_dtype
+from transferfn.nn.precision import as_complex, widest
+from transferfn.nn.state_space_options import check_steps, log_uniform
 from transferfn.ops.filter import signal_dtype
 from transferfn.typing import DiagonalState, Sample, Signal, State
 
@@ -102,16 +103,11 @@ class S5(DiagonalMixer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_layer_sizes(channels=channels, state_size=state_size, blocks=blocks)
+        check_at_least_one(channels=channels, state_size=state_size, blocks=blocks)
         hippo_n_blocks(state_size, blocks, conj_sym=conj_sym)  # raises if they do not fit
-        for name, value, choices in (
-            ("discretization", discretization, get_args(Discretization)),
-            ("output_init", output_init, get_args(OutputInit)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-        if not 0 < dt_min <= dt_max < math.inf:
-            raise ValueError(f"step sizes need 0 < dt_min <= dt_max, got dt_min={dt_min}, dt_max={dt_max}")
+        check_choice("discretization", discretization, get_args(Discretization))
+        check_choice("output_init", output_init, get_args(OutputInit))
+        check_steps(dt_min, dt_max)
         if not 0 < step_scale < math.inf:
             raise ValueError(f"step_scale is a positive factor, got {step_scale}")
         states = state_size // 2 if conj_sym else state_size
@@ -153,9 +149,7 @@ class S5(DiagonalMixer):
         for C in self.output_matrix.unbind() if self.bidirectional else (self.output_matrix,):
             C.copy_(torch.view_as_real(self._draw_output(V, generator)))
         self.feedthrough.copy_(draw_normal(channels, std=1.0, truncated=False, generator=generator))
-        low, high = math.log(self.dt_min), math.log(self.dt_max)
-        draw = torch.rand(self.states, dtype=torch.float64, device="cpu", generator=generator)
-        self.log_step.copy_(low + (high - low) * draw)
+        self.log_step.copy_(log_uniform(self.states, self.dt_min, self.dt_max, generator))
 
     def _draw_output(self, V: Tensor, generator: torch.Generator | None) -> Tensor:
         size, channels = self.state_size, self.channels
@@ -248,7 +242,7 @@ class S5(DiagonalMixer):
             NotCausalError: if the layer is bidirectional.
             StateOverflowError: if the state is no longer finite.
         """
-        self._require_recurrence("extend")
+        self._require_causal("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         return self._extend(u, self.state_space(_factors(dt, u, lengths)), state, lengths, resets)
@@ -268,7 +262,7 @@ class S5(DiagonalMixer):
             NotCausalError: if the layer is bidirectional.
             StateOverflowError: if the state is no longer finite.
         """
-        self._require_recurrence("step")
+        self._require_causal("step")
         check_sample(u_t, self.channels)
         return self._step(u_t, self.state_space(_factors(dt, u_t, None)), state)
 

@@ -15,8 +15,9 @@ from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.forms import sections_step
 from transferfn.kernels.tracing import is_plain
-from transferfn.nn.guard import check_finite, keep_wide, warn_if_overflowed, warn_if_unstable, widest
-from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
+from transferfn.nn.guard import check_finite, warn_if_overflowed, warn_if_unstable
+from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, check_state
+from transferfn.nn.precision import WideCoefficients, widest
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import linear_filter, signal_dtype
 from transferfn.typing import Sample, Signal, State
@@ -25,7 +26,7 @@ SectionState = Float[Tensor, "B D S 2"]
 """The last two samples of w of each section, newest first: its input filtered by its 1/a."""
 
 
-class SectionRealization(SequenceMixer):
+class SectionRealization(WideCoefficients, SequenceMixer):
     """Sections of order 2 one after the other, as a module without parameters.
 
     The state, (B, D, S, 2), is that of each section: the last two samples of its input filtered by its 1/a, newest
@@ -124,7 +125,7 @@ class SectionRealization(SequenceMixer):
         if state is None:
             warn_if_unstable(self.a.flatten(0, 1), u.shape[1])
         else:
-            self._check_state(state, u.shape[0])
+            check_state(state, (u.shape[0], *self.a.shape), "batch, channels, sections, 2")
         before = [None] * self.sections if state is None else state.unbind(2)
         y, states = u.to(signal_dtype(u.dtype)), []
         for bank, one in zip(self._banks(), before, strict=True):
@@ -137,7 +138,7 @@ class SectionRealization(SequenceMixer):
     @override
     def step(self, u_t: Sample, state: State) -> tuple[Sample, SectionState]:
         check_sample(u_t, self.channels)
-        self._check_state(state, u_t.shape[0])
+        check_state(state, (u_t.shape[0], *self.a.shape), "batch, channels, sections, 2")
         dtype = signal_dtype(u_t.dtype)
         u, x, b, a, h0 = (c.to(dtype) for c in (u_t, state, self.b, self.a, self.h0))
         finite = False
@@ -169,17 +170,3 @@ class SectionRealization(SequenceMixer):
     def _banks(self, to: Callable[[Tensor], Tensor] = lambda x: x) -> list[TransferFunction]:
         parts = (to(x).unbind(1) for x in (self.b, self.a, self.h0))
         return [TransferFunction(b, a, h0, self.dt) for b, a, h0 in zip(*parts, strict=True)]
-
-    def _check_state(self, state: object, batch_size: int) -> None:
-        expected = (batch_size, self.channels, self.sections, 2)
-        found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-        if found != expected or not isinstance(state, Tensor):
-            raise ValueError(
-                f"expected a state of shape (batch, channels, sections, 2) = {expected}, got {found}. Begin with "
-                f"init_state({batch_size}): states of other forms of the same filter do not fit."
-            )
-        if not state.is_floating_point():
-            raise TypeError(f"expected a real floating-point state, got {state.dtype}")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SectionRealization:
-        return super()._apply(keep_wide(fn), recurse)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from transferfn.core.checks import check_whole
+from transferfn.core.checks import check_at_least_one
 from transferfn.core.system import TransferFunction
 from transferfn.nn.cache import beginnings
-from transferfn.nn.guard import keep_wide, widest
-from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, valid_samples
+from transferfn.nn.mixer import (
+    SequenceMixer,
+    check_boundaries,
+    check_sample,
+    check_signal,
+    check_state,
+    valid_samples,
+)
 from transferfn.nn.options import parameter_dtype
-from transferfn.nn.realization import check_state
+from transferfn.nn.precision import WideCoefficients, widest
 from transferfn.ops.boundaries import state_at
 from transferfn.ops.filter import at_rest, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal, State
 
 
-class ShortConvolution(SequenceMixer):
+class ShortConvolution(WideCoefficients, SequenceMixer):
     r"""A causal convolution with a few taps, each channel with its own.
 
     y_t = bias + taps_0 u_t + taps_1 u_(t-1) + ... + taps_(w-1) u_(t-w+1)
@@ -62,10 +66,7 @@ class ShortConvolution(SequenceMixer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        for name, size in {"channels": channels, "width": width}.items():
-            check_whole(name, size)
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        check_at_least_one(channels=channels, width=width)
         self.channels, self.width = channels, width
         dtype = parameter_dtype(dtype)
         self.taps = nn.Parameter(torch.empty(channels, width, device=device, dtype=dtype))
@@ -102,7 +103,7 @@ class ShortConvolution(SequenceMixer):
         if state is None:
             state = at_rest(u, self.width - 1)
         else:
-            check_state(state, u, self.width - 1)
+            check_state(state, (u.shape[0], self.channels, self.width - 1), "batch, channels, width - 1")
         y, recent = self._convolve(u, state, lengths, resets)
         return y, state_at(recent, self.width - 1, lengths, resets) if u.numel() else state
 
@@ -147,6 +148,3 @@ class ShortConvolution(SequenceMixer):
             y = y + tap * (sample if since is None or lag == 0 else torch.where(since >= lag, sample, 0))
         y = y if valid is None else torch.where(valid, y, 0)
         return y.to(given), recent
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ShortConvolution:
-        return super()._apply(keep_wide(fn), recurse)

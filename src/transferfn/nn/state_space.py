@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,19 +10,21 @@ from torch import Tensor
 from typing_extensions import override
 
 from transferfn.core.checks import check_length
+from transferfn.core.converted import Converted
 from transferfn.core.dense import DenseSystem
 from transferfn.core.from_poles import LARGEST_ERROR, from_poles
 from transferfn.core.modal import ModalSystem
 from transferfn.core.system import TransferFunction
-from transferfn.nn.guard import keep_wide, require_finite, warn_of_overflow
+from transferfn.nn.guard import require_finite, warn_of_overflow
 from transferfn.nn.mixer import (
-    NotCausalError,
     SequenceMixer,
     check_boundaries,
     check_sample,
     check_signal,
+    check_state,
     values_are_hidden,
 )
+from transferfn.nn.precision import WideCoefficients
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.state_space import (
     Recurrence,
@@ -35,10 +36,11 @@ from transferfn.ops.state_space import (
 )
 from transferfn.typing import Kernel, Sample, Signal
 
+AXES = "batch, channels, modes, real and imaginary part if complex"
 ADVICE = "A stable system needs poles inside the unit circle; to stream another one, reset more often."
 
 
-class StateSpaceMixer(SequenceMixer):
+class StateSpaceMixer(WideCoefficients, SequenceMixer):
     """A bank of state-space systems, one a channel: what they share beside the form of their state matrices."""
 
     channels: int
@@ -86,7 +88,7 @@ class StateSpaceMixer(SequenceMixer):
             return self.state_space().kernel(length, dtype)
 
     @torch.no_grad()
-    def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> tuple[TransferFunction, Tensor]:
+    def to_transfer_function(self, length: int, *, tolerance: float = LARGEST_ERROR) -> Converted[TransferFunction]:
         """The same filters by the coefficients of their transfer functions, where these hold them.
 
         Args:
@@ -100,7 +102,7 @@ class StateSpaceMixer(SequenceMixer):
             ArithmeticError: if coefficients in float64 do not hold the filters.
             NotCausalError: if the layer is bidirectional.
         """
-        self._require_recurrence("to_transfer_function")
+        self._require_causal("to_transfer_function")
         check_length(length)
         system = self.state_space()
         dt = system.dt if isinstance(system, ModalSystem) else None
@@ -128,13 +130,13 @@ class StateSpaceMixer(SequenceMixer):
         lengths: Tensor | None = None,
         resets: Tensor | None = None,
     ) -> tuple[Signal, Tensor]:
-        self._require_recurrence("extend")
+        self._require_causal("extend")
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         if state is None:
             self._warn_if_unstable()
         else:
-            self._check_state(state, u.shape[0])
+            check_state(state, (u.shape[0], *self._state_shape()), AXES)
         with without_autocast(u):
             y, after = state_space_filter(u, self._parallel(), state, lengths=lengths, resets=resets)
         assert after is not None
@@ -155,9 +157,9 @@ class StateSpaceMixer(SequenceMixer):
             NotCausalError: if the layer is bidirectional.
             StateOverflowError: if the state is no longer finite.
         """
-        self._require_recurrence("step")
+        self._require_causal("step")
         check_sample(u_t, self.channels)
-        self._check_state(state, u_t.shape[0])
+        check_state(state, (u_t.shape[0], *self._state_shape()), AXES)
         with without_autocast(u_t):
             y, after = state_space_step(u_t, self._recurrence(), state)
         require_finite(after, u_t, self._largest_pole, ADVICE)
@@ -167,7 +169,7 @@ class StateSpaceMixer(SequenceMixer):
     def init_state(
         self, batch_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
-        self._require_recurrence("init_state")
+        self._require_causal("init_state")
         self._warn_if_unstable()
         like = self._coefficients()
         return torch.zeros(
@@ -190,22 +192,3 @@ class StateSpaceMixer(SequenceMixer):
 
     def _warn_if_unstable(self, *, stacklevel: int = 3) -> None:
         """Nothing to say about layers: the real parts of their eigenvalues are negative whatever is learned."""
-
-    def _require_recurrence(self, verb: str) -> None:
-        if not self.is_causal:
-            raise NotCausalError(type(self).__name__, verb)
-
-    def _check_state(self, state: object, batch_size: int) -> None:
-        expected = (batch_size, *self._state_shape())
-        found = tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
-        if found != expected or not isinstance(state, Tensor):
-            raise ValueError(
-                f"expected a state of shape {expected}: batch, channels, modes and, if they are complex, real and "
-                f"imaginary part; got {found}. Begin with init_state({batch_size}), and use the state of the same "
-                f"layer and batch."
-            )
-        if not state.is_floating_point():
-            raise TypeError(f"expected a real floating-point state, got {state.dtype}")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> StateSpaceMixer:
-        return super()._apply(keep_wide(fn), recurse)

@@ -25,7 +25,7 @@ class StateSpaceLayer(StateSpaceMixer, Generic[Fixed]):
         Raises:
             NotCausalError: if the layer is bidirectional.
         """
-        self._require_recurrence("realize")
+        self._require_causal("realize")
         dtype = dtype or self._coefficients().dtype
         check_dtype(dtype)
         with torch.no_grad():

@@ -1,9 +1,8 @@
-"""What S4 and S4D have in common: their options, initial values and optimizer groups."""
+"""What S4, S4D and S5 have in common: checks on their options, and initial step sizes."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -43,20 +42,6 @@ def check_steps(dt_min: float, dt_max: float) -> None:
     """
     if not 0 < dt_min <= dt_max < math.inf:
         raise ValueError(f"initial step sizes need 0 < dt_min <= dt_max, got dt_min={dt_min}, dt_max={dt_max}")
-
-
-def check_choice(name: str, value: object, literal: Any, otherwise: str = "") -> None:
-    """Raise unless an option is one of its choices.
-
-    Args:
-        name: What the caller calls it.
-        value: What the caller passed.
-        literal: ``Literal`` type with the choices.
-        otherwise: What else it may be.
-    """
-    choices = get_args(literal)
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}{otherwise}, got {value!r}")
 
 
 def log_uniform(count: int, low: float, high: float, generator: torch.Generator | None) -> Tensor:

@@ -11,8 +11,9 @@ from transferfn.core.dense import DenseSystem
 from transferfn.core.dplr import DiscreteDPLR
 from transferfn.core.dplr_blocks import ParallelDPLR
 from transferfn.core.modal import ModalSystem
-from transferfn.nn.guard import warn_of_growth, widest
+from transferfn.nn.guard import warn_of_growth
 from transferfn.nn.mixer import check_signal, values_are_hidden
+from transferfn.nn.precision import widest
 from transferfn.nn.state_space import ADVICE, StateSpaceMixer
 from transferfn.ops.filter import signal_dtype, without_autocast
 from transferfn.ops.state_space import Recurrence

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transferfn.core.convert import LARGEST_SOLVE
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
-from transferfn.kernels.lattice import noise_gain
+from transferfn.kernels.stability import noise_gain
 from transferfn.kernels.tracing import values_are_hidden
 from transferfn.ops.cost import Job, cheapest
 from transferfn.ops.fourier import has_native_loop
