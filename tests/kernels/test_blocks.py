@@ -133,6 +133,18 @@ def test_vmap_over_each_argument_and_its_gradients(batched) -> None:
             assert torch.allclose(ours[i], theirs, atol=1e-11)
 
 
+@pytest.mark.parametrize("channels", [2, 5, 8, 17])  # of which three fit into the registers that others fill, too
+def test_vmap_over_gradients_alone(channels) -> None:
+    """Of one forward pass, as of a Jacobian by ``jacrev``: what it kept is of single channels."""
+    given = example(2, 9, channels, 3, 4)
+    outputs, pull = torch.func.vjp(block_filter, *given)
+    many = [torch.randn(3, *x.shape, dtype=x.dtype) for x in outputs]
+    found = torch.vmap(lambda *gradients: pull(gradients))(*many)
+    for i in range(3):
+        for ours, theirs in zip(found, pull(tuple(x[i] for x in many)), strict=True):
+            assert torch.allclose(ours[i], theirs, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_mode_raises_and_is_never_silently_zero(name) -> None:
     given = example(2, 6, 5, 3, 4)

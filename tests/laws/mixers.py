@@ -133,6 +133,16 @@ MIXERS = [
         "rtf-lattice",
         partial(rtf, numerator="lattice", constraint="reflection", denominator_groups=2, init=reflections),
     ),
+    Mixer(
+        "rtf-lattice-high",  # by its coefficients
+        partial(RTF, 2, 20, horizon=32, numerator="lattice", constraint="reflection", init=reflections),
+        2,
+    ),
+    Mixer(
+        "rtf-lattice-both",
+        partial(both, numerator="lattice", constraint="reflection", denominator_groups=2, init=reflections),
+        causal=False,
+    ),
     Mixer("realization", lambda: rtf(init=reflections).realize()),
     Mixer("sections-realization", partial(realized, "sections")),
     Mixer("sections-odd-realization", partial(realized, "sections", 5)),

@@ -16,6 +16,7 @@ from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, N, P, by_scipy, causal_options, make, unstable, untyped
 from transferfn.core import TransferFunction, TruncatedTransferFunction
 from transferfn.core import init as inits
+from transferfn.core.lattice_system import rotate
 from transferfn.nn import RTF, LatticeRealization
 from transferfn.ops.choice import Method
 
@@ -137,6 +138,38 @@ def test_poles_that_crowd_are_decoded_in_float32(order: int, groups: int) -> Non
         assert relative_error(layer(u).double(), truth) < 2e-6, method
     for y in (found, realized(u)):
         assert relative_error(y.double(), truth) < 2e-5
+
+
+@pytest.mark.parametrize("order", [1, 3, 8, 16, 20])  # of the last one matrices are taken since coefficients fail
+@pytest.mark.parametrize("scale", [1.0, 3.0, 6.0])
+def test_taps_are_right_in_every_mode_wherever_training_leads(order: int, scale: float) -> None:
+    """Coefficients of float64 are off by any factor at the larger scales; the rotations are the definition."""
+    layer = RTF(4, order, horizon=784, numerator="lattice", constraint="reflection", init="bands")
+    with torch.no_grad():
+        layer.reflection.mul_(scale)
+        raw, v, h0 = (x.double() for x in (layer.reflection, layer.taps, layer.feedthrough))
+        u, x, expected = signal(2, 300, 4, torch.float32), torch.zeros(2, 4, order, dtype=F64), []
+        for u_t in u.double().unbind(1):
+            expected.append(h0 * u_t + (v * x).sum(-1))
+            x = rotate(u_t, x, raw.tanh(), 1 / raw.cosh())
+        truth = torch.stack(expected, 1)
+        realized = layer.realize()
+        methods: tuple[Method, ...] = ("auto", "fft", "scan", "blocks")
+        for method in methods:
+            layer.method = method
+            head, state = layer.extend(u[:, :101])
+            tail, after = layer.extend(u[:, 101:], state)
+            for y in (layer(u), torch.cat((head, tail), 1)):
+                assert relative_error(y.double(), truth) < 2e-6, method
+            assert relative_error(after.double(), x) < 2e-6
+        state, steps = layer.init_state(2), []
+        for u_t in u[:, :150].unbind(1):
+            y_t, state = layer.step(u_t, state)
+            steps.append(y_t)
+        rest, after = realized.extend(u[:, 150:], state)
+    for y in (torch.cat((torch.stack(steps, 1), rest), 1), realized(u)):
+        assert relative_error(y.double(), truth) < 2e-5
+    assert relative_error(after.double(), x) < 2e-5
 
 
 @pytest.mark.parametrize("groups", [D, 1])

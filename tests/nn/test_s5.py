@@ -314,7 +314,9 @@ def test_an_unstable_layer_says_so() -> None:
 def test_wrong_states_are_named() -> None:
     layer, u = make(), signal(2, 5, H)
     for state in (torch.zeros(2, 4, dtype=F64), torch.zeros(1, 4, 2, dtype=F64), "rest"):
-        with pytest.raises(ValueError, match=r"\(batch, states, real and imaginary part\) = \(2, 4, 2\).*init_state\(2\)"):
+        with pytest.raises(
+            ValueError, match=r"\(batch, states, real and imaginary part\) = \(2, 4, 2\).*init_state\(2\)"
+        ):
             layer.step(u[:, 0], state)
     with pytest.raises(TypeError, match=r"floating-point state, got torch\.int64"):
         layer.step(u[:, 0], torch.zeros(2, 4, 2, dtype=torch.int64))

@@ -222,6 +222,9 @@ def _(info, in_dims, u, h, g, b, a, state):
 def _(info, in_dims, gy, gafter, u, h, g, b, a, state, kept):
     size = info.batch_size
     given = zip((2, 1, 2, 0, 0, 0, 0, 1), (gy, gafter, u, h, g, b, a, state), in_dims[:8], strict=True)
-    gu, *others = _backward(*(into_channels(x, d, size, channel_axis=axis) for axis, x, d in given), kept)
+    merged = [into_channels(x, d, size, channel_axis=axis) for axis, x, d in given]
+    if all(d is None for d in in_dims[2:8]):  # only gradients are many: the forward pass kept states of single channels
+        kept = _blocks(*merged[2:])[2]
+    gu, *others = _backward(*merged, kept)
     gstate = others.pop().unflatten(1, (size, -1))
     return (gu.unflatten(2, (size, -1)), *(x.unflatten(0, (size, -1)) for x in others), gstate), (2, 0, 0, 0, 0, 1)

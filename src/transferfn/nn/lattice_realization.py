@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import dropout
 from typing_extensions import override
 
 from transferfn.core.bank import check_filters
 from transferfn.core.forms import lattice
 from transferfn.core.kernel import spread
 from transferfn.core.lattice import companion_to_lattice
+from transferfn.core.lattice_system import Lattice, rotate
 from transferfn.core.stability import stability
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.forms import lattice_step
+from transferfn.kernels.stability import noise_gain
 from transferfn.kernels.tracing import is_plain
-from transferfn.nn.guard import ADVICE, check_finite, require_finite, warn_if_overflowed
-from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal, check_state
+from transferfn.nn.guard import ADVICE, check_finite, require_finite, warn_if_overflowed, warn_of_overflow
+from transferfn.nn.mixer import (
+    SequenceMixer,
+    check_boundaries,
+    check_sample,
+    check_signal,
+    check_state,
+    values_are_hidden,
+)
 from transferfn.nn.precision import WideCoefficients, widest
 from transferfn.nn.realization import filter_state
 from transferfn.ops.choice import Method
-from transferfn.ops.filter import at_rest, linear_filter, signal_dtype
+from transferfn.ops.filter import at_rest, linear_filter, signal_dtype, without_autocast
+from transferfn.ops.state_space import convolution_filter, scan_both_ways, state_space_filter
 from transferfn.typing import FilterState, Sample, Signal, State
+
+SMALL = 16
+"""Up to this order the powers of a matrix take no longer than coefficients do (measured on (50, 784, 64))."""
+
+LARGEST_GAIN = 1e4
+"""Coefficients in float64 run filters that amplify rounding by less; from state to state by the square of that."""
 
 
 class LatticeRealization(WideCoefficients, SequenceMixer):
@@ -30,13 +47,14 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
     variance of a white input; the output is read off the states by taps. The state, (B, D, n), holds the backward
     signals of stages 0 to n - 1; :meth:`from_companion` and :meth:`to_companion` convert it, exactly but for rounding.
 
-    A step runs in the type of its signal. Whole sequences and chunks go through the companion form in float64 (where
-    the device has it), whatever the type of the signal is.
+    A step runs in the type of its signal. Whole sequences and chunks go through powers of the rotations' matrix, which
+    round as little; of orders above 16, where these would take longer, through coefficients in float64 unless the poles
+    crowd.
 
     Args:
-        system: True coefficients of D channels, all of them stable.
+        system: True coefficients of D channels, all of them stable; or angles and taps, which hold what these do not.
         dtype: Real type the coefficients are rounded to, float32 or wider; None means that of the system.
-        method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``, for whole sequences and chunks.
+        method: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``, for whole sequences and chunks of orders above 16.
 
     Raises:
         ArithmeticError: if a filter is not stable, for then it has no lattice.
@@ -57,15 +75,18 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
     v: Tensor
     h0: Tensor
 
-    def __init__(self, system: TransferFunction, *, dtype: torch.dtype | None = None, method: Method = "auto") -> None:
+    def __init__(
+        self, system: TransferFunction | Lattice, *, dtype: torch.dtype | None = None, method: Method = "auto"
+    ) -> None:
         super().__init__()
-        check_filters(system)
-        self.channels, self.order, self.dt = system.channels, system.order, system.dt
+        if isinstance(system, TransferFunction):
+            check_filters(system)
+            system = Lattice(*lattice(system), system.h0, system.dt)
+        (self.channels, self.order), self.dt = system.v.shape, system.dt
         self.method: Method = method
-        k, c, v = lattice(system)
-        kind = signal_dtype(dtype or system.a.dtype)
-        for name, given in (("k", k), ("c", c), ("v", v), ("h0", system.h0.detach())):
-            self.register_buffer(name, given.to(kind, copy=True))
+        kind = signal_dtype(dtype or system.v.dtype)
+        for name, given in (("k", system.k), ("c", system.c), ("v", system.v), ("h0", system.h0)):
+            self.register_buffer(name, given.detach().to(kind, copy=True))
 
     def transfer_function(self) -> TransferFunction:
         """The filters as a value, in float64 where the device has it."""
@@ -91,6 +112,9 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
+        given = self._lattice()
+        if self.order <= SMALL or runs_as_lattice(given.companion()[0].a):
+            return filter_lattice(u, given, lengths, resets)
         system = self.transfer_function()
         y, _ = linear_filter(widest(u), system, lengths=lengths, resets=resets, method=self.method, return_state=False)
         warn_if_overflowed(y, system.a, u, lengths)
@@ -107,12 +131,12 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
     ) -> tuple[Signal, FilterState]:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        return extend_lattice(u, *self._companion(), state, lengths, resets, self.method)
+        return extend_lattice(u, self._lattice(), state, lengths, resets, self.method)
 
     @override
     def step(self, u_t: Sample, state: State) -> tuple[Sample, FilterState]:
         check_sample(u_t, self.channels)
-        return step_lattice(u_t, self.k, self.c, self.v, self.h0, state)
+        return step_lattice(u_t, Lattice(self.k, self.c, self.v, self.h0), state)
 
     @override
     def init_state(
@@ -124,55 +148,80 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         """Sizes, for ``print``."""
         return f"channels={self.channels}, order={self.order}, dtype={self.k.dtype}"
 
-    def _companion(self) -> tuple[TransferFunction, Tensor]:
-        """The filters in float64, and the matrices, (D, n, n), that map companion states onto those of the lattice."""
+    def _lattice(self) -> Lattice:
+        """In float64 where the device has it, with pairs of the length 1 that rounding took from them."""
         k, c, v, h0 = (widest(x) for x in (self.k, self.c, self.v, self.h0))
-        return lattice_system(k, c, v, h0, self.dt)
+        length = torch.hypot(k, c)
+        return Lattice(k / length, c / length, v, h0, self.dt)
+
+    def _companion(self) -> tuple[TransferFunction, Tensor]:
+        return self._lattice().companion()
 
 
-def lattice_system(k: Tensor, c: Tensor, v: Tensor, h0: Tensor, dt: float | None) -> tuple[TransferFunction, Tensor]:
-    """The filters of a normalised lattice, and the matrices that map companion states onto the lattice's.
+def runs_as_lattice(a: Tensor) -> bool:
+    """Whether coefficients hold filters so badly that only matrices of the lattice run them.
 
     Args:
-        k: Reflection coefficients, (G, n).
-        c: Their complements (1 - k^2)^(1/2), (G, n).
-        v: Taps, (D, n).
-        h0: Feedthrough, (D).
-        dt: Sampling interval.
-
-    Returns:
-        The filters, and matrices, (D, n, n); both are differentiable.
+        a: Denominators, (*bank, G, n).
     """
-    a, matrix = companion_to_lattice(k, c)
-    matrix = spread(matrix, len(v), axis=-3)
-    return TransferFunction((v[:, None] @ matrix)[:, 0], a, h0, dt), matrix
+    if values_are_hidden() or a.is_meta:
+        return False
+    return noise_gain(a.detach().flatten(0, -2).cpu()) > LARGEST_GAIN
+
+
+def filter_lattice(
+    u: Signal, lattice: Lattice, lengths: Tensor | None, resets: Tensor | None, *, kernel_dropout: float = 0.0
+) -> Signal:
+    """Filter a whole signal from rest by powers of the rotations' matrices.
+
+    Args:
+        u: Input, (B, L, D).
+        lattice: D filters; or two banks, of which the second one filters the future, the next sample first.
+        lengths: Number of valid samples of each row, (B,); None means all.
+        resets: True where a new sequence starts, (B, L); None means nowhere.
+        kernel_dropout: Probability of dropping a tap of an impulse response.
+    """
+    first, *second = (bank.system() for bank in lattice.banks())
+    if resets is not None and values_are_hidden() and not kernel_dropout:  # rows cannot be cut there
+        if second:
+            return scan_both_ways(u, first, *second, lengths=lengths, resets=resets)
+        return state_space_filter(u, first, lengths=lengths, resets=resets, return_state=False)[0]
+    with without_autocast(u):
+        kernels = [system.kernel(max(u.shape[1], 1), signal_dtype(u.dtype)) for system in (first, *second)]
+        kernel = dropout(torch.stack(kernels) if second else kernels[0], kernel_dropout)
+    y = convolution_filter(u, kernel, lengths=lengths, resets=resets)
+    warn_of_overflow(y, u, lengths, lambda: largest_radius(lattice), ADVICE, stacklevel=4)
+    return y
 
 
 def extend_lattice(
     u: Signal,
-    system: TransferFunction,
-    matrix: Tensor,
+    lattice: Lattice,
     state: FilterState | None,
     lengths: Tensor | None,
     resets: Tensor | None,
     method: Method,
 ) -> tuple[Signal, FilterState]:
-    """Filter a chunk from a state of the lattice to the next, through the companion form in float64.
+    """Filter a chunk from a state of the lattice to the next.
 
     Args:
         u: Next samples, (B, L, D).
-        system: D filters, in float64 where the device has it.
-        matrix: Maps companion states onto those of the lattice, (D, n, n).
+        lattice: D filters, in float64 where the device has it.
         state: State before the chunk, (B, D, n); None means rest.
         lengths: Number of valid samples of each row, (B,); None means all.
         resets: True where the state is cleared before the sample, (B, L); None means nowhere.
-        method: As for :func:`linear_filter`.
+        method: As for :func:`linear_filter`, for coefficients of high orders.
 
     Raises:
         StateOverflowError: if the state is no longer finite.
     """
     if state is not None:
-        check_state(state, (u.shape[0], system.channels, system.order), "batch, channels, order")
+        check_state(state, (u.shape[0], *lattice.v.shape), "batch, channels, order")
+    if lattice.k.shape[-1] <= SMALL:
+        return _extend_by_matrices(u, lattice, state, lengths, resets)
+    system, matrix = lattice.companion()
+    if runs_as_lattice(system.a):
+        return _extend_by_matrices(u, lattice, state, lengths, resets)
     if not u.numel():
         return u, at_rest(u, system.order) if state is None else state
     before = None if state is None else _solved(matrix, state)
@@ -182,49 +231,49 @@ def extend_lattice(
     return y.to(u.dtype), (matrix @ after[..., None])[..., 0].to(signal_dtype(u.dtype))
 
 
-def step_lattice(
-    u_t: Sample, k: Tensor, c: Tensor, v: Tensor, h0: Tensor, state: FilterState
-) -> tuple[Sample, FilterState]:
+def _extend_by_matrices(
+    u: Signal, lattice: Lattice, state: FilterState | None, lengths: Tensor | None, resets: Tensor | None
+) -> tuple[Signal, FilterState]:
+    y, after = state_space_filter(u, lattice.system(), state, lengths=lengths, resets=resets)
+    assert after is not None
+    require_finite(after, u, lambda: largest_radius(lattice), ADVICE)
+    return y, after
+
+
+def step_lattice(u_t: Sample, lattice: Lattice, state: FilterState) -> tuple[Sample, FilterState]:
     """One step of a normalised lattice, in the type of its signal.
 
     Args:
         u_t: Sample, (B, D).
-        k: Reflection coefficients, (G, n).
-        c: Their complements (1 - k^2)^(1/2), (G, n).
-        v: Taps, (D, n).
-        h0: Feedthrough, (D).
+        lattice: D filters.
         state: Backward signals of stages 0 to n - 1, (B, D, n).
 
     Raises:
         StateOverflowError: if the state is no longer finite.
     """
-    check_state(state, (u_t.shape[0], *v.shape), "batch, channels, order")
+    check_state(state, (u_t.shape[0], *lattice.v.shape), "batch, channels, order")
     dtype = signal_dtype(u_t.dtype)
-    u, x, k, c, v, h0 = (z.to(dtype) for z in (u_t, state, k, c, v, h0))
+    u, x, k, c, v, h0 = (z.to(dtype) for z in (u_t, state, *lattice[:4]))
     finite = False
     if u.device.type == "cpu" and is_plain(u, x, k, c, v, h0):
         y, after, finite = lattice_step(u, x, k, c, v, h0)
     else:
         y = h0 * u + (v * x).sum(-1)
-        after = _turned(u, x, spread(k, len(v)), spread(c, len(v)))
+        after = rotate(u, x, spread(k, len(v)), spread(c, len(v)))
     if not finite:
-        require_finite(after[..., :1], u, lambda: _largest_radius(k, c), ADVICE)
+        require_finite(after[..., :1], u, lambda: largest_radius(lattice), ADVICE)
     return y.to(u_t.dtype), after
 
 
-def _largest_radius(k: Tensor, c: Tensor) -> float:
-    a, _ = companion_to_lattice(widest(k.detach()), widest(c.detach()))
-    return float(stability(a.cpu()).radius.max())
+def largest_radius(lattice: Lattice) -> float:
+    """The largest magnitude of a pole.
+
+    Args:
+        lattice: Filters.
+    """
+    a, _ = companion_to_lattice(widest(lattice.k.detach()), widest(lattice.c.detach()))
+    return float(stability(a.flatten(0, -2).cpu()).radius.max())
 
 
 def _solved(matrix: Tensor, state: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(matrix, widest(state)[..., None], upper=False)[..., 0]
-
-
-def _turned(u: Tensor, x: Tensor, k: Tensor, c: Tensor) -> Tensor:
-    """The backward signals after a sample, by n rotations from the last stage to the first."""
-    forward, backward = u, []
-    for x_m, k_m, c_m in reversed(list(zip(x.unbind(-1), k.unbind(-1), c.unbind(-1), strict=True))):
-        backward.append(k_m * forward + c_m * x_m)
-        forward = c_m * forward - k_m * x_m
-    return torch.stack((forward, *reversed(backward[1:])), -1) if backward else x

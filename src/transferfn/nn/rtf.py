@@ -4,44 +4,45 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
-from transferfn.core import constrain
-from transferfn.core import init as inits
 from transferfn.core.checks import check_interval
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
 from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.from_poles import LARGEST_ERROR
-from transferfn.core.lattice import lattice_filter, reflection_coefficients
 from transferfn.core.polynomial import roots
-from transferfn.core.system import TransferFunction, TruncatedTransferFunction
+from transferfn.core.system import TransferFunction
 from transferfn.nn.guard import warn_if_overflowed, warn_if_rounded, warn_if_unstable
-from transferfn.nn.horizon import RelativeToHorizon
-from transferfn.nn.lattice_realization import LatticeRealization, extend_lattice, lattice_system, step_lattice
+from transferfn.nn.lattice_realization import (
+    SMALL,
+    LatticeRealization,
+    extend_lattice,
+    filter_lattice,
+    runs_as_lattice,
+    step_lattice,
+)
+from transferfn.nn.learned_filters import LearnedFilters
 from transferfn.nn.mixer import SequenceMixer, check_boundaries, check_sample, check_signal
 from transferfn.nn.options import (
     Constraint,
     Init,
     NumeratorKind,
-    check_draw,
     check_dtype,
     check_horizon,
     check_options,
     check_start,
-    parameter_dtype,
 )
-from transferfn.nn.precision import WideCoefficients, widest
+from transferfn.nn.precision import widest
 from transferfn.nn.realization import Realization, extend_filter, filter_state, step_filter
 from transferfn.ops.choice import Method
 from transferfn.ops.filter import filter_both_ways, linear_filter, signal_dtype
 from transferfn.typing import FilterState, Sample, Signal
 
 
-class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
+class RTF(LearnedFilters, SequenceMixer):
     r"""One learned filter a channel, given by a rational transfer function.
 
     H(z) = h0 + (b_1 z^-1 + ... + b_n z^-n) / (1 + a_1 z^-1 + ... + a_n z^-n)
@@ -68,7 +69,8 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
             a function like those of :mod:`transferfn.core.init`.
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
-        method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``.
+        method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``. Taps of
+            up to 16, and where poles crowd, are run by matrices of the lattice and an FFT, whatever it is.
         kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
             mode ``extend`` and ``step`` raise.
         dt: Sampling interval of the filters in seconds; None means per sample. No output depends on it.
@@ -93,8 +95,6 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         True
     """
 
-    relative = "truncated_numerator"
-
     def __init__(
         self,
         channels: int,
@@ -112,41 +112,26 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
         groups = channels if denominator_groups is None else denominator_groups
         check_options(channels, order, horizon, groups, numerator, init, constraint, method, kernel_dropout)
         if dt is not None:
             check_interval(dt)
-        self.channels, self.order, self.horizon, self.denominator_groups = channels, order, horizon, groups
-        self.bidirectional, self.is_causal = bidirectional, not bidirectional
-        self.numerator_kind: NumeratorKind = numerator
-        self.init: Init = init
-        self.constraint: Constraint | None = constraint
+        super().__init__(
+            channels,
+            order,
+            horizon=horizon,
+            denominator_groups=groups,
+            bidirectional=bidirectional,
+            numerator=numerator,
+            init=init,
+            constraint=constraint,
+            dt=dt,
+            device=device,
+            dtype=dtype,
+        )
+        self.is_causal = not bidirectional
         self.method: Method = method
-        self.kernel_dropout, self.dt = kernel_dropout, dt
-
-        directions = (2,) if bidirectional else ()
-        dtype = parameter_dtype(dtype)
-
-        def parameter(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(*directions, *shape, device=device, dtype=dtype))
-
-        if numerator == "truncated":
-            self.truncated_numerator = parameter(channels, order)
-            self.truncated_feedthrough = parameter(channels)
-        else:
-            if numerator == "lattice":
-                self.taps = parameter(channels, order)
-            else:
-                self.numerator = parameter(channels, order)
-            self.feedthrough = parameter(channels)
-        if constraint == "reflection":
-            self.reflection = parameter(groups, order)
-        else:
-            self.denominator = parameter(groups, order)
-        if constraint == "l1":
-            self.slack = parameter(groups)
-        self.reset_parameters()
+        self.kernel_dropout = kernel_dropout
 
     @classmethod
     def from_transfer_function(
@@ -230,77 +215,19 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         )
         return Converted(layer, error, length)
 
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the parameters anew, as the layer's ``init`` says.
-
-        Args:
-            generator: Source of randomness, on the CPU; None means PyTorch's default.
-        """
-        if self._numerators()[0].is_meta:
-            return
-        draw = getattr(inits, self.init) if isinstance(self.init, str) else self.init
-        draws = [
-            draw(
-                self.channels,
-                self.order,
-                horizon=max(self.horizon, self.order + 1),
-                denominator_groups=self.denominator_groups,
-                numerator=self.numerator_kind,
-                generator=generator,
-            )
-            for _ in range(2 if self.bidirectional else 1)
-        ]
-        for coefficients in draws:
-            check_draw(coefficients, self.channels, self.order, self.denominator_groups)
-        b, a, h0 = (torch.stack(parts) if self.bidirectional else parts[0] for parts in zip(*draws, strict=True))
-        self._assign(b, a, h0)
-
-    def system(self) -> TransferFunction | TruncatedTransferFunction:
-        """The filters as they are learned, in float64 where the device has it; differentiable.
-
-        A bidirectional layer has a leading axis of size 2, the causal bank first.
-        """
-        b, h0 = (widest(x) for x in self._numerators())
-        match self.constraint:
-            case "reflection" if self.numerator_kind == "lattice":
-                a, b = lattice_filter(widest(self.reflection), b.unflatten(-2, (self.denominator_groups, -1)))
-                b = b.flatten(-3, -2)
-            case "reflection":
-                a = constrain.reflection(widest(self.reflection))
-            case "l1":
-                a = constrain.l1(widest(self.denominator), widest(self.slack))
-            case None:
-                a = widest(self.denominator)
-        return self._as_system(b, a, h0)
-
-    def _system(self) -> TransferFunction | TruncatedTransferFunction:
-        """The same for filtering, which widens coefficients by itself, and then no copy of them is made before."""
-        b, h0 = self._numerators()
-        if self.constraint or self.denominator.dtype != b.dtype:
-            return self.system()
-        return self._as_system(b, self.denominator, h0)
-
-    def _as_system(self, b: Tensor, a: Tensor, h0: Tensor) -> TransferFunction | TruncatedTransferFunction:
-        if self.numerator_kind == "truncated":
-            return TruncatedTransferFunction(b, a, h0, self.horizon, self.dt)
-        return TransferFunction(b, a, h0, self.dt)
-
-    def transfer_function(self) -> TransferFunction:
-        """The filters with their true numerator and feedthrough, valid at every length; differentiable.
-
-        A bidirectional layer has a leading axis of size 2, the causal bank first.
-        """
-        system = self.system()
-        return system if isinstance(system, TransferFunction) else system.transfer_function()
-
     @override
     def forward(self, u: Signal, *, lengths: Tensor | None = None, resets: Tensor | None = None) -> Signal:
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
-        system, given = self._system(), u
-        if self.numerator_kind == "lattice" and self.method == "scan":
-            u = widest(u)  # where poles crowd, no companion recurrence in float32 holds them
         dropout = self.kernel_dropout if self.training else 0.0
+        if self.numerator_kind == "lattice" and self.order <= SMALL:
+            return filter_lattice(u, self._lattice(), lengths, resets, kernel_dropout=dropout)
+        system, given = self._system(), u
+        if self.numerator_kind == "lattice":
+            if runs_as_lattice(system.a):
+                return filter_lattice(u, self._lattice(), lengths, resets, kernel_dropout=dropout)
+            if self.method == "scan":
+                u = widest(u)  # a recurrence in float32 holds less than the coefficients do
         if self.bidirectional:
             y = filter_both_ways(u, system, lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout)
         else:
@@ -331,8 +258,7 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         check_boundaries(u, lengths, resets)
         if self.numerator_kind != "lattice":
             return extend_filter(u, self._system(), state, lengths, resets, self.method)
-        system, matrix = lattice_system(*self._rotations(), widest(self.taps), widest(self.feedthrough), self.dt)
-        return extend_lattice(u, system, matrix, state, lengths, resets, self.method)
+        return extend_lattice(u, self._lattice(), state, lengths, resets, self.method)
 
     def step(self, u_t: Sample, state: FilterState) -> tuple[Sample, FilterState]:
         """Map one sample. The coefficients are converted at every call; :meth:`realize` does it once.
@@ -351,7 +277,7 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         self._require_recurrence("step")
         check_sample(u_t, self.channels)
         if self.numerator_kind == "lattice":
-            return step_lattice(u_t, *self._rotations(), self.taps, self.feedthrough, state)
+            return step_lattice(u_t, self._lattice(), state)
         system = self.transfer_function()
         return step_filter(u_t, system.b, system.a, system.h0, state)
 
@@ -379,9 +305,9 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         dtype = dtype or self._numerators()[0].dtype
         check_dtype(dtype)
         with torch.no_grad():
-            system = self.transfer_function()
             if self.numerator_kind == "lattice":
-                return LatticeRealization(system, dtype=dtype, method=self.method)
+                return LatticeRealization(self._lattice(), dtype=dtype, method=self.method)
+            system = self.transfer_function()
             warn_if_rounded(system.a, signal_dtype(dtype))
         return Realization(system.to(dtype=signal_dtype(dtype)), method=self.method)
 
@@ -429,13 +355,6 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
                 layer._start_as(system)
         return layer, error
 
-    def filter_parameters(self) -> Iterable[nn.Parameter]:
-        """Numerators, denominators and what constrains them, but not taps and the feedthrough beside them.
-
-        Taps weigh orthonormal responses, as C weighs the states of S4, and bear the rate of all other weights.
-        """
-        return (self.reflection,) if self.numerator_kind == "lattice" else self.parameters()
-
     def extra_repr(self) -> str:
         """Sizes and options, for ``print``."""
         init = self.init if isinstance(self.init, str) else getattr(self.init, "__name__", "custom")
@@ -455,45 +374,6 @@ class RTF(RelativeToHorizon, WideCoefficients, SequenceMixer):
         if self.dt is not None:
             parts.append(f"dt={self.dt}")
         return ", ".join(parts)
-
-    def _numerators(self) -> tuple[Tensor, Tensor]:  # functional_call puts tensors where parameters were
-        if self.numerator_kind == "truncated":
-            return self.truncated_numerator, self.truncated_feedthrough
-        return self.taps if self.numerator_kind == "lattice" else self.numerator, self.feedthrough
-
-    def _start_as(self, h: TransferFunction) -> None:
-        """Set the parameters to filters, their numerator expressed as the layer learns it."""
-        h = h.to(dtype=torch.float64)
-        if self.numerator_kind == "truncated":
-            truncated = h.truncate(self.horizon)
-            self._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
-            return
-        self._assign(h.b, h.a, h.h0)
-        if self.numerator_kind == "lattice":
-            states = torch.eye(self.order, dtype=h.b.dtype, device=h.b.device)
-            _, rows = lattice_filter(widest(self.reflection), states.expand(*self.reflection.shape, -1))
-            b = h.b.unflatten(-2, (self.denominator_groups, -1))
-            self.taps.copy_(torch.linalg.solve_triangular(rows, b, upper=False, left=False).flatten(-3, -2))
-
-    @torch.no_grad()
-    def _assign(self, b: Tensor, a: Tensor, h0: Tensor) -> None:
-        """Set the parameters to given coefficients, the numerator as the layer reads it."""
-        numerator, feedthrough = self._numerators()
-        numerator.copy_(b)
-        feedthrough.copy_(h0)
-        if self.constraint == "reflection":
-            self.reflection.copy_(constrain.reflection_parameters(a, scaled=self.numerator_kind != "lattice"))
-        elif self.constraint == "l1":
-            raw, slack = constrain.l1_parameters(a)
-            self.denominator.copy_(raw)
-            self.slack.copy_(slack)
-        else:
-            self.denominator.copy_(a)
-
-    def _rotations(self) -> tuple[Tensor, Tensor]:
-        """Sines and cosines of the lattice's angles: reflection coefficients and their complements, (G, n) each."""
-        k = reflection_coefficients(widest(self.reflection), scaled=False)
-        return k, ((1 - k) * (1 + k)).sqrt()
 
     def _require_recurrence(self, verb: str) -> None:
         self._require_causal(verb)
