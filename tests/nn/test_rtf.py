@@ -266,13 +266,40 @@ def test_the_coefficients_are_those_drawn(numerator: Any, constraint: Any, bidir
     assert calls == [((D, N), expected)] * (2 if bidirectional else 1)
     system = layer.system()
     if numerator == "lattice":
-        found = layer.taps, system.a, layer.feedthrough
+        found = layer.taps, layer.reflection.tanh(), layer.feedthrough
     else:
         is_truncated = numerator == "truncated"
         found = (system.b_tilde, system.a, system.h0_tilde) if is_truncated else (system.b, system.a, system.h0)
     for value, drawn in zip(found, zip(*draws, strict=True), strict=True):
         # Constraints are inverted in float64, where montel's denominators are well conditioned (kappa < 5).
         assert relative_error(value, torch.stack(drawn) if bidirectional else drawn[0]) <= 1e-13
+
+
+@pytest.mark.parametrize(
+    ("draw", "found"),
+    [
+        (None, "NoneType"),
+        ((np.zeros((D, N)), np.zeros((D, N)), np.zeros(D)), "ndarray, ndarray, ndarray"),
+        ((torch.zeros(D, N), torch.zeros(D, N, dtype=torch.cfloat), torch.zeros(D)), "complex64"),
+        ((torch.zeros(D, N), torch.zeros(D, N)), "float32, torch.float32"),
+    ],
+)
+def test_a_draw_of_something_else_is_refused(draw: Any, found: str) -> None:
+    with pytest.raises(TypeError, match=f"three real floating-point tensors, but returned .*{found}"):
+        RTF(D, N, horizon=P, init=lambda *_, **__: draw)
+
+
+def test_an_unstable_draw_has_no_lattice() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"reflection coefficients within \+-1 .* of 4 rows are not"):
+        RTF(
+            D,
+            64,
+            horizon=P,
+            init=lambda *sizes, **options: inits.xavier(*sizes, **(options | {"generator": generator})),
+            numerator="lattice",
+            constraint="reflection",
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
-"""Initial coefficients of a bank: functions from sizes to (b, a, h0)."""
+"""Initial coefficients of a bank: functions from sizes to (b, a, h0).
+
+With ``numerator="lattice"`` all of them are those of a normalised lattice: taps in the place of b, and reflection
+coefficients in that of a, which hold crowded poles where no denominator in float64 does.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from transferfn.core.lattice import reflection_of_poles, step_down, step_up
 from transferfn.kernels.aliased import aliased_by_torch, circle
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
@@ -56,7 +61,7 @@ def comb(
     a = torch.zeros(denominator_groups, order, dtype=torch.float64)
     a[:, -1] = (sign * torch.exp(-order / tau))[torch.randperm(denominator_groups, generator=generator)]
     b = _draw_numerator(channels, a, horizon, numerator, generator)
-    return b, a, torch.zeros(channels, dtype=torch.float64)
+    return b, _as_read(a, numerator), torch.zeros(channels, dtype=torch.float64)
 
 
 def resonators(
@@ -104,7 +109,7 @@ def resonators(
     poles = torch.polar(torch.exp(-1 / torch.gather(tau, 1, own)), angle)
     a = _polynomial(poles).real[:, 1:].contiguous()
     b = _draw_numerator(channels, a, horizon, numerator, generator)
-    return b, a, torch.zeros(channels, dtype=torch.float64)
+    return b, _as_read(a, numerator), torch.zeros(channels, dtype=torch.float64)
 
 
 def bands(
@@ -118,15 +123,14 @@ def bands(
 ) -> Coefficients:
     """Combs at other sampling rates: n poles evenly spread over a band of low frequencies, of another width each.
 
-    A denominator of bandwidth W, in radians a sample, has poles at odd multiples of W / n and time constants of tau =
-    pi n / W: like n taps that are pi / W samples apart, its response is smooth, and comes back after tau samples with
-    the other sign. Bandwidths end at pi, where they are combs, begin where tau is twice the horizon, and are evenly
-    spread in their logarithm over the denominators and dealt to them at random. High orders begin later, since
-    coefficients of float64 hold no more poles so close together: where sin(W / 4)^n, about the least of |A| beside
-    the largest, is 1e-8; so at 0.04 of order 4, at 0.4 of order 8, at 2.4 of order 32.
+    A denominator of bandwidth W, in radians a sample, has poles at odd multiples of W / n, even ones if n is odd, and
+    time constants of tau = pi n / W: like n taps that are pi / W samples apart, its response is smooth, and comes back
+    after tau samples, with the other sign if n is even. Bandwidths end at pi, where they are combs, begin where tau is
+    twice the horizon, and are evenly spread in their logarithm over the denominators and dealt to them at random.
 
-    For reflection coefficients and taps of the lattice: other coordinates do not hold such filters in float32.
-    Numerators are as for :func:`comb`, the feedthrough is zero.
+    For taps of the lattice: of order 8 and more coefficients in float64 hold few of these filters, whose reflection
+    coefficients are computed with as many digits as that takes. Numerators are as for :func:`comb`, the feedthrough is
+    zero.
 
     Args:
         channels: Number of channels D.
@@ -141,20 +145,20 @@ def bands(
 
     Example:
         >>> from transferfn.core.polynomial import roots
-        >>> _, a, _ = bands(2, 4, horizon=100, denominator_groups=2, numerator="lattice")
-        >>> roots(a)[0].angle().abs().amax(-1).sort().values  # 3 / 4 of the bandwidths
+        >>> _, k, _ = bands(2, 4, horizon=100, denominator_groups=2, numerator="lattice")
+        >>> roots(step_up(k))[0].angle().abs().amax(-1).sort().values  # 3 / 4 of the bandwidths
         tensor([0.1253, 0.8861], dtype=torch.float64)
     """
-    held = 4 * math.asin(10 ** (-8 / order))
-    lowest = min(math.pi, max(held, math.pi * order / (2 * max(horizon, order))))
+    lowest = math.pi * order / (2 * max(horizon, order))
     quantiles = (torch.arange(denominator_groups, dtype=torch.float64) + 0.5) / denominator_groups
     width = lowest * (math.pi / lowest) ** quantiles
     width = width[torch.randperm(denominator_groups, generator=generator), None]
     odd = 2 * torch.arange(order, dtype=torch.float64) + 1 - order
     poles = torch.polar(torch.exp(-width / (math.pi * order)).expand(-1, order), width * odd / order)
-    a = _polynomial(poles).real[:, 1:].contiguous()
+    k = reflection_of_poles(poles)
+    a = step_up(k)
     b = _draw_numerator(channels, a, horizon, numerator, generator)
-    return b, a, torch.zeros(channels, dtype=torch.float64)
+    return b, k if numerator == "lattice" else a, torch.zeros(channels, dtype=torch.float64)
 
 
 def zeros(
@@ -216,7 +220,7 @@ def xavier(
     bound = order**-0.5
     b = _uniform(channels, order, bound=bound, generator=generator)
     a = _uniform(denominator_groups, order, bound=bound, generator=generator)
-    return b, a, torch.ones(channels, dtype=torch.float64)
+    return b, _as_read(a, numerator), torch.ones(channels, dtype=torch.float64)
 
 
 def montel(
@@ -247,7 +251,7 @@ def montel(
     """
     b = _uniform(channels, order, bound=1 / order, generator=generator)
     a = _uniform(denominator_groups, order, bound=1 / order, generator=generator)
-    return b, a, torch.ones(channels, dtype=torch.float64)
+    return b, _as_read(a, numerator), torch.ones(channels, dtype=torch.float64)
 
 
 def normal_feedthrough(
@@ -288,6 +292,10 @@ def normal_feedthrough(
         generator=generator,
     )
     return b, a, torch.randn(channels, dtype=torch.float64, generator=generator)
+
+
+def _as_read(a: Tensor, numerator: NumeratorKind) -> Tensor:
+    return step_down(a) if numerator == "lattice" else a
 
 
 def _polynomial(poles: Tensor) -> Tensor:

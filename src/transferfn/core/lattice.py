@@ -71,8 +71,54 @@ def step_down(a: Rows) -> Rows:
     for _ in range(a.shape[-1]):
         head, k = a[..., :-1], a[..., -1:]
         highest_first.append(k)
-        a = (head - k * head.flip(-1)) / (1 - k * k)
+        even, odd = (head + head.flip(-1)) / 2, (head - head.flip(-1)) / 2  # what head - k flip(head) cancels is apart
+        a = even / (1 + k) + odd / (1 - k)
     return torch.cat(highest_first[::-1], -1)
+
+
+def reflection_of_poles(poles: Tensor) -> Rows:
+    """Reflection coefficients of the denominator with given poles, however close these are.
+
+    The denominator is multiplied out and stepped down in integers, of as many digits as that takes, and only its
+    reflection coefficients are rounded: a tenth of a millisecond for each of order 8, a tenth of a second of order 64.
+
+    Args:
+        poles: Inside the unit circle, in pairs of conjugates of which those above the real axis count, complex,
+            (rows, n).
+
+    Returns:
+        Reflection coefficients k_1..k_n, float64, (rows, n), on the device of the poles.
+
+    Example:
+        >>> reflection_of_poles(torch.tensor([[0.5 + 0.5j, 0.5 - 0.5j]]))
+        tensor([[-0.6667,  0.5000]], dtype=torch.float64)
+    """
+    rows = [_reflection_of_poles(row) for row in poles.tolist()]
+    return torch.tensor(rows, dtype=torch.float64, device=poles.device).view(poles.shape)
+
+
+def _reflection_of_poles(poles: list[complex]) -> list[float]:
+    bits = 64 * (len(poles) + 2)  # each step down divides by 1 - k^2, which poles near the circle make small
+    one = 1 << bits
+    a = [one]
+    for z in poles:
+        x, y = (int(math.ldexp(part, 64)) << bits - 64 for part in (z.real, z.imag))
+        if y < 0:
+            continue
+        factor = [one, -2 * x, x * x + y * y >> bits] if y else [one, -x]
+        product = [0] * (len(a) + len(factor) - 1)
+        for i, one_a in enumerate(a):
+            for j, one_b in enumerate(factor):
+                product[i + j] += one_a * one_b >> bits
+        a = product
+    found = []
+    for _ in poles:
+        *head, k = a
+        found.append(k / one)
+        rest = one - (k * k >> bits)
+        a = [(x - (k * y >> bits) << bits) // rest for x, y in zip(head[1:], head[:0:-1], strict=True)]
+        a = [one, *a]
+    return found[::-1]
 
 
 def reflection_coefficients(raw: Rows, *, scaled: bool = True) -> Rows:

@@ -15,7 +15,6 @@ from transferfn.core.lattice_system import Lattice, rotate
 from transferfn.core.stability import stability
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.forms import lattice_step
-from transferfn.kernels.stability import noise_gain
 from transferfn.kernels.tracing import is_plain
 from transferfn.nn.guard import ADVICE, check_finite, require_finite, warn_if_overflowed, warn_of_overflow
 from transferfn.nn.mixer import (
@@ -113,7 +112,7 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         given = self._lattice()
-        if self.order <= SMALL or runs_as_lattice(given.companion()[0].a):
+        if self.order <= SMALL or runs_as_lattice(given.companion()[0].a, given.c):
             return filter_lattice(u, given, lengths, resets)
         system = self.transfer_function()
         y, _ = linear_filter(widest(u), system, lengths=lengths, resets=resets, method=self.method, return_state=False)
@@ -158,15 +157,17 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         return self._lattice().companion()
 
 
-def runs_as_lattice(a: Tensor) -> bool:
+def runs_as_lattice(a: Tensor, c: Tensor) -> bool:
     """Whether coefficients hold filters so badly that only matrices of the lattice run them.
 
     Args:
         a: Denominators, (*bank, G, n).
+        c: Cosines of the lattice, (*bank, G, n), whose product is one over the norm of the response of 1/A.
     """
     if values_are_hidden() or a.is_meta:
         return False
-    return noise_gain(a.detach().flatten(0, -2).cpu()) > LARGEST_GAIN
+    with torch.no_grad():
+        return bool(((1 + a.abs().sum(-1)) > LARGEST_GAIN * c.prod(-1)).any())
 
 
 def filter_lattice(
@@ -220,7 +221,7 @@ def extend_lattice(
     if lattice.k.shape[-1] <= SMALL:
         return _extend_by_matrices(u, lattice, state, lengths, resets)
     system, matrix = lattice.companion()
-    if runs_as_lattice(system.a):
+    if runs_as_lattice(system.a, lattice.c):
         return _extend_by_matrices(u, lattice, state, lengths, resets)
     if not u.numel():
         return u, at_rest(u, system.order) if state is None else state

@@ -102,9 +102,12 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
             for _ in range(2 if self.bidirectional else 1)
         ]
         for coefficients in draws:
-            check_draw(coefficients, self.channels, self.order, self.denominator_groups)
+            check_draw(coefficients, self.channels, self.order, self.denominator_groups, self.numerator_kind)
         b, a, h0 = (torch.stack(parts) if self.bidirectional else parts[0] for parts in zip(*draws, strict=True))
-        self._assign(b, a, h0)
+        if self.numerator_kind == "lattice":
+            self._assign_lattice(b, a, h0)
+        else:
+            self._assign(b, a, h0)
 
     def system(self) -> TransferFunction | TruncatedTransferFunction:
         """The filters as they are learned, in float64 where the device has it; differentiable.
@@ -163,12 +166,15 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
             truncated = h.truncate(self.horizon)
             self._assign(truncated.b_tilde, truncated.a, truncated.h0_tilde)
             return
-        self._assign(h.b, h.a, h.h0)
-        if self.numerator_kind == "lattice":
-            states = torch.eye(self.order, dtype=h.b.dtype, device=h.b.device)
-            _, rows = lattice_filter(widest(self.reflection), states.expand(*self.reflection.shape, -1))
-            b = h.b.unflatten(-2, (self.denominator_groups, -1))
-            self.taps.copy_(torch.linalg.solve_triangular(rows, b, upper=False, left=False).flatten(-3, -2))
+        if self.numerator_kind == "exact":
+            self._assign(h.b, h.a, h.h0)
+            return
+        raw = constrain.reflection_parameters(h.a, scaled=False)
+        states = torch.eye(self.order, dtype=h.b.dtype, device=h.b.device)
+        _, rows = lattice_filter(raw, states.expand(*raw.shape, -1))
+        b = h.b.unflatten(-2, (self.denominator_groups, -1))
+        taps = torch.linalg.solve_triangular(rows, b, upper=False, left=False).flatten(-3, -2)
+        self._assign_lattice(taps, raw.tanh(), h.h0)
 
     @torch.no_grad()
     def _assign(self, b: Tensor, a: Tensor, h0: Tensor) -> None:
@@ -177,13 +183,20 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
         numerator.copy_(b)
         feedthrough.copy_(h0)
         if self.constraint == "reflection":
-            self.reflection.copy_(constrain.reflection_parameters(a, scaled=self.numerator_kind != "lattice"))
+            self.reflection.copy_(constrain.reflection_parameters(a))
         elif self.constraint == "l1":
             raw, slack = constrain.l1_parameters(a)
             self.denominator.copy_(raw)
             self.slack.copy_(slack)
         else:
             self.denominator.copy_(a)
+
+    @torch.no_grad()
+    def _assign_lattice(self, taps: Tensor, k: Tensor, h0: Tensor) -> None:
+        largest = 1 - torch.finfo(torch.float64).eps
+        self.taps.copy_(taps)
+        self.reflection.copy_(k.to(torch.float64).clamp(-largest, largest).atanh())
+        self.feedthrough.copy_(h0)
 
     def _lattice(self) -> Lattice:
         """What taps are those of, in float64 where the device has it; differentiable. Banks have a leading axis."""

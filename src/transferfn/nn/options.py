@@ -31,14 +31,15 @@ class Initializer(Protocol):
         numerator: NumeratorKind,
         generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return b (D, n), a (G, n) and h0 (D).
+        """Return b (D, n), a (G, n) and h0 (D); for the lattice taps, reflection coefficients and h0.
 
         Args:
             channels: Number of channels D.
             order: Order n.
             horizon: Horizon P in samples.
             denominator_groups: Number of distinct denominators G.
-            numerator: As what b will be read: as the truncated or the true numerator, or as taps of the lattice.
+            numerator: As what b and a will be read: as the truncated or the true numerator of a denominator, or as
+                taps and reflection coefficients of the normalised lattice.
             generator: Source of randomness; None means PyTorch's default.
         """
         ...
@@ -143,20 +144,30 @@ def parameter_dtype(dtype: torch.dtype | None) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def check_draw(draw: tuple[Tensor, Tensor, Tensor], channels: int, order: int, denominator_groups: int) -> None:
-    """Raise unless an initializer's coefficients have the shapes it was asked for.
+def check_draw(draw: object, channels: int, order: int, denominator_groups: int, numerator: NumeratorKind) -> None:
+    """Raise unless what an initializer returned are coefficients as it was asked for.
 
     Args:
         draw: What it returned.
         channels: Number of channels D.
         order: Order n.
         denominator_groups: Number of distinct denominators G.
+        numerator: Which numerator is learned.
     """
     expected = (channels, order), (denominator_groups, order), (channels,)
-    found = tuple(tuple(x.shape) for x in draw)
-    if found != expected:
+    wanted = f"init must return b (D, n), a (G, n) and h0 (D), here of the shapes {expected}"
+    parts = draw if isinstance(draw, tuple | list) else [draw]
+    tensors = [x for x in parts if isinstance(x, Tensor) and x.is_floating_point()]
+    if len(parts) != 3 or len(tensors) != 3:
+        found = ", ".join(str(x.dtype) if isinstance(x, Tensor) else type(x).__name__ for x in parts)
+        raise TypeError(f"{wanted}, three real floating-point tensors, but returned {found}")
+    if (found := tuple(tuple(x.shape) for x in tensors)) != expected:
+        raise ValueError(f"{wanted}, but returned {found}")
+    if numerator == "lattice" and (wrong := int((~(tensors[1].abs() < 1)).any(-1).sum())):
         raise ValueError(
-            f"init must return b (D, n), a (G, n) and h0 (D), here of the shapes {expected}, but returned {found}"
+            f"with numerator='lattice' init returns reflection coefficients within +-1 in the place of a, which only "
+            f"stable filters have, but {wrong} of {denominator_groups} rows are not. Choose 'resonators', 'comb', "
+            f"'bands', 'zeros' or 'montel'."
         )
 
 

@@ -224,7 +224,7 @@ class RTF(LearnedFilters, SequenceMixer):
             return filter_lattice(u, self._lattice(), lengths, resets, kernel_dropout=dropout)
         system, given = self._system(), u
         if self.numerator_kind == "lattice":
-            if runs_as_lattice(system.a):
+            if runs_as_lattice(system.a, self._lattice().c):
                 return filter_lattice(u, self._lattice(), lengths, resets, kernel_dropout=dropout)
             if self.method == "scan":
                 u = widest(u)  # a recurrence in float32 holds less than the coefficients do
