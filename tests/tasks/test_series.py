@@ -63,6 +63,9 @@ def test_series_of_different_lengths(folder: Path) -> None:
     found = test.gather(range(10))
     assert found.targets.tolist() == [int(name[-1]) for _, name in vowels(10, seed=1)]
     assert SeriesConfig(path=folder, validation=0.0).load().validation is None
+    assert "0.01 of 20 training series leaves none of each of the 2 classes" in refusal(
+        SeriesConfig(path=folder, validation=0.01)
+    )
 
 
 def test_the_folder_above_does_as_well(folder: Path) -> None:

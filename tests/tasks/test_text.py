@@ -109,7 +109,9 @@ def test_reviews_are_held_out_as_many_of_each_class(archive: Path) -> None:
     assert validation is not None
     assert sorted(label for _, label in rows(validation)) == [0, 1]
     assert sorted(rows(train) + rows(validation)) == sorted(everything)
-    assert "leaves none" in refusal(TextConfig(path=archive, published=False, validation=0.01))
+    assert "0.01 of 6 training reviews leaves none of each of the 2 classes" in refusal(
+        TextConfig(path=archive, published=False, validation=0.01)
+    )
 
 
 def test_the_published_archive_is_verified_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:

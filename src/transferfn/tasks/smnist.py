@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, Images, bundled_digits, read_folder
-from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
+from transferfn.tasks.dataset import LATER, Batch, Signature, Splits
 from transferfn.tasks.signals import fixed_permutation
+from transferfn.tasks.splits import hold_out, split_by_class
 
 _TEST_PER_CLASS = 100
 # Mean and standard deviation of all training pixels of the full set, for pixels in 0..1.
@@ -114,22 +114,18 @@ def load_smnist(config: SmnistConfig) -> Splits:
     """
     if config.path is None:
         everything = bundled_digits()
-        kept, held = split_by_class(everything[1], _TEST_PER_CLASS, seed=config.seed)
+        kept, held = split_by_class(everything[1], _TEST_PER_CLASS, seed=config.seed, of="images")
         train, test = _take(everything, kept), _take(everything, held)
     else:
         train, test = read_folder(config.path)
         if config.published:
             SOURCE.check_sizes(config.path, {"train": len(train[1]), "test": len(test[1])})
-    if config.validation == 0:
-        return Splits(_digits(train, config), None, _digits(test, config))
-    per_class = round(config.validation * len(train[1]) / CLASSES)
-    if per_class < 1:
-        raise DataError(
-            f"holding out {config.validation:g} of {len(train[1])} training images leaves no image a class for "
-            "validation: give more images, or validation 0"
-        )
-    kept, held = split_by_class(train[1], per_class, seed=config.seed + 1)
-    return Splits(*(_digits(part, config) for part in (_take(train, kept), _take(train, held), test)))
+    kept, held = hold_out(train[1], config.validation, classes=CLASSES, seed=config.seed + 1, of="training images")
+    return Splits(
+        _digits(_take(train, kept), config),
+        None if held is None else _digits(_take(train, held), config),
+        _digits(test, config),
+    )
 
 
 def _take(digits: Images, rows: NDArray[np.int64]) -> Images:
@@ -141,31 +137,6 @@ def _digits(digits: Images, config: SmnistConfig) -> Digits:
     if config.permuted:
         images = np.ascontiguousarray(images[:, fixed_permutation(config.side**2)])
     return Digits(images, np.ascontiguousarray(digits[1]))
-
-
-def split_by_class(labels: NDArray[Any], per_class: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out the same number of each class, drawn at random.
-
-    Args:
-        labels: Classes, (N,).
-        per_class: How many of each class are held out.
-        seed: Seed of the draw.
-
-    Returns:
-        Indices of those kept and of those held out, each ascending.
-
-    Raises:
-        DataError: if a class would have none left.
-    """
-    # A bit generator's raw stream is frozen for all versions of numpy, unlike Generator.permutation.
-    draw = np.random.Philox(key=seed).random_raw(len(labels))
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) <= per_class:
-            raise DataError(f"class {label} has {len(members)} images, too few to hold out {per_class} of them")
-        held[members[np.argsort(draw[members], kind="stable")[:per_class]]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
 
 
 def _shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
