@@ -61,7 +61,7 @@ def test_without_scikit_learn_the_error_says_what_to_install(monkeypatch: pytest
 
 
 def test_values_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match=r"0\.\.0\.5"):
+    with pytest.raises(ValueError, match=r"^data\.validation must"):
         DigitsConfig(validation=0.7)
-    with pytest.raises(ValueError, match="2\\^63"):
+    with pytest.raises(ValueError, match=r"^data\.seed must"):
         DigitsConfig(seed=-1)

@@ -127,9 +127,9 @@ def test_data_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_values_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match=r"0\.\.0\.5"):
+    with pytest.raises(ValueError, match=r"^data\.validation must"):
         SeriesConfig(validation=0.7)
-    with pytest.raises(ValueError, match="2\\^63"):
+    with pytest.raises(ValueError, match=r"^data\.seed must"):
         SeriesConfig(seed=-1)
 
 

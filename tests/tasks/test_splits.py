@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transferfn.tasks import DataError
-from transferfn.tasks.splits import hold_out, split_by_class
+from transferfn.tasks.splits import check_seed, check_share, hold_out, split_by_class
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [30, 20, 10]))
 
@@ -43,3 +43,21 @@ def test_nothing_is_held_out_only_if_nothing_was_asked_for() -> None:
 def test_errors_name_what_is_held_out() -> None:
     with pytest.raises(DataError, match="class 2 has 1 reviews, too few to hold out 2"):
         split_by_class(np.array([0, 0, 0, 2]), 2, seed=0, of="reviews")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_are_64_bits(seed: int) -> None:
+    check_seed(0)
+    check_seed(2**63 - 1)
+    with pytest.raises(ValueError, match=rf"^data\.seed must lie in 0\.\.2\^63 - 1, got {seed}$"):
+        check_seed(seed)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.6, float("nan")])
+def test_shares_are_at_most_a_half(share: float) -> None:
+    check_share(0.0, "images")
+    check_share(0.5, "images")
+    with pytest.raises(
+        ValueError, match=rf"^data\.validation must lie in 0\.\.0\.5, .* of images held out; got {share}$"
+    ):
+        check_share(share, "images")

@@ -8,7 +8,7 @@ import numpy as np
 
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.signals import SignalSequences, fixed_permutation
-from transferfn.tasks.splits import hold_out, split_by_class
+from transferfn.tasks.splits import check_seed, check_share, hold_out, split_by_class
 
 SIDE = 8
 CLASSES = 10
@@ -43,10 +43,8 @@ class DigitsConfig:
     """Seed of the split."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of images held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_share(self.validation, "training images")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:

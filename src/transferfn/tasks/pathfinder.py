@@ -16,6 +16,7 @@ from transferfn.tasks._pathfinder_files import read_folder
 from transferfn.tasks._published import refuse_unused
 from transferfn.tasks.cache import Prepared, prepare
 from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
+from transferfn.tasks.splits import check_seed
 
 _SPLITS = ("train", "validation", "test")
 _TRIALS = 100_000
@@ -124,22 +125,21 @@ class PathfinderConfig:
     there, such as a part of them."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
         if self.side not in _STYLES:
-            raise ValueError(f"side must be one of {', '.join(map(str, _STYLES))}, got {self.side}")
+            raise ValueError(f"data.side must be one of {', '.join(map(str, _STYLES))}, got {self.side}")
         counts = self.train, self.validation, self.test
         if self.train < 2 or self.test < 2 or self.validation < 0 or any(count % 2 for count in counts):
             raise ValueError(
-                "train, validation and test must be even, as many of each label, and only validation may be 0; got "
-                f"train={self.train}, validation={self.validation}, test={self.test}"
+                "data.train, data.validation and data.test must be even, as many of each label, and only "
+                f"data.validation may be 0; got train={self.train}, validation={self.validation}, test={self.test}"
             )
         if self.contour_length < 2:
-            raise ValueError(f"contour_length must be at least 2 dashes, got {self.contour_length}")
+            raise ValueError(f"data.contour_length must be at least 2 dashes, got {self.contour_length}")
         if self.distractors is not None and self.distractors < 0:
-            raise ValueError(f"distractors must be at least 0, got {self.distractors}")
+            raise ValueError(f"data.distractors must be at least 0, got {self.distractors}")
         if self.continuity is not None and not 0.5 <= self.continuity <= 20:
-            raise ValueError(f"continuity must lie in 0.5..20, got {self.continuity}")
+            raise ValueError(f"data.continuity must lie in 0.5..20, got {self.continuity}")
 
     @property
     def signature(self) -> Signature:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.signals import SignalSequences
-from transferfn.tasks.splits import hold_out
+from transferfn.tasks.splits import check_seed, check_share, hold_out
 
 Problem = Literal["JapaneseVowels", "BasicMotions", "PLAID"]
 """Names in the archive of time series."""
@@ -68,11 +68,9 @@ class SeriesConfig:
 
     def __post_init__(self) -> None:
         if self.problem not in get_args(Problem):
-            raise ValueError(f"problem must be one of {', '.join(get_args(Problem))}; got {self.problem!r}")
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of series held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+            raise ValueError(f"data.problem must be one of {', '.join(get_args(Problem))}; got {self.problem!r}")
+        check_share(self.validation, "training series")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, Images, bundled_digits, read_folder
 from transferfn.tasks.dataset import LATER, Batch, Signature, Splits
 from transferfn.tasks.signals import fixed_permutation
-from transferfn.tasks.splits import hold_out, split_by_class
+from transferfn.tasks.splits import check_seed, check_share, hold_out, split_by_class
 
 _TEST_PER_CLASS = 100
 # Mean and standard deviation of all training pixels of the full set, for pixels in 0..1.
@@ -48,14 +48,10 @@ class SmnistConfig:
     """Insist on the published number of images in files; False takes what is there, such as a part of them."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
         if self.side < 1 or SIDE % self.side:
-            raise ValueError(f"side must divide {SIDE}, one of 1, 2, 4, 7, 14, 28; got {self.side}")
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(
-                f"validation must lie in 0..0.5, the share of training images held out; got {self.validation}"
-            )
+            raise ValueError(f"data.side must divide {SIDE}, one of 1, 2, 4, 7, 14, 28; got {self.side}")
+        check_share(self.validation, "training images")
 
     @property
     def signature(self) -> Signature:

@@ -1,4 +1,4 @@
-"""Parts of a data set that are held out: as many of each class, drawn at random."""
+"""Parts of a data set that are held out, as many of each class, drawn at random; what seeds and shares may be."""
 
 from __future__ import annotations
 
@@ -70,3 +70,30 @@ def hold_out(
             f"raise data.validation, give more {of}, or set data.validation to 0"
         )
     return split_by_class(labels, per_class, seed=seed, of=of)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse seeds that the generators do not take.
+
+    Args:
+        seed: The field ``seed`` of a task's configuration.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {seed}")
+
+
+def check_share(share: float, of: str) -> None:
+    """Refuse shares that leave less to learn from than to choose the best epoch by.
+
+    Args:
+        share: The field ``validation`` of a task's configuration.
+        of: What is held out, a plural such as "images", for the error.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    if not 0 <= share <= 0.5:
+        raise ValueError(f"data.validation must lie in 0..0.5, the share of {of} held out; got {share}")

@@ -16,7 +16,7 @@ from transferfn.tasks._published import Source, find, find_parquet, parquet_rows
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import Signature, Splits
 from transferfn.tasks.sequences import TokenSequences, write_sequences
-from transferfn.tasks.splits import hold_out
+from transferfn.tasks.splits import check_seed, check_share, hold_out
 
 _ARCHIVE = "aclImdb_v1.tar.gz"
 _SPLITS = ("train", "test")
@@ -78,13 +78,11 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         if self.level not in get_args(Level):
-            raise ValueError(f"level must be one of {', '.join(get_args(Level))}; got {self.level!r}")
+            raise ValueError(f"data.level must be one of {', '.join(get_args(Level))}; got {self.level!r}")
         if self.length < 2:
-            raise ValueError(f"length must be at least 2, got {self.length}")
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of reviews held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+            raise ValueError(f"data.length must be at least 2, got {self.length}")
+        check_share(self.validation, "training reviews")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:
