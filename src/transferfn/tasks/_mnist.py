@@ -183,7 +183,9 @@ def _read_idx(path: Path, *, dims: int) -> NDArray[np.uint8]:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error or type(error).__name__}): fetch it again. {WHERE}") from None
+        raise DataError(
+            f"{path} cannot be read ({str(error) or type(error).__name__}): fetch it again. {WHERE}"
+        ) from None
     header, magic = 4 * (1 + dims), 0x0800 + dims
     if len(data) < header:
         raise DataError(f"{path} has {len(data)} bytes, an IDX header alone has {header}: fetch it again. {WHERE}")
