@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from transferfn.tasks._parallel import for_blocks
 from transferfn.tasks._pathfinder_files import read_folder
 from transferfn.tasks._published import refuse_unused
 from transferfn.tasks.cache import Prepared, prepare
-from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
+from transferfn.tasks.dataset import LATER, DataError, Signature, Splits
+from transferfn.tasks.signals import SignalSequences
 from transferfn.tasks.splits import check_seed
 
 _SPLITS = ("train", "validation", "test")
@@ -143,7 +142,7 @@ class PathfinderConfig:
 
     @property
     def signature(self) -> Signature:
-        """One channel of side x side pixels, and a class of two."""
+        """One channel of side x side pixels between -1 (black) and 1, and a class of two."""
         return Signature(length=self.side**2, channels=1, outputs=2)
 
     def load(self) -> Splits:
@@ -160,40 +159,11 @@ class PathfinderConfig:
             prepared = read_folder(
                 self.path, side=self.side, contour_length=self.contour_length, published=self.published
             )
-        train, validation, test = (Pictures(prepared[f"{n}-images"], prepared[f"{n}-labels"]) for n in _SPLITS)
-        return Splits(train, validation if len(validation) else None, test)
-
-
-class Pictures:
-    """Pictures as signals; pixels are kept as bytes and scaled when gathered.
-
-    Args:
-        images: Pixels, (N, L), bytes.
-        labels: Classes, (N,), bytes.
-    """
-
-    fresh = False
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, indices: Sequence[int]) -> Batch:
-        """Return the pictures at ``indices`` as signals between -1 (black) and 1, (B, L, 1).
-
-        Args:
-            indices: Which pictures.
-        """
-        rows = np.asarray(indices, np.int64)
-        pixels = torch.from_numpy(self.images[rows].astype(np.float32))
-        return Batch(
-            inputs=(pixels / 127.5 - 1)[..., None],
-            targets=torch.from_numpy(self.labels[rows].astype(np.int64)),
-            index=torch.from_numpy(rows),
+        train, validation, test = (
+            SignalSequences(prepared[f"{name}-images"], prepared[f"{name}-labels"], unit=127.5, mean=1.0)
+            for name in _SPLITS
         )
+        return Splits(train, validation if len(validation) else None, test)
 
 
 # ---------------------------------------------------------------------------------------------------- drawing

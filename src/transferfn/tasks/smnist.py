@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, Images, bundled_digits, read_folder
-from transferfn.tasks.dataset import LATER, Batch, Signature, Splits
-from transferfn.tasks.signals import fixed_permutation
+from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, bundled_digits, read_folder
+from transferfn.tasks.dataset import LATER, Signature, Splits
+from transferfn.tasks.signals import SignalSequences, fixed_permutation
 from transferfn.tasks.splits import check_seed, check_share, hold_out, split_by_class
 
 _TEST_PER_CLASS = 100
@@ -67,38 +66,6 @@ class SmnistConfig:
         return load_smnist(self)
 
 
-class Digits:
-    """Digits as signals; pixels are kept as bytes and scaled when gathered.
-
-    Args:
-        images: Pixels, (N, L), bytes.
-        labels: Classes, (N,), bytes.
-    """
-
-    fresh = False
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, indices: Sequence[int]) -> Batch:
-        """Return the digits at ``indices`` as signals of mean 0 and standard deviation 1, (B, L, 1).
-
-        Args:
-            indices: Which digits.
-        """
-        rows = np.asarray(indices, np.int64)
-        pixels = torch.from_numpy(self.images[rows].astype(np.float32))
-        return Batch(
-            inputs=((pixels / 255 - _MEAN) / _STD)[..., None],
-            targets=torch.from_numpy(self.labels[rows].astype(np.int64)),
-            index=torch.from_numpy(rows),
-        )
-
-
 def load_smnist(config: SmnistConfig) -> Splits:
     """Read the images and split them; a pure function of the configuration and the files.
 
@@ -109,30 +76,22 @@ def load_smnist(config: SmnistConfig) -> Splits:
         DataError: if a file is missing, damaged or not what it should be, or a class has too few images.
     """
     if config.path is None:
-        everything = bundled_digits()
-        kept, held = split_by_class(everything[1], _TEST_PER_CLASS, seed=config.seed, of="images")
-        train, test = _take(everything, kept), _take(everything, held)
+        images, classes = map(np.asarray, bundled_digits())
+        kept, held = split_by_class(classes, _TEST_PER_CLASS, seed=config.seed, of="images")
+        train, test = (images[kept], classes[kept]), (images[held], classes[held])
     else:
         train, test = read_folder(config.path)
         if config.published:
             SOURCE.check_sizes(config.path, {"train": len(train[1]), "test": len(test[1])})
-    kept, held = hold_out(train[1], config.validation, classes=CLASSES, seed=config.seed + 1, of="training images")
+    pixels, labels = _shrink(train[0], config.side), train[1]
+    order = fixed_permutation(config.side**2) if config.permuted else None
+    signals = partial(SignalSequences, unit=255.0, mean=_MEAN, std=_STD, order=order)
+    kept, held = hold_out(labels, config.validation, classes=CLASSES, seed=config.seed + 1, of="training images")
     return Splits(
-        _digits(_take(train, kept), config),
-        None if held is None else _digits(_take(train, held), config),
-        _digits(test, config),
+        signals(pixels, labels, rows=kept),
+        None if held is None else signals(pixels, labels, rows=held),
+        signals(_shrink(test[0], config.side), test[1]),
     )
-
-
-def _take(digits: Images, rows: NDArray[np.int64]) -> Images:
-    return digits[0][rows], digits[1][rows]
-
-
-def _digits(digits: Images, config: SmnistConfig) -> Digits:
-    images = _shrink(digits[0], config.side)
-    if config.permuted:
-        images = np.ascontiguousarray(images[:, fixed_permutation(config.side**2)])
-    return Digits(images, np.ascontiguousarray(digits[1]))
 
 
 def _shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
