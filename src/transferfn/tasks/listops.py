@@ -252,8 +252,6 @@ def _draw(config: ListopsConfig, split: int, indices: NDArray[np.uint64], draw: 
         tokens,
         lengths,
         labels,
-        0,
-        len(indices),
     )
     if not lengths.all():
         raise DataError(
