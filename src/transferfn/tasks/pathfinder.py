@@ -21,14 +21,33 @@ _SPLITS = ("train", "validation", "test")
 _TRIALS = 100_000
 
 
+class _Sizes(NamedTuple):
+    """How much is drawn."""
+
+    side: int
+    """Pixels of a side of the picture."""
+
+    dashes: int
+    """Dashes of a long path."""
+
+    distractors: int
+    """Most distractors."""
+
+    distractor_dashes: int
+    """Dashes of a distractor."""
+
+
 class _Style(NamedTuple):
     """How pictures of one size are drawn; lengths in pixels."""
 
     dash: float
     """Length of a dash."""
 
-    margins: tuple[int, int]
-    """Half of the gap between dashes of a path, least and most."""
+    least_margin: int
+    """Half of the gap between dashes of a path, at least; drawn for each picture."""
+
+    most_margin: int
+    """The same at most."""
 
     thickness: float
     """Thickness of a dash."""
@@ -59,9 +78,9 @@ class _Style(NamedTuple):
 # As the Long Range Arena lists them in lra_benchmarks/data/pathfinder.py, but for the dashes of 64 x 64 pixels: of its
 # dashes, 5 pixels long, 14 hardly ever find room.
 _STYLES = {
-    32: _Style(2.0, (1, 1), 0.5, 1.0, 7.0, 1.5, 1.5, 2.0, 1.0, 20),
-    64: _Style(3.0, (1, 1), 1.0, 1.0, 12.0, 2.5, 0.8, 0.8, 1.8, 22),
-    128: _Style(5.0, (2, 3), 1.5, 1.0, 20.0, 3.0, 0.9, 0.9, 1.8, 35),
+    32: _Style(2.0, 1, 1, 0.5, 1.0, 7.0, 1.5, 1.5, 2.0, 1.0, 20),
+    64: _Style(3.0, 1, 1, 1.0, 1.0, 12.0, 2.5, 0.8, 0.8, 1.8, 22),
+    128: _Style(5.0, 2, 3, 1.5, 1.0, 20.0, 3.0, 0.9, 0.9, 1.8, 35),
 }
 
 
@@ -219,8 +238,7 @@ def _draw(
     continuity = style.continuity if config.continuity is None else config.continuity
     short = max(1, config.contour_length // 3)
     distractors = style.distractor_dashes // short if config.distractors is None else config.distractors
-    sizes = np.array([config.side, config.contour_length, distractors, short], np.int64)
-    numbers = np.array([style.dash, 0.0, *style[2:8], style.distance / 2, *style.margins])
+    sizes = _Sizes(config.side, config.contour_length, distractors, short)
     # Rounded, so that the last digit of a machine's cosine does not matter.
     angles = np.deg2rad(np.arange(360))
     compass = np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1) * 2**30) / 2**30
@@ -233,7 +251,7 @@ def _draw(
         begin,
         begin + len(images),
         sizes,
-        numbers,
+        style,
         compass,
         turns,
         _TRIALS,
