@@ -7,7 +7,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from transferfn.tasks._random import below, start, uniform
+from transferfn.tasks._splitmix import below, start, uniform
 
 # Tokens; 0 is padding.
 DIGIT, OPERATOR, CLOSE = 1, 11, 15

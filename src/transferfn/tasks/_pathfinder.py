@@ -11,7 +11,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from transferfn.tasks._random import below, start, uniform
+from transferfn.tasks._splitmix import below, start, uniform
 
 _TURNS = 100
 """Directions tried for a dash."""

@@ -20,7 +20,7 @@ from transferfn.tasks import _texts
 from transferfn.tasks._characters import BYTES, spell
 from transferfn.tasks._texts import PARTS
 from transferfn.tasks.dataset import DataError, Signature, Splits
-from transferfn.tasks.draws import draws
+from transferfn.tasks.philox import draws
 from transferfn.tasks.sequences import PairSequences, TokenSequences
 from transferfn.tasks.splits import check_seed
 

@@ -23,13 +23,13 @@ TOKENS = ("<pad>", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
 
 _PUBLISHED_LENGTH = 2048
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
-_LIES = (
+_PUBLISHED_AT = (
     "the published files are in lra_release.gz, folder listops-1000, at https://github.com/google-research/"
     "long-range-arena"
 )
-_WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
+_WHERE = f"{_PUBLISHED_AT[0].upper()}{_PUBLISHED_AT[1:]}."
 _SOURCE = Source(
-    task="ListOps", expected=_LIES, sizes={"train": 96_000, "validation": 2_000, "test": 2_000}, digests={}
+    task="ListOps", expected=_PUBLISHED_AT, sizes={"train": 96_000, "validation": 2_000, "test": 2_000}, digests={}
 )
 _MADE = ("train", "validation", "test", "depth", "arguments", "min_length", "max_length", "seed")
 _TRIALS = 1_000_000  # by default one expression in 12 has the right length (measured)
