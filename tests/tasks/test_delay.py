@@ -53,7 +53,7 @@ def test_samples_are_their_index_and_nothing_else() -> None:
         ({"band": 1.5}, "band is a share"),
         ({"band": 1e-9}, "one period fits"),
         ({"rms": 0.0}, "rms must be more than 0"),
-        ({"seed": -1}, "seed must lie"),
+        ({"seed": -1}, r"^data\.seed must lie"),
     ],
 )
 def test_values_that_make_no_sense(options: dict, message: str) -> None:

@@ -91,9 +91,9 @@ def test_too_little_source_is_said(question: Question, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"length": 0}, "length must be at least 1, got 0"),
+        ({"length": 0}, r"^data\.length must be at least 1, got 0"),
         ({"test": 0}, "test must be at least 1"),
-        ({"seed": -1}, "seed must lie"),
+        ({"seed": -1}, r"^data\.seed must lie"),
     ],
 )
 def test_values_that_make_no_sense(options: dict, message: str) -> None:

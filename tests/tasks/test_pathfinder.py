@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from transferfn.tasks import DataError, PathfinderConfig, Task, _pathfinder_files
-from transferfn.tasks.pathfinder import Pictures, Scene, scene
+from transferfn.tasks.pathfinder import Scene, scene
+from transferfn.tasks.signals import SignalSequences
 
 SMALL = PathfinderConfig(train=200, validation=20, test=20)
 # Enough to notice a difference; larger pictures take longer.
@@ -34,8 +35,8 @@ def scenes(request: pytest.FixtureRequest) -> list[Scene]:
     return [scene(config, "train", index) for index in range(COUNTS[request.param])]
 
 
-def parts(config: PathfinderConfig) -> list[Pictures]:
-    return [part for part in config.load() if isinstance(part, Pictures)]
+def parts(config: PathfinderConfig) -> list[SignalSequences]:
+    return [part for part in config.load() if isinstance(part, SignalSequences)]
 
 
 def joined(drawn: Scene) -> NDArray[np.int64]:
@@ -139,10 +140,10 @@ def test_pictures_are_kept_with_their_labels_whatever_the_threads() -> None:
         assert np.bincount(part.labels).tolist() == [count // 2, count // 2]
         for index in (0, 1, count - 1):
             drawn = scene(SMALL, name, index)
-            np.testing.assert_array_equal(part.images[index].reshape(32, 32), drawn.image)
+            np.testing.assert_array_equal(part.values[index].reshape(32, 32), drawn.image)
             assert part.labels[index] == drawn.label
-    assert isinstance(train.images, np.memmap)
-    assert len({row.tobytes() for part in (train, validation, test) for row in part.images}) == 240
+    assert isinstance(train.values, np.memmap)
+    assert len({row.tobytes() for part in (train, validation, test) for row in part.values}) == 240
     other = scene(PathfinderConfig(seed=1), "train", 0)
     assert not np.array_equal(other.image, scene(SMALL, "train", 0).image)
 
@@ -157,7 +158,7 @@ def test_batches_are_signals_between_minus_one_and_one() -> None:
     assert (batch.inputs.min(), batch.inputs.max()) == (-1, 1)
     assert batch.targets.tolist() == [1, 0]
     drawn = torch.from_numpy(scene(SMALL, "train", 3).image.astype(np.float32))
-    torch.testing.assert_close(batch.inputs[0].reshape(32, 32), (drawn / 255 - 0.5) / 0.5)
+    torch.testing.assert_close(batch.inputs[0].reshape(32, 32), drawn / 127.5 - 1, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("length", [6, 9])
@@ -238,9 +239,9 @@ def test_published_pictures_are_read_and_split_as_by_the_official_loader(tmp_pat
     rows = [(10 * batch + number, (batch + number) % 2) for batch in range(11) for number in range(2)]
     split = torch.utils.data.random_split(range(22), [18, 2, 2], generator=torch.Generator().manual_seed(42))
     for part, expected in zip(found, split, strict=True):
-        assert [int(image[0]) for image in part.images] == [rows[row][0] for row in expected]
+        assert [int(image[0]) for image in part.values] == [rows[row][0] for row in expected]
         assert part.labels.tolist() == [rows[row][1] for row in expected]
-        assert (part.images == part.images[:, :1]).all()
+        assert (part.values == part.values[:, :1]).all()
 
 
 def test_numbers_of_what_is_drawn_are_refused_beside_folders(tmp_path: Path) -> None:

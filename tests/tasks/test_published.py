@@ -74,6 +74,11 @@ def test_a_cut_archive_is_noticed_wherever_it_is_cut(tmp_path: Path, keep: int) 
         read(path)
 
 
+def test_an_error_that_says_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \(EOFError\), fetch"), SOURCE.reading(tmp_path / "x"):
+        raise EOFError
+
+
 def test_digests_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "words.tar.gz"
     path.write_bytes(CONTENT)

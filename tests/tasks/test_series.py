@@ -63,6 +63,9 @@ def test_series_of_different_lengths(folder: Path) -> None:
     found = test.gather(range(10))
     assert found.targets.tolist() == [int(name[-1]) for _, name in vowels(10, seed=1)]
     assert SeriesConfig(path=folder, validation=0.0).load().validation is None
+    assert "0.01 of 20 training series leaves none of each of the 2 classes" in refusal(
+        SeriesConfig(path=folder, validation=0.01)
+    )
 
 
 def test_the_folder_above_does_as_well(folder: Path) -> None:
@@ -124,9 +127,9 @@ def test_data_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_values_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match=r"0\.\.0\.5"):
+    with pytest.raises(ValueError, match=r"^data\.validation must"):
         SeriesConfig(validation=0.7)
-    with pytest.raises(ValueError, match="2\\^63"):
+    with pytest.raises(ValueError, match=r"^data\.seed must"):
         SeriesConfig(seed=-1)
 
 

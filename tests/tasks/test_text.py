@@ -109,7 +109,9 @@ def test_reviews_are_held_out_as_many_of_each_class(archive: Path) -> None:
     assert validation is not None
     assert sorted(label for _, label in rows(validation)) == [0, 1]
     assert sorted(rows(train) + rows(validation)) == sorted(everything)
-    assert "leaves none" in refusal(TextConfig(path=archive, published=False, validation=0.01))
+    assert "0.01 of 6 training reviews leaves none of each of the 2 classes" in refusal(
+        TextConfig(path=archive, published=False, validation=0.01)
+    )
 
 
 def test_the_published_archive_is_verified_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +183,11 @@ def test_data_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"length": 1}, "at least 2"), ({"validation": 0.7}, "0..0.5"), ({"seed": -1}, "2\\^63")],
+    [
+        ({"length": 1}, r"^data\.length must"),
+        ({"validation": 0.7}, r"^data\.validation must"),
+        ({"seed": -1}, r"^data\.seed must"),
+    ],
 )
 def test_values_that_make_no_sense(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

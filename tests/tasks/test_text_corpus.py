@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import codecs
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,33 @@ def test_folders_of_parquet(tmp_path: Path) -> None:
     found = [text.decode() for name in _texts.PARTS for text in corpus.text(name).split(b"\0")]
     assert sorted(found) == sorted(rows)
     parquet.write_table(arrow.table({"words": rows}), tmp_path / "other.parquet")
-    with pytest.raises(DataError, match="no column 'text', but 'words'"):
+    with pytest.raises(DataError, match=r"other\.parquet: has the columns words, not text"):
+        read(tmp_path, pattern="*.parquet").read()
+    parquet.write_table(arrow.table({"text": [1, 2]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match=r"other\.parquet: row 0 holds '1', which is no text"):
         read(tmp_path, pattern="*.parquet").read()
     (tmp_path / "other.parquet").write_text("no Parquet")
-    with pytest.raises(DataError, match="damaged or no Parquet file"):
+    with pytest.raises(DataError, match=r"other\.parquet: cannot be read .* fetch it again"):
+        read(tmp_path, pattern="*.parquet").read()
+
+
+@pytest.mark.parametrize("compression", ["snappy", "none"])
+def test_a_parquet_file_that_is_damaged_inside(tmp_path: Path, compression: str) -> None:
+    """Its ends, which are read when it is opened, are whole."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [f"row {number}" for number in range(5000)]
+    for name in ("train", "validation", "test"):
+        path = tmp_path / f"{name}-00000-of-00001.parquet"
+        parquet.write_table(arrow.table({"text": rows}), path, compression=compression, use_dictionary=False)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + b"\xff" * 200 + whole[middle + 200 :])
+    with pytest.raises(DataError, match=r"test-00000-of-00001\.parquet: cannot be read .* fetch it again") as caught:
+        TextCorpusConfig(source="wikitext-103", path=tmp_path).read()
+    assert "https://huggingface.co/datasets/Salesforce/wikitext" in str(caught.value)
+    with pytest.raises(
+        DataError, match=r'fetch it again; expected a Parquet file with one text a row in the column "t'
+    ):
         read(tmp_path, pattern="*.parquet").read()
 
 
@@ -135,6 +159,29 @@ def test_enwik8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -
     monkeypatch.setattr(_texts, "_ENWIK8", {"train": 90, "validation": 5, "test": 6})
     with pytest.raises(DataError, match="holds 100 bytes, enwik8 has 101"):
         _texts.enwik8(tmp_path)
+
+
+def inside(whole: bytes) -> bytes:
+    """Other bytes amid what is packed, as long."""
+    middle = len(whole) // 2
+    return whole[:middle] + bytes(30) + whole[middle + 30 :]
+
+
+def other_method(whole: bytes) -> bytes:
+    """A way of packing that there is not, in both places that tell it."""
+    return whole.replace(b"\x08\x00", b"\x63\x00")
+
+
+@pytest.mark.parametrize("damage", [inside, other_method, lambda whole: whole[:-9], lambda _: b"", lambda _: b"<html>"])
+def test_a_damaged_archive_of_enwik8(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "enwik8.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("enwik8", np.random.default_rng(0).bytes(5000).hex())
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        DataError, match=r"enwik8\.zip is damaged or no archive of enwik8 \(.+\), fetch it again; it is p"
+    ):
+        TextCorpusConfig(source="enwik8", path=tmp_path).read()
 
 
 def test_published_size_of_enwik8() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from transferfn.tasks import Batch
-from transferfn.tasks.smnist import Digits
+from transferfn.tasks.signals import SignalSequences
 from transferfn.training.loader import Loader, _start_worker, sample_order
 
 
@@ -172,7 +172,7 @@ def test_an_iteration_that_was_left_is_followed_by_the_next_epoch(workers: int) 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_worker_processes_change_nothing(start_method: str) -> None:
     # A spawned worker imports the class of the data set.
-    data = Digits(np.arange(40, dtype=np.uint8).reshape(20, 2), np.zeros(20, np.uint8))
+    data = SignalSequences(np.arange(40, dtype=np.uint8).reshape(20, 2), np.zeros(20, np.uint8))
     alone, loader = (
         Loader(data, batch_size=4, seed=3, workers=workers, start_method=start_method if workers else None)
         for workers in (0, 2)

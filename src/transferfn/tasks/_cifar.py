@@ -117,7 +117,7 @@ def _from_pickle(path: Path, name: str, data: bytes) -> tuple[NDArray[np.uint8],
     try:
         found = _ArrayUnpickler(BytesIO(data), encoding="bytes").load()
     except Exception as error:  # noqa: BLE001 - a damaged pickle raises nearly anything
-        raise SOURCE.damaged(path, f"{name} cannot be read as a batch ({error or type(error).__name__})") from None
+        raise SOURCE.damaged(path, f"{name} cannot be read as a batch ({str(error) or type(error).__name__})") from None
     found = found if isinstance(found, dict) else {}
     planes, labels = found.get(b"data"), found.get(b"labels")
     if (

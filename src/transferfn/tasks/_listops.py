@@ -7,7 +7,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from transferfn.tasks._random import below, start, uniform
+from transferfn.tasks._splitmix import below, start, uniform
 
 # Tokens; 0 is padding.
 DIGIT, OPERATOR, CLOSE = 1, 11, 15
@@ -19,10 +19,8 @@ _OPERATION = 0.25
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def make(
-    seed, split, indices, draw, depth, arguments, shorter, longer, trials, tokens, lengths, labels, begin, end
-):  # fmt: skip
-    """Draw an expression of shorter < tokens < longer for each of indices begin..end-1; length 0 if none is found.
+def make(seed, split, indices, draw, depth, arguments, shorter, longer, trials, tokens, lengths, labels):
+    """Draw an expression of shorter < tokens < longer for each of the indices; length 0 if none is found.
 
     Args:
         seed: Seed of all samples, a 64-bit unsigned integer.
@@ -37,8 +35,6 @@ def make(
         tokens: Where to write the tokens, (N, longer).
         lengths: Where to write their number, (N,).
         labels: Where to write the values, (N,).
-        begin: First row.
-        end: Row after the last.
     """
     state = np.zeros(1, np.uint64)
     digits = np.zeros((depth + 1, arguments), np.int64)
@@ -47,7 +43,7 @@ def make(
         np.zeros(depth + 1, np.int64),
         np.zeros(depth + 1, np.int64),
     )
-    for row in range(begin, end):
+    for row in range(len(indices)):
         start(state, seed, split, indices[row], draw)
         lengths[row] = 0
         for _ in range(trials):

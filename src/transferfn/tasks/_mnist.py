@@ -23,12 +23,12 @@ from transferfn.tasks.dataset import DataError
 
 SIDE = 28
 CLASSES = 10
-_LIES = (
+_PUBLISHED_AT = (
     "the full set is at https://huggingface.co/datasets/ylecun/mnist (Parquet) and "
     "https://ossci-datasets.s3.amazonaws.com/mnist/ (IDX)"
 )
-WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
-SOURCE = Source(task="MNIST", expected=_LIES, sizes={"train": 60_000, "test": 10_000}, digests={})
+WHERE = f"{_PUBLISHED_AT[0].upper()}{_PUBLISHED_AT[1:]}."
+SOURCE = Source(task="MNIST", expected=_PUBLISHED_AT, sizes={"train": 60_000, "test": 10_000}, digests={})
 
 Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Images (N, 784), one row an image, and labels (N,)."""
@@ -183,7 +183,9 @@ def _read_idx(path: Path, *, dims: int) -> NDArray[np.uint8]:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error or type(error).__name__}): fetch it again. {WHERE}") from None
+        raise DataError(
+            f"{path} cannot be read ({str(error) or type(error).__name__}): fetch it again. {WHERE}"
+        ) from None
     header, magic = 4 * (1 + dims), 0x0800 + dims
     if len(data) < header:
         raise DataError(f"{path} has {len(data)} bytes, an IDX header alone has {header}: fetch it again. {WHERE}")

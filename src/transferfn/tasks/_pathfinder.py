@@ -11,7 +11,7 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
-from transferfn.tasks._random import below, start, uniform
+from transferfn.tasks._splitmix import below, start, uniform
 
 _TURNS = 100
 """Directions tried for a dash."""
@@ -25,7 +25,7 @@ _RETRIALS = 5
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def make(seed, split, begin, end, sizes, numbers, compass, turns, trials, images, dashes, tips):
+def make(seed, split, begin, end, sizes, pen, compass, turns, trials, images, dashes, tips):
     """Draw pictures begin..end-1 into images (N, side, side), bytes; return the first that could not be, or -1.
 
     The label of a picture is its number modulo 2. Those of ``dashes`` and ``tips`` are left of the last picture.
@@ -35,10 +35,8 @@ def make(seed, split, begin, end, sizes, numbers, compass, turns, trials, images
         split: Number of the split, likewise.
         begin: First picture.
         end: Picture after the last.
-        sizes: Side of the picture, dashes of a long path, number of distractors, dashes of a distractor.
-        numbers: Length of a dash, margin, thickness, padding, distance of the two first dashes, radius of the dots,
-            contrast of long paths and of distractors, most by which the dots' distance may differ with the label,
-            least and most margin.
+        sizes: How much is drawn, ``pathfinder._Sizes``.
+        pen: How it is drawn, ``pathfinder._Style``.
         compass: Cosine and sine of each whole degree, (360, 2).
         turns: Probabilities of turns by -90, -89, ... 90 degrees, summed up, (181,).
         trials: Most scenes tried for a picture.
@@ -51,30 +49,29 @@ def make(seed, split, begin, end, sizes, numbers, compass, turns, trials, images
         start(state, seed, split, np.uint64(index), np.uint64(0))
         count = 0
         for _ in range(trials):
-            numbers[1] = numbers[9] + below(state, np.int64(numbers[10] - numbers[9]) + 1)
-            count = _long_paths(state, sizes, numbers, compass, turns, dashes, tips)
-            if count and _place_dots(state, index % 2, numbers, tips):
+            margin = np.float64(pen.least_margin + below(state, pen.most_margin - pen.least_margin + 1))
+            count = _long_paths(state, sizes, pen, margin, compass, turns, dashes, tips)
+            if count and _place_dots(state, index % 2, pen.distance / 2, tips):
                 break
             count = 0
         if count == 0:
             return index
-        for path in range(sizes[2]):
+        for path in range(sizes.distractors):
             for _ in range(_RETRIALS):
-                more = _distractor(state, count, path + 2, sizes, numbers, compass, turns, dashes)
+                more = _distractor(state, count, path + 2, sizes, pen, margin, compass, turns, dashes)
                 if more:
                     count += more
                     break
         dashes[count:, 4] = -1
-        _draw(images[index - begin], dashes[:count], tips, numbers)
+        _draw(images[index - begin], dashes[:count], tips, pen)
     return -1
 
 
 @njit(cache=True)
 @no_type_check
-def _long_paths(state, sizes, numbers, compass, turns, dashes, tips):
+def _long_paths(state, sizes, pen, margin, compass, turns, dashes, tips):
     """Draw two long paths dash by dash, in turns; return the number of dashes, 0 if one has no way to go."""
-    side, length = sizes[0], sizes[1]
-    margin, distance = numbers[1], numbers[4]
+    side, length, distance = sizes.side, sizes.dashes, pen.distance
     low, high = 2 * distance, side - 1 - 2 * distance
     direction = np.zeros(2, np.int64)
     for path in range(2):
@@ -85,12 +82,12 @@ def _long_paths(state, sizes, numbers, compass, turns, dashes, tips):
             x, y = tips[0, 0] + distance * compass[around, 0], tips[0, 1] + distance * compass[around, 1]
         direction[path] = below(state, 360)
         cos, sin = compass[direction[path], 0], compass[direction[path], 1]
-        if not _dash(x - margin * cos, y - margin * sin, cos, sin, path, path, path, side, numbers, dashes):
+        if not _dash(x - margin * cos, y - margin * sin, cos, sin, path, path, path, side, pen, margin, dashes):
             return 0
         tips[2 * path, 0], tips[2 * path, 1] = dashes[path, 0], dashes[path, 1]
     for i in range(2, 2 * length):
         path = i % 2
-        direction[path] = _extend(state, i - 2, i, path, direction[path], side, numbers, compass, turns, dashes)
+        direction[path] = _extend(state, i - 2, i, path, direction[path], side, pen, margin, compass, turns, dashes)
         if direction[path] < 0:
             return 0
         if i >= 2 * length - 2:
@@ -100,47 +97,46 @@ def _long_paths(state, sizes, numbers, compass, turns, dashes, tips):
 
 @njit(cache=True)
 @no_type_check
-def _distractor(state, count, path, sizes, numbers, compass, turns, dashes):
+def _distractor(state, count, path, sizes, pen, margin, compass, turns, dashes):
     """Draw a distractor after ``count`` dashes; return its number of dashes, 0 if it has no way to go."""
-    side, length = sizes[0], sizes[3]
+    side, length = sizes.side, sizes.distractor_dashes
     direction = -1
     for _ in range(_PLACES):
         way = below(state, 360)
         x, y = uniform(state) * side, uniform(state) * side
-        if _dash(x, y, compass[way, 0], compass[way, 1], count, count, path, side, numbers, dashes):
+        if _dash(x, y, compass[way, 0], compass[way, 1], count, count, path, side, pen, margin, dashes):
             direction = way
             break
     for i in range(count + 1, count + length):
         if direction >= 0:
-            direction = _extend(state, i - 1, i, path, direction, side, numbers, compass, turns, dashes)
+            direction = _extend(state, i - 1, i, path, direction, side, pen, margin, compass, turns, dashes)
     return length if direction >= 0 else 0
 
 
 @njit(cache=True)
 @no_type_check
-def _extend(state, last, i, path, direction, side, numbers, compass, turns, dashes):
+def _extend(state, last, i, path, direction, side, pen, margin, compass, turns, dashes):
     """Put dash i after dash ``last`` of the same path; return its direction, -1 if there is no way to go."""
-    margin = numbers[1]
     x = dashes[last, 2] + margin * compass[direction, 0]
     y = dashes[last, 3] + margin * compass[direction, 1]
     for _ in range(_TURNS):
         way = (direction - 90 + np.searchsorted(turns, uniform(state), side="right")) % 360
-        if _dash(x, y, compass[way, 0], compass[way, 1], i, last, path, side, numbers, dashes):
+        if _dash(x, y, compass[way, 0], compass[way, 1], i, last, path, side, pen, margin, dashes):
             return way
     return -1
 
 
 @njit(cache=True)
 @no_type_check
-def _dash(x, y, cos, sin, i, last, path, side, numbers, dashes):
+def _dash(x, y, cos, sin, i, last, path, side, pen, margin, dashes):
     """Put dash i a margin ahead of (x, y) if it lies in the picture and clear of all before it but ``last``."""
-    length, margin, thickness, padding = numbers[0], numbers[1], numbers[2], numbers[3]
+    length = pen.dash
     x0, y0 = x + margin * cos, y + margin * sin
     x1, y1 = x0 + length * cos, y0 + length * sin
-    low, high = padding + margin - 0.5, side - 0.5 - padding - margin
+    low, high = pen.padding + margin - 0.5, side - 0.5 - pen.padding - margin
     if min(x0, y0, x1, y1) < low or max(x0, y0, x1, y1) > high:
         return False
-    clear = 2 * margin + thickness - 0.5
+    clear = 2 * margin + pen.thickness - 0.5
     for j in range(i):
         if j == last:
             continue
@@ -172,13 +168,16 @@ def _near(x, y, x0, y0, x1, y1, clear):
 
 @njit(cache=True)
 @no_type_check
-def _place_dots(state, label, numbers, tips):
-    """Put a dot at the start of a long path and one at the end of the same (label 1) or of the other (label 0)."""
+def _place_dots(state, label, leeway, tips):
+    """Put a dot at the start of a long path and one at the end of the same (label 1) or of the other (label 0).
+
+    False if that would change their distance by more than ``leeway``.
+    """
     path = below(state, 2)
     origin, same, other = tips[2 * path], tips[2 * path + 1], tips[3 - 2 * path]
     one = np.sqrt((origin[0] - same[0]) ** 2 + (origin[1] - same[1]) ** 2)
     two = np.sqrt((origin[0] - other[0]) ** 2 + (origin[1] - other[1]) ** 2)
-    if abs(one - two) > numbers[8]:
+    if abs(one - two) > leeway:
         return False
     tips[4] = origin
     tips[5] = same if label else other
@@ -187,16 +186,16 @@ def _place_dots(state, label, numbers, tips):
 
 @njit(cache=True)
 @no_type_check
-def _draw(image, dashes, tips, numbers):
+def _draw(image, dashes, tips, pen):
     """Draw dashes and dots; what lies on each other is as bright as the brightest."""
     side = len(image)
-    length, thickness, radius = numbers[0], numbers[2], numbers[5]
+    length, thickness, radius = pen.dash, pen.thickness, pen.radius
     image[:] = 0
     reach = thickness + 2
     for i in range(len(dashes)):
         x0, y0, x1, y1 = dashes[i, 0], dashes[i, 1], dashes[i, 2], dashes[i, 3]
         cos, sin = (x1 - x0) / length, (y1 - y0) / length
-        contrast = numbers[6] if dashes[i, 4] < 2 else numbers[7]
+        contrast = pen.contrast if dashes[i, 4] < 2 else pen.distractor_contrast
         for row in range(max(0, int(min(y0, y1) - reach)), min(side, int(max(y0, y1) + reach) + 1)):
             for column in range(max(0, int(min(x0, x1) - reach)), min(side, int(max(x0, x1) + reach) + 1)):
                 along = (column - x0) * cos + (row - y0) * sin

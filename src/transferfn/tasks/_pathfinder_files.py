@@ -12,13 +12,16 @@ from transferfn.tasks._published import Source
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import DataError
 
-_LIES = (
+_PUBLISHED_AT = (
     "the published pictures are in lra_release.gz, folders pathfinder32, pathfinder64, pathfinder128, at "
     "https://github.com/google-research/long-range-arena"
 )
-_WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
+_WHERE = f"{_PUBLISHED_AT[0].upper()}{_PUBLISHED_AT[1:]}."
 _SOURCE = Source(
-    task="Pathfinder", expected=_LIES, sizes={"train": 160_000, "validation": 20_000, "test": 20_000}, digests={}
+    task="Pathfinder",
+    expected=_PUBLISHED_AT,
+    sizes={"train": 160_000, "validation": 20_000, "test": 20_000},
+    digests={},
 )
 _COUNTED = 14  # dashes of a long path in the pictures whose number the paper tells
 _EMPTY = ("curv_baseline", "imgs/0", "sample_172.png")  # of pathfinder32; all loaders leave it out

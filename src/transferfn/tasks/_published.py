@@ -66,7 +66,7 @@ class Source:
         try:
             yield
         except (OSError, EOFError, zlib.error, tarfile.TarError, UnicodeDecodeError) as error:
-            raise self.damaged(path, f"cannot be read ({error or type(error).__name__}), fetch it again") from None
+            raise self.damaged(path, f"cannot be read ({str(error) or type(error).__name__}), fetch it again") from None
 
     def verify(self, path: Path) -> None:
         """Compare the digest of an archive with the published one; archives without a published one pass.
@@ -228,7 +228,7 @@ def parquet_rows(path: Path, columns: list[str], source: Source) -> Iterator[tup
                 for batch in file.iter_batches(columns=columns, batch_size=1000):
                     yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
                     bar.update(len(batch))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise source.damaged(path, f"cannot be read ({first_line}), fetch it again") from None
 

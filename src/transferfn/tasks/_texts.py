@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from transferfn.tasks._published import Source, parquet_rows
 from transferfn.tasks.dataset import DataError
 
 Parts = dict[str, list[bytes]]
@@ -26,6 +27,20 @@ _OFTEN_NAMED = {
 }
 _SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 _ENWIK8 = {"train": 90_000_000, "validation": 5_000_000, "test": 5_000_000}
+_PARQUET = Source(
+    task="texts", expected='expected a Parquet file with one text a row in the column "text"', sizes={}, digests={}
+)
+_WIKITEXT = Source(
+    task="WikiText-103",
+    expected=(
+        "expected wiki.train.raw, wiki.valid.raw and wiki.test.raw, or Parquet files train-*.parquet, "
+        "validation-*.parquet and test-*.parquet, as they are published at "
+        "https://huggingface.co/datasets/Salesforce/wikitext (wikitext-103-raw-v1)"
+    ),
+    sizes={},
+    digests={},
+)
+_ENWIK8_AT = "published at https://mattmahoney.net/dc/enwik8.zip"
 _ARTICLE = re.compile(rb"(?m)^ = [^=\n]+ = ?$")
 
 
@@ -74,6 +89,9 @@ def split_files(files: Iterable[Path], root: Path, *, validation: float, test: f
         root: The folder they are in.
         validation: Share of the files held out to choose a model.
         test: Share of the files held out to test it.
+
+    Raises:
+        DataError: if a Parquet file is damaged or has no texts.
     """
     parts: Parts = {name: [] for name in PARTS}
     seen: set[bytes] = set()
@@ -95,6 +113,9 @@ def named_parts(files: Iterable[Path]) -> Parts | None:
 
     Args:
         files: The files, in a fixed order.
+
+    Raises:
+        DataError: if a Parquet file is damaged or has no texts.
     """
     parts: Parts = {name: [] for name in PARTS}
     for path in files:
@@ -124,11 +145,7 @@ def wikitext(folder: Path) -> tuple[list[Path], list[list[Path]]]:
     for name, files in zip(PARTS, found, strict=True):
         if not files:
             what = f"has no {name} part of WikiText-103" if folder.is_dir() else "is no folder with WikiText-103"
-            raise DataError(
-                f"{folder} {what}: expected wiki.train.raw, wiki.valid.raw and wiki.test.raw, or Parquet files "
-                "train-*.parquet, validation-*.parquet and test-*.parquet, as they are published at "
-                "https://huggingface.co/datasets/Salesforce/wikitext (wikitext-103-raw-v1)"
-            )
+            raise DataError(f"{folder} {what}: {_WIKITEXT.expected}")
     return [path for files in found for path in files], found
 
 
@@ -137,10 +154,13 @@ def wikitext_articles(files: list[list[Path]]) -> Parts:
 
     Args:
         files: The files of each part.
+
+    Raises:
+        DataError: if a Parquet file is damaged or has no texts.
     """
     parts: Parts = {}
     for name, paths in zip(PARTS, files, strict=True):
-        whole = b"".join(b"".join(_texts(path)) for path in paths)
+        whole = b"".join(b"".join(_texts(path, _WIKITEXT)) for path in paths)
         begins = [match.start() for match in _ARTICLE.finditer(whole)]
         if begins and not whole[: begins[0]].strip():
             begins = begins[1:]  # blank lines before the first title belong to its article
@@ -156,15 +176,18 @@ def enwik8(path: Path) -> Parts:
         path: The file ``enwik8``, ``enwik8.zip``, or the folder that holds one of them.
 
     Raises:
-        DataError: if it is missing or of another size.
+        DataError: if it is missing, damaged or of another size.
     """
     file = enwik8_file(path)
     if file.suffix == ".zip":
         try:
             with zipfile.ZipFile(file) as archive:
                 whole = archive.read("enwik8")
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise DataError(f"{file} is damaged or no archive of enwik8: {error}") from None
+        except Exception as error:  # noqa: BLE001 - a damaged archive raises nearly anything
+            raise DataError(
+                f"{file} is damaged or no archive of enwik8 ({str(error) or type(error).__name__}), fetch it again; it "
+                f"is {_ENWIK8_AT}"
+            ) from None
     else:
         whole = file.read_bytes()
     expected = sum(_ENWIK8.values())
@@ -189,27 +212,15 @@ def enwik8_file(path: Path) -> Path:
     for candidate in (path, path / "enwik8", path / "enwik8.zip"):
         if candidate.is_file():
             return candidate
-    raise DataError(
-        f"{path} is neither enwik8 nor a folder with enwik8 or enwik8.zip, published at "
-        "https://mattmahoney.net/dc/enwik8.zip"
-    )
+    raise DataError(f"{path} is neither enwik8 nor a folder with enwik8 or enwik8.zip, {_ENWIK8_AT}")
 
 
-def _texts(path: Path) -> Iterator[bytes]:
+def _texts(path: Path, source: Source = _PARQUET) -> Iterator[bytes]:
     """The texts of a file: itself, or the rows of the column "text" of a Parquet file."""
     if path.suffix != ".parquet":
         yield path.read_bytes()
         return
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise DataError(f"reading {path} needs pyarrow: pip install 'transferfn[lm]'") from None
-    try:
-        file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or no Parquet file: {error}") from None
-    if "text" not in file.schema_arrow.names:
-        raise DataError(f"{path} has no column 'text', but {', '.join(map(repr, file.schema_arrow.names))}")
-    for batch in file.iter_batches(columns=["text"]):
-        for text in batch.column(0).to_pylist():
-            yield (text or "").encode()
+    for row, (text,) in enumerate(parquet_rows(path, ["text"], source)):
+        if not isinstance(text, str | None):
+            raise source.damaged(path, f"row {row} holds {str(text)[:20]!r}, which is no text")
+        yield (text or "").encode()

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from transferfn.tasks.dataset import IGNORED, Batch, Signature, Splits
-from transferfn.tasks.drawn import drawn_splits
-from transferfn.tasks.draws import draws
+from transferfn.tasks.on_demand import on_demand_splits
+from transferfn.tasks.philox import draws
+from transferfn.tasks.splits import check_seed
 
 _CHARACTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits  # as many as the paper has symbols
 
@@ -47,8 +48,7 @@ class CopyingConfig:
         for name in ("memorize", "symbols", "samples", "held_out"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:
@@ -62,7 +62,7 @@ class CopyingConfig:
 
     def load(self) -> Splits:
         """Return data sets that make their samples when asked."""
-        return drawn_splits(self.make, samples=self.samples, held_out=self.held_out)
+        return on_demand_splits(self.make, samples=self.samples, held_out=self.held_out)
 
     def spell(self, tokens: Sequence[int]) -> str:
         """Return a character for each token, a dot for the marker and where nothing is asked for; numbers if too many.

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from transferfn.tasks.dataset import Batch, Signature, Splits
-from transferfn.tasks.drawn import drawn_splits
-from transferfn.tasks.draws import draws, normals
+from transferfn.tasks.on_demand import on_demand_splits
+from transferfn.tasks.philox import draws, normals
+from transferfn.tasks.splits import check_seed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +61,7 @@ class DelayConfig:
             )
         if not 0 < self.rms < float("inf"):
             raise ValueError(f"data.rms must be more than 0 and finite, got {self.rms}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:
@@ -70,7 +70,7 @@ class DelayConfig:
 
     def load(self) -> Splits:
         """Return data sets that make their samples when asked."""
-        return drawn_splits(self.make, samples=self.samples, held_out=self.held_out)
+        return on_demand_splits(self.make, samples=self.samples, held_out=self.held_out)
 
     def make(self, split: int, indices: Sequence[int]) -> Batch:
         """Return signals and the same delayed, both (B, L, 1); before the lag there is silence.

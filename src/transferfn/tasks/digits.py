@@ -8,7 +8,7 @@ import numpy as np
 
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.signals import SignalSequences, fixed_permutation
-from transferfn.tasks.smnist import split_by_class
+from transferfn.tasks.splits import check_seed, check_share, hold_out, split_by_class
 
 SIDE = 8
 CLASSES = 10
@@ -43,10 +43,8 @@ class DigitsConfig:
     """Seed of the split."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of images held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_share(self.validation, "training images")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:
@@ -57,7 +55,7 @@ class DigitsConfig:
         """Read the images and split them.
 
         Raises:
-            DataError: if scikit-learn is not installed or holds other images.
+            DataError: if scikit-learn is not installed or holds other images, or too few are to be held out.
         """
         try:
             from sklearn.datasets import load_digits
@@ -74,9 +72,6 @@ class DigitsConfig:
             order = fixed_permutation(SIDE**2) if self.permuted else None
             return SignalSequences(values, labels, rows=rows, unit=_WHITE, mean=_MEAN, std=_STD, order=order)
 
-        train, test = split_by_class(labels, _TEST_PER_CLASS, seed=self.seed)
-        per_class = round(self.validation * len(train) / CLASSES)
-        if per_class == 0:
-            return Splits(digits(train), None, digits(test))
-        kept, held = split_by_class(labels[train], per_class, seed=self.seed + 1)
-        return Splits(digits(train[kept]), digits(train[held]), digits(test))
+        train, test = split_by_class(labels, _TEST_PER_CLASS, seed=self.seed, of="images")
+        kept, held = hold_out(labels[train], self.validation, classes=CLASSES, seed=self.seed + 1, of="training images")
+        return Splits(digits(train[kept]), None if held is None else digits(train[held]), digits(test))

@@ -20,8 +20,9 @@ from transferfn.tasks import _texts
 from transferfn.tasks._characters import BYTES, spell
 from transferfn.tasks._texts import PARTS
 from transferfn.tasks.dataset import DataError, Signature, Splits
-from transferfn.tasks.draws import draws
+from transferfn.tasks.philox import draws
 from transferfn.tasks.sequences import PairSequences, TokenSequences
+from transferfn.tasks.splits import check_seed
 
 Question = Literal["package", "pair"]
 """Which package an excerpt is from, or whether two excerpts are from one file."""
@@ -65,12 +66,11 @@ class ExcerptsConfig:
 
     def __post_init__(self) -> None:
         if self.question not in get_args(Question):
-            raise ValueError(f"question must be one of {', '.join(get_args(Question))}; got {self.question!r}")
+            raise ValueError(f"data.question must be one of {', '.join(get_args(Question))}; got {self.question!r}")
         for name, least in (("length", 1), ("train", 1), ("validation", 0), ("test", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+                raise ValueError(f"data.{name} must be at least {least}, got {getattr(self, name)}")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:

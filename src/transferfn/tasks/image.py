@@ -13,6 +13,7 @@ from transferfn.tasks._cifar import CLASSES, SIDE, SOURCE, Pictures, find_pictur
 from transferfn.tasks.cache import fingerprint, prepare
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.signals import SignalSequences, fixed_permutation
+from transferfn.tasks.splits import check_seed, check_share
 
 # Mean and standard deviation of the training pixels, for pixels in 0..1, as in the loaders of S4 and RTF.
 _GREY = (122.6 / 255, 61.0 / 255)
@@ -56,10 +57,8 @@ class ImageConfig:
     """Insist on the published checksum and number of pictures; False takes what is there, such as a part of it."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of pictures held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_share(self.validation, "training pictures")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:

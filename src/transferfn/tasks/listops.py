@@ -16,19 +16,20 @@ from transferfn.tasks._published import Source, places, refuse_unused
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
 from transferfn.tasks.dataset import LATER, DataError, Signature, Splits
 from transferfn.tasks.sequences import TokenSequences, write_sequences
+from transferfn.tasks.splits import check_seed
 
 TOKENS = ("<pad>", *"0123456789", "[MIN", "[MAX", "[MED", "[SM", "]")
 """What each token stands for; parentheses, which add nothing to the brackets, are no tokens."""
 
 _PUBLISHED_LENGTH = 2048
 _FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
-_LIES = (
+_PUBLISHED_AT = (
     "the published files are in lra_release.gz, folder listops-1000, at https://github.com/google-research/"
     "long-range-arena"
 )
-_WHERE = f"{_LIES[0].upper()}{_LIES[1:]}."
+_WHERE = f"{_PUBLISHED_AT[0].upper()}{_PUBLISHED_AT[1:]}."
 _SOURCE = Source(
-    task="ListOps", expected=_LIES, sizes={"train": 96_000, "validation": 2_000, "test": 2_000}, digests={}
+    task="ListOps", expected=_PUBLISHED_AT, sizes={"train": 96_000, "validation": 2_000, "test": 2_000}, digests={}
 )
 _MADE = ("train", "validation", "test", "depth", "arguments", "min_length", "max_length", "seed")
 _TRIALS = 1_000_000  # by default one expression in 12 has the right length (measured)
@@ -98,20 +99,20 @@ class ListopsConfig:
     """Insist on the published number of expressions in files; False takes what is there, such as a part of them."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
         if self.train < 1 or self.test < 1 or self.validation < 0:
             raise ValueError(
-                f"train and test must be at least 1 and validation at least 0, got train={self.train}, "
+                f"data.train and data.test must be at least 1 and data.validation at least 0, got train={self.train}, "
                 f"validation={self.validation}, test={self.test}"
             )
         if self.depth < 1 or self.arguments < 2:
             raise ValueError(
-                f"depth must be at least 1 and arguments at least 2, got depth={self.depth}, arguments={self.arguments}"
+                f"data.depth must be at least 1 and data.arguments at least 2, got depth={self.depth}, "
+                f"arguments={self.arguments}"
             )
         if self.min_length < 0 or self.max_length < self.min_length + 2:
             raise ValueError(
-                "lengths lie between min_length and max_length, both left out: expected 0 <= min_length <= "
+                "lengths lie between data.min_length and data.max_length, both left out: expected 0 <= min_length <= "
                 f"max_length - 2, got min_length={self.min_length}, max_length={self.max_length}"
             )
         longest = 1
@@ -122,7 +123,7 @@ class ListopsConfig:
         if longest <= self.min_length:
             raise ValueError(
                 f"no expression of depth {self.depth} with at most {self.arguments} arguments has more than {longest} "
-                f"tokens, but min_length is {self.min_length}: raise depth or arguments, or lower min_length"
+                f"tokens, but data.min_length is {self.min_length}: raise data.depth or data.arguments, or lower it"
             )
 
     @property
@@ -251,8 +252,6 @@ def _draw(config: ListopsConfig, split: int, indices: NDArray[np.uint64], draw: 
         tokens,
         lengths,
         labels,
-        0,
-        len(indices),
     )
     if not lengths.all():
         raise DataError(

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from transferfn.tasks._parallel import for_blocks
 from transferfn.tasks._pathfinder_files import read_folder
 from transferfn.tasks._published import refuse_unused
 from transferfn.tasks.cache import Prepared, prepare
-from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
+from transferfn.tasks.dataset import LATER, DataError, Signature, Splits
+from transferfn.tasks.signals import SignalSequences
+from transferfn.tasks.splits import check_seed
 
 _SPLITS = ("train", "validation", "test")
 _TRIALS = 100_000
+
+
+class _Sizes(NamedTuple):
+    """How much is drawn."""
+
+    side: int
+    """Pixels of a side of the picture."""
+
+    dashes: int
+    """Dashes of a long path."""
+
+    distractors: int
+    """Most distractors."""
+
+    distractor_dashes: int
+    """Dashes of a distractor."""
 
 
 class _Style(NamedTuple):
@@ -27,8 +43,11 @@ class _Style(NamedTuple):
     dash: float
     """Length of a dash."""
 
-    margins: tuple[int, int]
-    """Half of the gap between dashes of a path, least and most."""
+    least_margin: int
+    """Half of the gap between dashes of a path, at least; drawn for each picture."""
+
+    most_margin: int
+    """The same at most."""
 
     thickness: float
     """Thickness of a dash."""
@@ -59,9 +78,9 @@ class _Style(NamedTuple):
 # As the Long Range Arena lists them in lra_benchmarks/data/pathfinder.py, but for the dashes of 64 x 64 pixels: of its
 # dashes, 5 pixels long, 14 hardly ever find room.
 _STYLES = {
-    32: _Style(2.0, (1, 1), 0.5, 1.0, 7.0, 1.5, 1.5, 2.0, 1.0, 20),
-    64: _Style(3.0, (1, 1), 1.0, 1.0, 12.0, 2.5, 0.8, 0.8, 1.8, 22),
-    128: _Style(5.0, (2, 3), 1.5, 1.0, 20.0, 3.0, 0.9, 0.9, 1.8, 35),
+    32: _Style(2.0, 1, 1, 0.5, 1.0, 7.0, 1.5, 1.5, 2.0, 1.0, 20),
+    64: _Style(3.0, 1, 1, 1.0, 1.0, 12.0, 2.5, 0.8, 0.8, 1.8, 22),
+    128: _Style(5.0, 2, 3, 1.5, 1.0, 20.0, 3.0, 0.9, 0.9, 1.8, 35),
 }
 
 
@@ -124,26 +143,25 @@ class PathfinderConfig:
     there, such as a part of them."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
         if self.side not in _STYLES:
-            raise ValueError(f"side must be one of {', '.join(map(str, _STYLES))}, got {self.side}")
+            raise ValueError(f"data.side must be one of {', '.join(map(str, _STYLES))}, got {self.side}")
         counts = self.train, self.validation, self.test
         if self.train < 2 or self.test < 2 or self.validation < 0 or any(count % 2 for count in counts):
             raise ValueError(
-                "train, validation and test must be even, as many of each label, and only validation may be 0; got "
-                f"train={self.train}, validation={self.validation}, test={self.test}"
+                "data.train, data.validation and data.test must be even, as many of each label, and only "
+                f"data.validation may be 0; got train={self.train}, validation={self.validation}, test={self.test}"
             )
         if self.contour_length < 2:
-            raise ValueError(f"contour_length must be at least 2 dashes, got {self.contour_length}")
+            raise ValueError(f"data.contour_length must be at least 2 dashes, got {self.contour_length}")
         if self.distractors is not None and self.distractors < 0:
-            raise ValueError(f"distractors must be at least 0, got {self.distractors}")
+            raise ValueError(f"data.distractors must be at least 0, got {self.distractors}")
         if self.continuity is not None and not 0.5 <= self.continuity <= 20:
-            raise ValueError(f"continuity must lie in 0.5..20, got {self.continuity}")
+            raise ValueError(f"data.continuity must lie in 0.5..20, got {self.continuity}")
 
     @property
     def signature(self) -> Signature:
-        """One channel of side x side pixels, and a class of two."""
+        """One channel of side x side pixels between -1 (black) and 1, and a class of two."""
         return Signature(length=self.side**2, channels=1, outputs=2)
 
     def load(self) -> Splits:
@@ -160,40 +178,11 @@ class PathfinderConfig:
             prepared = read_folder(
                 self.path, side=self.side, contour_length=self.contour_length, published=self.published
             )
-        train, validation, test = (Pictures(prepared[f"{n}-images"], prepared[f"{n}-labels"]) for n in _SPLITS)
-        return Splits(train, validation if len(validation) else None, test)
-
-
-class Pictures:
-    """Pictures as signals; pixels are kept as bytes and scaled when gathered.
-
-    Args:
-        images: Pixels, (N, L), bytes.
-        labels: Classes, (N,), bytes.
-    """
-
-    fresh = False
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, indices: Sequence[int]) -> Batch:
-        """Return the pictures at ``indices`` as signals between -1 (black) and 1, (B, L, 1).
-
-        Args:
-            indices: Which pictures.
-        """
-        rows = np.asarray(indices, np.int64)
-        pixels = torch.from_numpy(self.images[rows].astype(np.float32))
-        return Batch(
-            inputs=(pixels / 127.5 - 1)[..., None],
-            targets=torch.from_numpy(self.labels[rows].astype(np.int64)),
-            index=torch.from_numpy(rows),
+        train, validation, test = (
+            SignalSequences(prepared[f"{name}-images"], prepared[f"{name}-labels"], unit=127.5, mean=1.0)
+            for name in _SPLITS
         )
+        return Splits(train, validation if len(validation) else None, test)
 
 
 # ---------------------------------------------------------------------------------------------------- drawing
@@ -249,8 +238,7 @@ def _draw(
     continuity = style.continuity if config.continuity is None else config.continuity
     short = max(1, config.contour_length // 3)
     distractors = style.distractor_dashes // short if config.distractors is None else config.distractors
-    sizes = np.array([config.side, config.contour_length, distractors, short], np.int64)
-    numbers = np.array([style.dash, 0.0, *style[2:8], style.distance / 2, *style.margins])
+    sizes = _Sizes(config.side, config.contour_length, distractors, short)
     # Rounded, so that the last digit of a machine's cosine does not matter.
     angles = np.deg2rad(np.arange(360))
     compass = np.round(np.stack([np.cos(angles), np.sin(angles)], axis=1) * 2**30) / 2**30
@@ -263,7 +251,7 @@ def _draw(
         begin,
         begin + len(images),
         sizes,
-        numbers,
+        style,
         compass,
         turns,
         _TRIALS,

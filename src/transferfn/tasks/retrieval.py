@@ -71,9 +71,9 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         if self.level not in get_args(Level):
-            raise ValueError(f"level must be one of {', '.join(get_args(Level))}; got {self.level!r}")
+            raise ValueError(f"data.level must be one of {', '.join(get_args(Level))}; got {self.level!r}")
         if self.length < 2:
-            raise ValueError(f"length must be at least 2, got {self.length}")
+            raise ValueError(f"data.length must be at least 2, got {self.length}")
 
     @property
     def signature(self) -> Signature:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transferfn.tasks.dataset import DataError, Signature, Splits
 from transferfn.tasks.signals import SignalSequences
-from transferfn.tasks.smnist import split_by_class
+from transferfn.tasks.splits import check_seed, check_share, hold_out
 
 Problem = Literal["JapaneseVowels", "BasicMotions", "PLAID"]
 """Names in the archive of time series."""
@@ -68,11 +68,9 @@ class SeriesConfig:
 
     def __post_init__(self) -> None:
         if self.problem not in get_args(Problem):
-            raise ValueError(f"problem must be one of {', '.join(get_args(Problem))}; got {self.problem!r}")
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of series held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+            raise ValueError(f"data.problem must be one of {', '.join(get_args(Problem))}; got {self.problem!r}")
+        check_share(self.validation, "training series")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:
@@ -84,7 +82,7 @@ class SeriesConfig:
         """Read the series and split them.
 
         Raises:
-            DataError: if a file is missing, damaged or not what it should be.
+            DataError: if a file is missing, damaged or not what it should be, or a class has too few series.
         """
         facts = _PROBLEMS[self.problem]
         folder = _find(self.path, self.problem)
@@ -108,12 +106,11 @@ class SeriesConfig:
         def series(rows: NDArray[np.int64]) -> SignalSequences:
             return SignalSequences(values, labels, rows=rows, lengths=lengths, mean=mean, std=std)
 
-        held_out = np.arange(len(train), len(labels))
-        per_class = round(self.validation * len(train) / len(names))
-        if per_class == 0:
-            return Splits(series(np.arange(len(train))), None, series(held_out))
-        kept, held = split_by_class(labels[: len(train)], per_class, seed=self.seed)
-        return Splits(series(kept), series(held), series(held_out))
+        kept, held = hold_out(
+            labels[: len(train)], self.validation, classes=len(names), seed=self.seed, of="training series"
+        )
+        test_rows = np.arange(len(train), len(labels))
+        return Splits(series(kept), None if held is None else series(held), series(test_rows))
 
 
 def read_ts(path: Path, *, channels: int) -> tuple[list[NDArray[np.float64]], list[str]]:

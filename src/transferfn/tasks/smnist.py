@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, Images, bundled_digits, read_folder
-from transferfn.tasks.dataset import LATER, Batch, DataError, Signature, Splits
-from transferfn.tasks.signals import fixed_permutation
+from transferfn.tasks._mnist import CLASSES, SIDE, SOURCE, bundled_digits, read_folder
+from transferfn.tasks.dataset import LATER, Signature, Splits
+from transferfn.tasks.signals import SignalSequences, fixed_permutation
+from transferfn.tasks.splits import check_seed, check_share, hold_out, split_by_class
 
 _TEST_PER_CLASS = 100
 # Mean and standard deviation of all training pixels of the full set, for pixels in 0..1.
@@ -48,14 +47,10 @@ class SmnistConfig:
     """Insist on the published number of images in files; False takes what is there, such as a part of them."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"data.seed must lie in 0..2^63 - 1, got {self.seed}")
+        check_seed(self.seed)
         if self.side < 1 or SIDE % self.side:
-            raise ValueError(f"side must divide {SIDE}, one of 1, 2, 4, 7, 14, 28; got {self.side}")
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(
-                f"validation must lie in 0..0.5, the share of training images held out; got {self.validation}"
-            )
+            raise ValueError(f"data.side must divide {SIDE}, one of 1, 2, 4, 7, 14, 28; got {self.side}")
+        check_share(self.validation, "training images")
 
     @property
     def signature(self) -> Signature:
@@ -71,38 +66,6 @@ class SmnistConfig:
         return load_smnist(self)
 
 
-class Digits:
-    """Digits as signals; pixels are kept as bytes and scaled when gathered.
-
-    Args:
-        images: Pixels, (N, L), bytes.
-        labels: Classes, (N,), bytes.
-    """
-
-    fresh = False
-
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
-        self.images = images
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def gather(self, indices: Sequence[int]) -> Batch:
-        """Return the digits at ``indices`` as signals of mean 0 and standard deviation 1, (B, L, 1).
-
-        Args:
-            indices: Which digits.
-        """
-        rows = np.asarray(indices, np.int64)
-        pixels = torch.from_numpy(self.images[rows].astype(np.float32))
-        return Batch(
-            inputs=((pixels / 255 - _MEAN) / _STD)[..., None],
-            targets=torch.from_numpy(self.labels[rows].astype(np.int64)),
-            index=torch.from_numpy(rows),
-        )
-
-
 def load_smnist(config: SmnistConfig) -> Splits:
     """Read the images and split them; a pure function of the configuration and the files.
 
@@ -113,59 +76,22 @@ def load_smnist(config: SmnistConfig) -> Splits:
         DataError: if a file is missing, damaged or not what it should be, or a class has too few images.
     """
     if config.path is None:
-        everything = bundled_digits()
-        kept, held = split_by_class(everything[1], _TEST_PER_CLASS, seed=config.seed)
-        train, test = _take(everything, kept), _take(everything, held)
+        images, classes = map(np.asarray, bundled_digits())
+        kept, held = split_by_class(classes, _TEST_PER_CLASS, seed=config.seed, of="images")
+        train, test = (images[kept], classes[kept]), (images[held], classes[held])
     else:
         train, test = read_folder(config.path)
         if config.published:
             SOURCE.check_sizes(config.path, {"train": len(train[1]), "test": len(test[1])})
-    if config.validation == 0:
-        return Splits(_digits(train, config), None, _digits(test, config))
-    per_class = round(config.validation * len(train[1]) / CLASSES)
-    if per_class < 1:
-        raise DataError(
-            f"holding out {config.validation:g} of {len(train[1])} training images leaves no image a class for "
-            "validation: give more images, or validation 0"
-        )
-    kept, held = split_by_class(train[1], per_class, seed=config.seed + 1)
-    return Splits(*(_digits(part, config) for part in (_take(train, kept), _take(train, held), test)))
-
-
-def _take(digits: Images, rows: NDArray[np.int64]) -> Images:
-    return digits[0][rows], digits[1][rows]
-
-
-def _digits(digits: Images, config: SmnistConfig) -> Digits:
-    images = _shrink(digits[0], config.side)
-    if config.permuted:
-        images = np.ascontiguousarray(images[:, fixed_permutation(config.side**2)])
-    return Digits(images, np.ascontiguousarray(digits[1]))
-
-
-def split_by_class(labels: NDArray[Any], per_class: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Hold out the same number of each class, drawn at random.
-
-    Args:
-        labels: Classes, (N,).
-        per_class: How many of each class are held out.
-        seed: Seed of the draw.
-
-    Returns:
-        Indices of those kept and of those held out, each ascending.
-
-    Raises:
-        DataError: if a class would have none left.
-    """
-    # A bit generator's raw stream is frozen for all versions of numpy, unlike Generator.permutation.
-    draw = np.random.Philox(key=seed).random_raw(len(labels))
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) <= per_class:
-            raise DataError(f"class {label} has {len(members)} images, too few to hold out {per_class} of them")
-        held[members[np.argsort(draw[members], kind="stable")[:per_class]]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+    pixels, labels = _shrink(train[0], config.side), train[1]
+    order = fixed_permutation(config.side**2) if config.permuted else None
+    signals = partial(SignalSequences, unit=255.0, mean=_MEAN, std=_STD, order=order)
+    kept, held = hold_out(labels, config.validation, classes=CLASSES, seed=config.seed + 1, of="training images")
+    return Splits(
+        signals(pixels, labels, rows=kept),
+        None if held is None else signals(pixels, labels, rows=held),
+        signals(_shrink(test[0], config.side), test[1]),
+    )
 
 
 def _shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

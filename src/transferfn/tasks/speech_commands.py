@@ -187,7 +187,9 @@ def _read_clip(place: Path, name: str, file: BufferedReader) -> NDArray[np.int16
             found = (sound.getframerate(), sound.getsampwidth(), sound.getnchannels())
             count, data = sound.getnframes(), sound.readframes(RATE + 1)
     except (wave.Error, EOFError) as error:
-        raise _SOURCE.damaged(place, f"{name} is no sound ({error or type(error).__name__}), fetch it again") from None
+        raise _SOURCE.damaged(
+            place, f"{name} is no sound ({str(error) or type(error).__name__}), fetch it again"
+        ) from None
     if found != (RATE, 2, 1):
         rate, width, channels = found
         raise _SOURCE.damaged(

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from transferfn.tasks._characters import BYTES, Level, encoder, save_characters, saved_characters, spell
 from transferfn.tasks._published import Source, find, find_parquet, parquet_rows, tar_files
 from transferfn.tasks.cache import Prepared, fingerprint, prepare
-from transferfn.tasks.dataset import DataError, Signature, Splits
+from transferfn.tasks.dataset import Signature, Splits
 from transferfn.tasks.sequences import TokenSequences, write_sequences
-from transferfn.tasks.smnist import split_by_class
+from transferfn.tasks.splits import check_seed, check_share, hold_out
 
 _ARCHIVE = "aclImdb_v1.tar.gz"
 _SPLITS = ("train", "test")
@@ -78,13 +78,11 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         if self.level not in get_args(Level):
-            raise ValueError(f"level must be one of {', '.join(get_args(Level))}; got {self.level!r}")
+            raise ValueError(f"data.level must be one of {', '.join(get_args(Level))}; got {self.level!r}")
         if self.length < 2:
-            raise ValueError(f"length must be at least 2, got {self.length}")
-        if not 0 <= self.validation <= 0.5:
-            raise ValueError(f"validation must lie in 0..0.5, the share of reviews held out; got {self.validation}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2^63 - 1, got {self.seed}")
+            raise ValueError(f"data.length must be at least 2, got {self.length}")
+        check_share(self.validation, "training reviews")
+        check_seed(self.seed)
 
     @property
     def signature(self) -> Signature:
@@ -103,14 +101,9 @@ class TextConfig:
         def sequences(split: str, rows: NDArray[np.int64] | None = None) -> TokenSequences:
             return TokenSequences(*(prepared[f"{split}-{name}"] for name in ("tokens", "starts", "labels")), rows=rows)
 
-        train, test = sequences("train"), sequences("test")
-        if self.validation == 0:
-            return Splits(train, None, test)
-        per_class = round(self.validation * len(train) / 2)
-        if per_class < 1:
-            raise DataError(f"holding out {self.validation:g} of {len(train)} reviews leaves none: give more of them")
-        kept, held = split_by_class(np.asarray(train.labels), per_class, seed=self.seed)
-        return Splits(sequences("train", kept), sequences("train", held), test)
+        labels = np.asarray(prepared["train-labels"])
+        kept, held = hold_out(labels, self.validation, classes=len(_CLASSES), seed=self.seed, of="training reviews")
+        return Splits(sequences("train", kept), None if held is None else sequences("train", held), sequences("test"))
 
     def spell(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens; an unknown character is the replacement character.

@@ -10,7 +10,7 @@ Make = Callable[[int, Sequence[int]], Batch]
 """Makes the samples of a split, 0, 1 or 2, with these indices; a pure function that worker processes can be given."""
 
 
-class Drawn:
+class OnDemand:
     """Samples of one split.
 
     Args:
@@ -38,7 +38,7 @@ class Drawn:
         return self.make(self.split, indices)
 
 
-def drawn_splits(make: Make, *, samples: int, held_out: int) -> Splits:
+def on_demand_splits(make: Make, *, samples: int, held_out: int) -> Splits:
     """Return training samples that are fresh in every epoch, and the same to validate and to test on every time.
 
     Args:
@@ -47,7 +47,7 @@ def drawn_splits(make: Make, *, samples: int, held_out: int) -> Splits:
         held_out: Samples of validation, and of test.
     """
     return Splits(
-        train=Drawn(make, 0, samples, fresh=True),
-        validation=Drawn(make, 1, held_out, fresh=False),
-        test=Drawn(make, 2, held_out, fresh=False),
+        train=OnDemand(make, 0, samples, fresh=True),
+        validation=OnDemand(make, 1, held_out, fresh=False),
+        test=OnDemand(make, 2, held_out, fresh=False),
     )

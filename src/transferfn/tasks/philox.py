@@ -1,4 +1,4 @@
-"""Random numbers that are a pure function of where they are used, the same with every version of NumPy."""
+"""Random numbers of Philox, a pure function of where they are used and the same with every version of NumPy."""
 
 from __future__ import annotations
 
