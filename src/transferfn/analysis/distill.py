@@ -115,7 +115,7 @@ def kernel_of(layer: nn.Module, length: int) -> Kernel:
     """Impulse response of a causal layer that filters each channel by itself.
 
     Args:
-        layer: A long convolution, or a layer with ``transfer_function`` (RTF) or ``kernel`` (S4, S4D).
+        layer: A long convolution, or a layer with ``kernel`` (RTF, S4, S4D) or ``transfer_function``.
         length: Number of samples.
 
     Returns:
@@ -135,10 +135,10 @@ def kernel_of(layer: nn.Module, length: int) -> Kernel:
         return layer.kernel(length).to(torch.float64)
     transfer_function: Any = getattr(layer, "transfer_function", None)
     kernel: Any = getattr(layer, "kernel", None)
-    if transfer_function is not None:
-        return transfer_function().to(dtype=torch.float64).impulse_response(length)
     if kernel is not None:
         return kernel(length).to(torch.float64)
+    if transfer_function is not None:
+        return transfer_function().to(dtype=torch.float64).impulse_response(length)
     raise TypeError(
         f"expected a layer with transfer_function() or kernel(), got {type(layer).__name__}; pass "
         f"a kernel (D, L) to distill() instead"

@@ -16,9 +16,16 @@ from torch.nn.functional import pad
 
 from transferfn.core.dense import DenseSystem
 from transferfn.core.kernel import spread
-from transferfn.core.lattice import companion_to_lattice
+from transferfn.core.lattice import companion_to_lattice, step_up
 from transferfn.core.system import TransferFunction
+from transferfn.kernels.tracing import values_are_hidden
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
+
+SMALL = 16
+"""Up to this order the powers of a matrix take no longer than coefficients do (measured on (50, 784, 64))."""
+
+LARGEST_ROUNDING = 2e-12
+"""Coefficients run what they change by less; from chunk to chunk it is by the square of that, over eps."""
 
 
 class Lattice(NamedTuple):
@@ -57,15 +64,42 @@ class Lattice(NamedTuple):
             >>> lattice.system().kernel(4, torch.float32)
             tensor([[1.0000, 0.5000, 0.3000, 0.1800]])
         """
-        (groups, order), channels = self.k.shape, len(self.v)
+        T, g = self.matrices()
+        odd, channels = T.shape[-1] % 2, len(self.v)  # a dense system has pairs of states
+        A, B = spread(pad(T, (0, odd, 0, odd)), channels, axis=-3), spread(pad(g, (0, odd)), channels)
+        states = DenseSystem(A, B, pad(self.v, (0, odd)), torch.zeros_like(self.h0))
+        return LatticeSystem(states, self.v, self.h0)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """T, (G, n, n), and g, (G, n), of one bank: states and a sample after the rotations."""
+        groups, order = self.k.shape
         basis = torch.eye(order + 1, dtype=self.k.dtype, device=self.k.device)[:, None].expand(-1, groups, -1)
         after = rotate(basis[..., 0], basis[..., 1:], self.k, self.c)  # of the sample, and of each state
-        odd = order % 2  # a dense system has pairs of states
-        A, B = pad(after[1:].permute(1, 2, 0), (0, odd, 0, odd)), pad(after[0], (0, odd))
-        states = DenseSystem(
-            spread(A, channels, axis=-3), spread(B, channels), pad(self.v, (0, odd)), torch.zeros_like(self.h0)
-        )
-        return LatticeSystem(states, self.v, self.h0)
+        return after[1:].permute(1, 2, 0), after[0]
+
+    def rounding(self) -> float:
+        """About how much of a response the rounding of coefficients to the type of the lattice changes, at worst.
+
+        It is the rounding of the samples of a recurrence, amplified by the response of 1/A, whose norm is one over the
+        product of the cosines.
+        """
+        with torch.no_grad():
+            gain = (1 + step_up(self.k).abs().sum(-1)) / self.c.prod(-1)
+            return torch.finfo(gain.dtype).eps * float(gain.max())
+
+    def prefers_matrices(self) -> bool:
+        """Whether signals should be filtered by :meth:`system` and not by coefficients.
+
+        That is where these take no less time, and where they are wrong; of which of the two is not decided by values
+        that cannot be looked at.
+        """
+        if self.k.shape[-1] <= SMALL:
+            return True
+        return not (values_are_hidden() or self.k.is_meta) and self.rounding() > LARGEST_ROUNDING
+
+    def poles(self) -> Tensor:
+        """Poles of one bank, complex, (G, n): eigenvalues of T, as exact as their own conditioning lets them be."""
+        return torch.linalg.eigvals(self.matrices()[0])
 
     def companion(self) -> tuple[TransferFunction, Tensor]:
         """The filters by their coefficients, and matrices that map companion states onto the lattice's, (D, n, n)."""

@@ -6,6 +6,8 @@ or in powers of z^-1 for 1 + a_1 z^-1 + ... + a_n z^-n.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -198,7 +200,8 @@ def _roots_of_monic(a: Tensor, rounding: float) -> tuple[Tensor, Tensor]:
     n = a.shape[-1]
     if n == 0:
         return a.to(torch.complex128), a.clone()
-    z = torch.linalg.eigvals(companion(a))
+    sound = a.isfinite().all(-1, keepdim=True)  # of others LAPACK complains by itself, on the terminal
+    z = torch.where(sound, torch.linalg.eigvals(companion(torch.where(sound, a, 0))), math.nan)
     scale = z.abs().clamp_min(1)  # relative to it, so that no power of a large root overflows
     terms = _powers(z / scale) * scale[..., None] ** -torch.arange(n + 1, device=a.device) * monic(a)[..., None, :]
     # What is left of A(z), for the eigenvalues of a sparse companion matrix are less exact than its coefficients, and

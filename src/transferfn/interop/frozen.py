@@ -301,7 +301,7 @@ def _kernel(layer: Any, length: int) -> Tensor:
     elif isinstance(layer, RTF) and layer.bidirectional:
         system: Any = layer.system()
         whole = hasattr(system, "horizon") and length <= system.horizon
-        kernel = system.kernel() if whole else layer.transfer_function().impulse_response(length)
+        kernel = system.kernel() if whole else layer.kernel(length)
     else:
         impulse = torch.zeros(1, length, layer.channels, dtype=torch.float64)
         impulse[0, 0] = 1

@@ -97,7 +97,7 @@ def require_finite(state: Tensor, u: Tensor, radius: Callable[[], float], advice
     if not _is_finite(u):
         cause = "the input holds values that are not finite. Clear the state with init_state() or a reset after them."
     else:
-        cause = f"the largest pole radius is {radius():.6g}. {advice}"
+        cause = _cause(radius(), advice)
     more = f"{samples} more sample{'s' * (samples != 1)}"
     raise StateOverflowError(f"the state is no longer finite after {more}: {cause}")
 
@@ -144,8 +144,7 @@ def warn_of_overflow(
     if _is_finite(ends) or not _is_finite(u):
         return
     warnings.warn(
-        f"the output is no longer finite after {y.shape[1]} samples: the largest pole radius is {radius():.6g}. "
-        f"{advice}",
+        f"the output is no longer finite after {y.shape[1]} samples: {_cause(radius(), advice)}",
         UnstableFilterWarning,
         stacklevel=stacklevel,
     )
@@ -165,6 +164,12 @@ def warn_of_growth(radius: float, advice: str, *, stacklevel: int = 3) -> None:
             UnstableFilterWarning,
             stacklevel=stacklevel,
         )
+
+
+def _cause(radius: float, advice: str) -> str:
+    if math.isnan(radius):
+        return "parameters of the filters are not finite, as training that diverged leaves them."
+    return f"the largest pole radius is {radius:.6g}. {advice}"
 
 
 def _is_finite(x: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import dropout
@@ -10,9 +12,7 @@ from typing_extensions import override
 from transferfn.core.bank import check_filters
 from transferfn.core.forms import lattice
 from transferfn.core.kernel import spread
-from transferfn.core.lattice import companion_to_lattice
 from transferfn.core.lattice_system import Lattice, rotate
-from transferfn.core.stability import stability
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.forms import lattice_step
 from transferfn.kernels.tracing import is_plain
@@ -31,12 +31,6 @@ from transferfn.ops.choice import Method
 from transferfn.ops.filter import at_rest, linear_filter, signal_dtype, without_autocast
 from transferfn.ops.state_space import convolution_filter, scan_both_ways, state_space_filter
 from transferfn.typing import FilterState, Sample, Signal, State
-
-SMALL = 16
-"""Up to this order the powers of a matrix take no longer than coefficients do (measured on (50, 784, 64))."""
-
-LARGEST_GAIN = 1e4
-"""Coefficients in float64 run filters that amplify rounding by less; from state to state by the square of that."""
 
 
 class LatticeRealization(WideCoefficients, SequenceMixer):
@@ -112,7 +106,7 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         given = self._lattice()
-        if self.order <= SMALL or runs_as_lattice(given.companion()[0].a, given.c):
+        if given.prefers_matrices():
             return filter_lattice(u, given, lengths, resets)
         system = self.transfer_function()
         y, _ = linear_filter(widest(u), system, lengths=lengths, resets=resets, method=self.method, return_state=False)
@@ -155,19 +149,6 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
 
     def _companion(self) -> tuple[TransferFunction, Tensor]:
         return self._lattice().companion()
-
-
-def runs_as_lattice(a: Tensor, c: Tensor) -> bool:
-    """Whether coefficients hold filters so badly that only matrices of the lattice run them.
-
-    Args:
-        a: Denominators, (*bank, G, n).
-        c: Cosines of the lattice, (*bank, G, n), whose product is one over the norm of the response of 1/A.
-    """
-    if values_are_hidden() or a.is_meta:
-        return False
-    with torch.no_grad():
-        return bool(((1 + a.abs().sum(-1)) > LARGEST_GAIN * c.prod(-1)).any())
 
 
 def filter_lattice(
@@ -218,11 +199,9 @@ def extend_lattice(
     """
     if state is not None:
         check_state(state, (u.shape[0], *lattice.v.shape), "batch, channels, order")
-    if lattice.k.shape[-1] <= SMALL:
+    if lattice.prefers_matrices():
         return _extend_by_matrices(u, lattice, state, lengths, resets)
     system, matrix = lattice.companion()
-    if runs_as_lattice(system.a, lattice.c):
-        return _extend_by_matrices(u, lattice, state, lengths, resets)
     if not u.numel():
         return u, at_rest(u, system.order) if state is None else state
     before = None if state is None else _solved(matrix, state)
@@ -267,13 +246,14 @@ def step_lattice(u_t: Sample, lattice: Lattice, state: FilterState) -> tuple[Sam
 
 
 def largest_radius(lattice: Lattice) -> float:
-    """The largest magnitude of a pole.
+    """The largest magnitude of a pole; NaN if angles or taps are not finite.
 
     Args:
         lattice: Filters.
     """
-    a, _ = companion_to_lattice(widest(lattice.k.detach()), widest(lattice.c.detach()))
-    return float(stability(a.flatten(0, -2).cpu()).radius.max())
+    if not all(bool(x.isfinite().all()) for x in lattice[:4]):
+        return math.nan
+    return max(float(bank.poles().abs().max()) for bank in lattice.banks())
 
 
 def _solved(matrix: Tensor, state: Tensor) -> Tensor:

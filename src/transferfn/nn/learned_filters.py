@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -9,12 +10,17 @@ from torch import Tensor, nn
 
 from transferfn.core import constrain
 from transferfn.core import init as inits
+from transferfn.core.checks import check_length
+from transferfn.core.doubt import LARGEST_ERROR, IllConditionedWarning
 from transferfn.core.lattice import lattice_filter, reflection_coefficients
 from transferfn.core.lattice_system import Lattice
+from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction, TruncatedTransferFunction
+from transferfn.kernels.tracing import values_are_hidden
 from transferfn.nn.horizon import RelativeToHorizon
 from transferfn.nn.options import Constraint, Init, NumeratorKind, check_draw, parameter_dtype
 from transferfn.nn.precision import WideCoefficients, widest
+from transferfn.typing import Kernel
 
 
 class LearnedFilters(RelativeToHorizon, WideCoefficients):
@@ -142,10 +148,40 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
     def transfer_function(self) -> TransferFunction:
         """The filters with their true numerator and feedthrough, valid at every length; differentiable.
 
-        A bidirectional layer has a leading axis of size 2, the causal bank first.
+        A bidirectional layer has a leading axis of size 2, the causal bank first. Warns
+        (:class:`~transferfn.IllConditionedWarning`) where taps belong to poles so close together that no coefficients
+        in float64 hold them; the layer itself does not need these.
         """
+        if self.numerator_kind == "lattice" and not (values_are_hidden() or self.taps.is_meta):
+            self._warn_of_rounded(self._lattice().rounding())
         system = self.system()
         return system if isinstance(system, TransferFunction) else system.transfer_function()
+
+    def poles(self) -> Tensor:
+        """Poles, complex, (G, n), or (2, G, n) of a bidirectional layer; from taps without any coefficients."""
+        if self.numerator_kind != "lattice":
+            return roots(widest(self.system().a))[0]
+        banks = [bank.poles() for bank in self._lattice().banks()]
+        return torch.stack(banks) if self.bidirectional else banks[0]
+
+    def kernel(self, length: int) -> Kernel:
+        """Impulse responses at any length, the feedthrough included, in float64 where possible; differentiable.
+
+        Args:
+            length: Number of samples L.
+
+        Returns:
+            (D, L); of a bidirectional layer (2, D, L), where the second one responds to the next sample first.
+
+        Raises:
+            TypeError: if the length is no whole number.
+            ValueError: if it is less than 1.
+        """
+        check_length(length)
+        if self.numerator_kind != "lattice" or not (lattice := self._lattice()).prefers_matrices():
+            return self.transfer_function().impulse_response(length)
+        banks = [bank.system().kernel(length, bank.v.dtype) for bank in lattice.banks()]
+        return torch.stack(banks) if self.bidirectional else banks[0]
 
     def filter_parameters(self) -> Iterable[nn.Parameter]:
         """Numerators, denominators and what constrains them, but not taps and the feedthrough beside them.
@@ -190,6 +226,16 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
             self.slack.copy_(slack)
         else:
             self.denominator.copy_(a)
+
+    def _warn_of_rounded(self, rounding: float) -> None:
+        if rounding > LARGEST_ERROR:
+            warnings.warn(
+                f"poles are so close together that rounding their coefficients in float64 changes responses by about "
+                f"{rounding:.1g}: what is made of the transfer function is another filter. The layer itself, its "
+                f"poles(), its kernel(length) and what realize() returns do not go by way of it.",
+                IllConditionedWarning,
+                stacklevel=4,
+            )
 
     @torch.no_grad()
     def _assign_lattice(self, taps: Tensor, k: Tensor, h0: Tensor) -> None:

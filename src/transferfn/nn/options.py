@@ -116,7 +116,9 @@ def check_horizon(horizon: int, order: int, numerator: NumeratorKind) -> None:
         order: Order n.
         numerator: Which numerator is learned.
     """
-    if horizon < 1 or (numerator == "truncated" and horizon <= order):
+    if horizon < 1 and numerator != "truncated":
+        raise ValueError(f"the horizon must be at least 1, got horizon={horizon}")
+    if horizon <= order and numerator == "truncated":
         raise ValueError(
             f"the horizon must exceed the order, got horizon={horizon} for order={order}. It is the number of samples "
             f"the truncated numerator refers to; numerator='exact' has no such limit."

@@ -11,17 +11,16 @@ from typing_extensions import override
 
 from transferfn.core.checks import check_interval
 from transferfn.core.converted import Converted, check_error, response_error, samples_to_compare
+from transferfn.core.doubt import LARGEST_ERROR as LARGEST_LOSS
 from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.from_poles import LARGEST_ERROR
 from transferfn.core.polynomial import roots
 from transferfn.core.system import TransferFunction
 from transferfn.nn.guard import warn_if_overflowed, warn_if_rounded, warn_if_unstable
 from transferfn.nn.lattice_realization import (
-    SMALL,
     LatticeRealization,
     extend_lattice,
     filter_lattice,
-    runs_as_lattice,
     step_lattice,
 )
 from transferfn.nn.learned_filters import LearnedFilters
@@ -220,14 +219,14 @@ class RTF(LearnedFilters, SequenceMixer):
         check_signal(u, self.channels)
         check_boundaries(u, lengths, resets)
         dropout = self.kernel_dropout if self.training else 0.0
-        if self.numerator_kind == "lattice" and self.order <= SMALL:
-            return filter_lattice(u, self._lattice(), lengths, resets, kernel_dropout=dropout)
-        system, given = self._system(), u
+        given = u
         if self.numerator_kind == "lattice":
-            if runs_as_lattice(system.a, self._lattice().c):
-                return filter_lattice(u, self._lattice(), lengths, resets, kernel_dropout=dropout)
+            lattice = self._lattice()
+            if lattice.prefers_matrices():
+                return filter_lattice(u, lattice, lengths, resets, kernel_dropout=dropout)
             if self.method == "scan":
                 u = widest(u)  # a recurrence in float32 holds less than the coefficients do
+        system = self._system()
         if self.bidirectional:
             y = filter_both_ways(u, system, lengths=lengths, resets=resets, method=self.method, kernel_dropout=dropout)
         else:
@@ -345,6 +344,11 @@ class RTF(LearnedFilters, SequenceMixer):
             ValueError: if the margin is not between 0 and 1, or the horizon does not exceed the order.
         """
         margin = 0.1 / self.horizon if margin is None else margin
+        if self.numerator_kind == "lattice" and (rounding := self._lattice().rounding()) > LARGEST_LOSS:
+            raise ArithmeticError(
+                f"these filters are stable as they are, by their reflection coefficients; no margin can be given to "
+                f"them by way of coefficients in float64, whose rounding changes responses by about {rounding:.1g}"
+            )
         layer = copy.deepcopy(self)
         with torch.no_grad():
             before = self.transfer_function()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from transferfn.core import stability
+from transferfn.core.lattice_system import SMALL
 from transferfn.nn import RTF
 
 QUANTILES = {"radius_min": 0.0, "radius_low": 0.1, "radius_median": 0.5, "radius_high": 0.9, "radius_max": 1.0}
@@ -24,8 +25,13 @@ def pole_radii(model: nn.Module) -> Tensor:
         torch.Size([5])
     """
     layers = [layer for layer in model.modules() if isinstance(layer, RTF)]
-    radii = [stability(layer.system().a.cpu()).radius.flatten() for layer in layers]
-    return torch.cat([torch.zeros(0, dtype=torch.float64), *radii])
+    return torch.cat([torch.zeros(0, dtype=torch.float64), *(_radii(layer).flatten() for layer in layers)])
+
+
+def _radii(layer: RTF) -> Tensor:
+    if layer.numerator_kind == "lattice" and layer.order <= SMALL:  # whose coefficients may not hold the poles
+        return layer.poles().cpu().abs().amax(-1)
+    return stability(layer.system().a.cpu()).radius
 
 
 def radius_row(model: nn.Module) -> dict[str, float]:
