@@ -74,12 +74,12 @@ def show_prepared() -> None:
     """Print which data has been made ready, and where, and what was left unfinished."""
     found = prepared_data()
     for prepared in found:
-        told = ", ".join(f"{name} {value}" for name, value in prepared.key.items() if _short(value))
-        print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {told}")
+        values = ", ".join(f"{name} {value}" for name, value in prepared.key.items() if _short(value))
+        print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {values}")
     for folder, size, seconds in unfinished_data():
         print(
-            f"unfinished       {size / 1e6:9.1f} MB  {folder.name}  last written {seconds / 60:,.0f} minutes ago; if no "
-            f"process is making it, it was killed: delete {folder}"
+            f"unfinished       {size / 1e6:9.1f} MB  {folder.name}  last written {seconds / 60:,.0f} minutes ago; if "
+            f"no process is making it, it was killed: delete {folder}"
         )
     total = sum(prepared.size for prepared in found)
     print(f"{len(found)} prepared, {total / 1e6:.1f} MB in {cache_folder()} (TRANSFERFN_CACHE names another folder)")
