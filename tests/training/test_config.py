@@ -35,7 +35,7 @@ def test_every_kind_of_value_goes_through_json_and_back() -> None:
         ({"epochs": "3"}, "epochs: expected int, got '3'"),
         ({"epochs": True}, "epochs: expected int, got True"),
         ({"model": 3}, "model: expected an object of kind model, language-model"),
-        ({"precision": "8"}, "precision: expected"),
+        ({"precision": "8"}, "precision: expected one of '32-true', 'bf16-mixed', '16-mixed', '64-true', got '8'"),
         ({"colour": 1}, "unknown field colour"),
         ({"seed": None}, "seed: expected int, got None"),
     ],

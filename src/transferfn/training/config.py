@@ -360,7 +360,9 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return _read(kind, value, where)
     if is_dataclass(kind):
         return _build(kind, value, f"{where}.")
-    if origin is Literal and value in parts:
+    if origin is Literal:
+        if value not in parts:
+            raise ValueError(f"{where}: expected one of {', '.join(map(repr, parts))}, got {value!r}")
         return value
     if origin is tuple and isinstance(value, list) and parts[1:] == (...,):
         return tuple(_read(parts[0], item, where) for item in value)
