@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,8 @@ from tasks.digit_files import write_idx
 from transferfn.cli import commands, main
 from transferfn.cli import sweep as command
 from transferfn.cli.sweep import read_range, summary, with_value
-from transferfn.training import TrainConfig
+from transferfn.tasks import SmnistConfig
+from transferfn.training import ModelConfig, TrainConfig
 from transferfn.training.config import to_dict
 
 pytest.importorskip("optuna")
@@ -147,7 +149,10 @@ def test_interrupting_a_sweep_is_told_in_one_line(jobs: str, data: Path, tmp_pat
         ("optimizer.lr=2..1", "0 < low < high"),
         ("optimizer.lr=a..b", "two numbers"),
         ("model.order=1.5..3", "two whole numbers"),
-        ("model.init=comb,best", "init"),
+        ("model.init=comb,best", "model.init: expected one of 'resonators', 'comb', .*, got 'best'"),
+        ("model.s4.measure=legs,leg", "model.s4.measure: expected one of 'legs', .*, got 'leg'"),
+        ("model.s4=1,2", "no option 'model.s4'"),
+        ("model.kind=model", "no option 'model.kind'"),
         ("optimizer.warmup=0.1,2", "share of all steps"),
     ],
 )
@@ -161,6 +166,22 @@ def test_a_value_goes_to_its_place() -> None:
     assert config.data.signature.length == 196
     assert read_range("--model.denominator-groups=1,4", TrainConfig()).choices == (1, 4)
     assert read_range("batch_size=10..100", TrainConfig()).high == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("model.s4.measure=legs,legt fourier", [("legs",), ("legt", "fourier")]),
+        ("optimizer.betas=0.9 0.99,0.8 0.9", [(0.9, 0.99), (0.8, 0.9)]),
+        ("data.path=a,b", [Path("a"), Path("b")]),
+    ],
+)
+def test_values_of_several_parts_and_paths_are_searched(text: str, values: list) -> None:
+    config = TrainConfig(model=ModelConfig(mixer="s4"), data=SmnistConfig(path=Path("there"), published=False))
+    found = read_range(text, config)
+    assert all(isinstance(choice, str) for choice in found.choices)  # Optuna keeps no lists
+    there = [reduce(getattr, found.option.split("."), with_value(config, found.option, it)) for it in found.choices]
+    assert there == values
 
 
 class Started:

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
+from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_type_hints
@@ -158,13 +159,15 @@ def read_range(text: str, config: TrainConfig) -> Range:
         ('optimizer.lr', 0.0001, 0.01)
         >>> read_range("model.order=4,8", TrainConfig()).choices
         (4, 8)
+        >>> read_range("optimizer.betas=0.9 0.99,0.9 0.999", TrainConfig()).choices
+        ('0.9 0.99', '0.9 0.999')
     """
     option, equals, values = text.partition("=")
     option = option.strip().removeprefix("--").replace("-", "_")
     option = _ALIASES.get(option, option)
     if not equals or not values:
         raise ValueError(f"--search takes option=low..high or option=one,other, got {text!r}")
-    with_value(config, option, _value_of(config, option))  # there is such an option
+    _holder(to_dict(config), option)  # there is such an option
     if ".." not in values:
         choices = tuple(_read(part) for part in values.split(","))
         for choice in choices:
@@ -191,34 +194,34 @@ def with_value(config: TrainConfig, option: str, value: Any) -> TrainConfig:
     Args:
         config: The configuration.
         option: The option's place, such as ``optimizer.lr``.
-        value: Its value.
+        value: Its value; the parts of one that has several with spaces between, as for train.
 
     Raises:
         ValueError: if there is no such option, or it cannot have that value.
     """
     values = to_dict(config)
-    *path, last = option.split(".")
-    inner = values
-    for name in path:
-        inner = inner.get(name) if isinstance(inner, dict) else None
-    if not isinstance(inner, dict) or last not in inner or isinstance(inner[last], dict):
-        raise ValueError(f"there is no option {option!r} to search; options are written as for train, without --")
-    inner[last] = value
+    inner, name = _holder(values, option)
+    several = isinstance(inner[name], list)
+    inner[name] = [_read(part) for part in str(value).split()] if several else value
     return from_dict(TrainConfig, values)
 
 
-def _value_of(config: Any, option: str) -> Any:
-    for name in option.split("."):
-        if not is_dataclass(config) or name not in {item.name for item in fields(config)}:
-            raise ValueError(f"there is no option {option!r} to search; options are written as for train, without --")
-        config = getattr(config, name)
-    return config
+def _holder(values: dict[str, Any], option: str) -> tuple[dict[str, Any], str]:
+    """Return which of the nested dictionaries of a configuration holds an option, and under which name."""
+    *path, name = option.split(".")
+    inner: Any = values
+    for part in path:
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    # What a dictionary tells of its own kind is no option.
+    if not isinstance(inner, dict) or name == "kind" or isinstance(inner.get(name, {}), dict):
+        raise ValueError(f"there is no option {option!r} to search; options are written as for train, without --")
+    return inner, name
 
 
-def _is_whole(config: Any, option: str) -> bool:
+def _is_whole(config: TrainConfig, option: str) -> bool:
     """Whether an option takes whole numbers, also where it may be left out (`int | None`)."""
-    *path, last = option.split(".")
-    kind = get_type_hints(type(_value_of(config, ".".join(path)) if path else config))[last]
+    *path, name = option.split(".")
+    kind = get_type_hints(type(reduce(getattr, path, config)))[name]
     return int in (get_args(kind) or (kind,))
 
 
