@@ -118,7 +118,8 @@ def run_experiment(asked: Experimenting) -> None:
 def _words(asked: Experimenting) -> list[str]:
     """Return the command line that asks for an experiment."""
     words = ["experiment", asked.name, "--runs", str(asked.runs), "--out", str(asked.out)]
-    words += [] if asked.minutes is None else ["--minutes", str(asked.minutes)]
+    timed = asked.name in map(experiment_name, MINUTES)  # else no time is what is meant if none is named
+    words += ["--minutes", str(asked.minutes)] if timed or asked.minutes is not None else []
     return [*words, "--jobs", str(asked.jobs)]
 
 
