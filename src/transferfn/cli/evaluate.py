@@ -11,9 +11,9 @@ import torch
 import tyro
 
 from transferfn.cli.text import score_line
+from transferfn.models.parameters import count_parameters
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import RunError, evaluate, load_model
-from transferfn.training.fit import count_parameters
 from transferfn.training.objective import objective, told
 from transferfn.training.run import RunFolder
 from transferfn.training.tokens import load_splits

@@ -15,6 +15,7 @@ from torch import nn
 
 from transferfn.files import write_json
 from transferfn.memory import highest
+from transferfn.models.parameters import count_parameters
 from transferfn.models.substitutes import put_substitutes
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
@@ -248,15 +249,6 @@ def evaluate(
         total += float(judged.total)
         count += float(judged.count)
     return objective.score(total, count), loss / count
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return how many numbers of a model are learned.
-
-    Args:
-        model: The model.
-    """
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _peak_memory(device: torch.device) -> int:

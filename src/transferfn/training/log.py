@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from transferfn.files import replacing
+from transferfn.models.parameters import count_parameters
 from transferfn.training.objective import Objective, told
 from transferfn.training.radii import radius_row
 from transferfn.training.run import RunError, process_rank, read_rows
@@ -114,10 +115,9 @@ class Log(Callback):
             pl_module: The module.
         """
         self._clock, self._trainer = time.monotonic(), trainer
-        parameters = sum(value.numel() for value in pl_module.parameters() if value.requires_grad)
         start = f"continuing after step {trainer.global_step} of" if trainer.global_step else "for"
         steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches * (trainer.max_epochs or 0)
-        self._say(trainer, f"training {parameters:,} parameters {start} {steps:,} steps")
+        self._say(trainer, f"training {count_parameters(pl_module):,} parameters {start} {steps:,} steps")
         if trainer.global_step == 0 and (radii := radius_row(pl_module)):
             _tell(trainer, {"epoch": 0, **radii})
 
