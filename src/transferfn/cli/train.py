@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 import tyro
 
+from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import Result, RunOptions, TrainConfig, fit
-from transferfn.training.config import MixerName
 from transferfn.training.objective import told
 from transferfn.training.recipes import Recipe, recipe_line, recipe_name, recipes_in
 from transferfn.training.run import process_rank
@@ -99,7 +99,7 @@ def variant_of(arguments: Sequence[str]) -> Variant:
     return Variant(
         size=chosen(["--size"], get_args(Size), "full"),
         source=chosen(["--source"], get_args(Source), "code"),
-        mixer=chosen(["--mixer", "--model.mixer"], [*get_args(MixerName), "hyena-s4d"], None),
+        mixer=chosen(["--mixer", "--model.mixer"], get_args(LanguageMixer), None),
     )
 
 
