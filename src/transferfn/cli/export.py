@@ -7,8 +7,9 @@ from typing import Literal
 
 import torch
 
-from transferfn.cli.forms import FormOption, in_form
+from transferfn.cli.forms import in_form
 from transferfn.files import write_text
+from transferfn.nn.realize import FormOption
 from transferfn.training import RunError, load_model
 from transferfn.training.run import RunFolder
 from transferfn.training.tokens import run_signature

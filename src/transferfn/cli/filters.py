@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from transferfn.cli.forms import FormOption
 from transferfn.files import write_json
+from transferfn.nn.realize import FormOption
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.objective import objective
 from transferfn.training.run import RunFolder

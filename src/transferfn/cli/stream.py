@@ -14,11 +14,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from transferfn.cli.forms import FormOption, in_form
+from transferfn.cli.forms import in_form
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
 from transferfn.cli.sound import Encoder, Numbers, Writer, Written, sound_file, whole_so_far
 from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
+from transferfn.nn.realize import FormOption
 from transferfn.tasks import Signature, SpeechCommandsConfig
 from transferfn.training import RunError, TrainConfig, load_model
 from transferfn.training.run import RunFolder

@@ -11,11 +11,12 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from transferfn.cli.forms import FormOption, in_form
+from transferfn.cli.forms import in_form
 from transferfn.models import LanguageModel
 from transferfn.models.generate import check_numbers, generate
 from transferfn.models.int8 import Int8Decoder
 from transferfn.nn.long_conv import HorizonError
+from transferfn.nn.realize import FormOption
 from transferfn.tasks import TextCorpusConfig
 from transferfn.tasks.text_corpus import TextCorpus
 from transferfn.training import Result, RunError, load_model

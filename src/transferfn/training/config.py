@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from transferfn.models.language_config import LanguageModelConfig
+from transferfn.models.language_config import ConstraintOption, LanguageModelConfig
+from transferfn.nn.options import NamedInit, NumeratorKind
 from transferfn.tasks import (
     CopyingConfig,
     DelayConfig,
@@ -79,17 +80,17 @@ class ModelConfig:
     bidirectional: bool = False
     """Whether filters also run backwards in time; such a model cannot be streamed."""
 
-    numerator: Literal["truncated", "exact", "lattice"] = "truncated"
+    numerator: NumeratorKind = "truncated"
     """Which numerator RTF learns: the paper's, relative to the length of the signals, the true one, or taps of the
     normalised lattice, for constraint reflection."""
 
-    init: Literal["resonators", "comb", "bands", "zeros", "xavier", "montel"] = "resonators"
+    init: NamedInit = "resonators"
     """Where the filters of RTF start."""
 
     feedthrough: Literal["init", "normal"] = field(default="init", metadata=LATER)
     """Feedthrough that the filters of RTF start with: that of init, or drawn from N(0, 1) as in the official code."""
 
-    constraint: Literal["none", "l1", "reflection"] = "reflection"
+    constraint: ConstraintOption = "reflection"
     """What keeps the filters of RTF stable."""
 
     norm: Literal["layer", "batch", "none"] = "layer"
