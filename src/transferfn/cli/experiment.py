@@ -11,10 +11,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
 import tyro
 
+from transferfn.cli.choices import any_of
 from transferfn.cli.compare import Compare, compare
 from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
@@ -53,24 +54,22 @@ class Experimenting:
 
 def experiments() -> Any:
     """Return the type of an experiment whose subcommands are their names."""
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Experimenting,
-                tyro.conf.subcommand(
-                    experiment_name(experiment),
-                    default=Experimenting(
-                        name=experiment_name(experiment),
-                        runs=Path("runs") / experiment_name(experiment),
-                        out=Path("results") / experiment_name(experiment),
-                        minutes=MINUTES.get(experiment),
-                    ),
-                    description=(experiment.__doc__ or "").strip(),
+    return any_of(
+        Annotated[
+            Experimenting,
+            tyro.conf.subcommand(
+                experiment_name(experiment),
+                default=Experimenting(
+                    name=experiment_name(experiment),
+                    runs=Path("runs") / experiment_name(experiment),
+                    out=Path("results") / experiment_name(experiment),
+                    minutes=MINUTES.get(experiment),
                 ),
-            ]
-            for experiment in EXPERIMENTS
-        )
-    ]
+                description=(experiment.__doc__ or "").strip(),
+            ),
+        ]
+        for experiment in EXPERIMENTS
+    )
 
 
 def experiment_name(experiment: Experiment) -> str:

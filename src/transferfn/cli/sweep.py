@@ -11,21 +11,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import torch
 import tyro
 
+from transferfn.cli.choices import of_recipes
 from transferfn.cli.train import Size
+from transferfn.cli.usage import require
 from transferfn.files import write_json
 from transferfn.tasks import DataError
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import differences, from_dict, to_dict
 from transferfn.training.idle import refuse_idle_search
 from transferfn.training.objective import better, objective, told
-from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
+from transferfn.training.recipes import recipe_name
 from transferfn.training.variant import Variant
 
 if TYPE_CHECKING:
@@ -71,24 +72,16 @@ def sweeps(variant: Variant) -> Any:
     Args:
         variant: Which form of the recipes.
     """
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Sweep,
-                tyro.conf.subcommand(
-                    recipe_name(recipe),
-                    default=Sweep(
-                        search=("optimizer.lr=1e-3..3e-2",),
-                        out=Path("sweeps") / recipe_name(recipe),
-                        size=variant.size,
-                        config=recipe(variant),
-                    ),
-                    description=recipe_line(recipe),
-                ),
-            ]
-            for recipe in recipes_in(variant)
-        )
-    ]
+    return of_recipes(
+        Sweep,
+        variant,
+        lambda recipe: Sweep(
+            search=("optimizer.lr=1e-3..3e-2",),
+            out=Path("sweeps") / recipe_name(recipe),
+            size=variant.size,
+            config=recipe(variant),
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,10 +236,10 @@ def sweep(asked: Sweep) -> None:
         asked: What and how.
 
     Raises:
-        RunError: if Optuna is not installed, the folder holds another sweep, or all trials failed.
+        UsageError: if Optuna is not installed.
+        RunError: if the folder holds another sweep, or all trials failed.
     """
-    if find_spec("optuna") is None:
-        raise RunError("a sweep needs the package optuna: pip install 'transferfn[sweep]'")
+    require("optuna", extra="sweep")
     asked.out.mkdir(parents=True, exist_ok=True)
     about = asked.out / "sweep.json"
     if about.exists():

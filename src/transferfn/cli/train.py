@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from transferfn.cli.choices import of_recipes
 from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import Result, RunOptions, TrainConfig, fit
 from transferfn.training.objective import told
-from transferfn.training.recipes import Recipe, recipe_line, recipe_name, recipes_in
+from transferfn.training.recipes import Recipe, recipe_name
 from transferfn.training.run import process_rank
 from transferfn.training.variant import Variant
 
@@ -44,24 +45,16 @@ def runs(variant: Variant) -> Any:
     Args:
         variant: Which form of the recipes.
     """
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Run,
-                tyro.conf.subcommand(
-                    recipe_name(recipe),
-                    default=Run(
-                        size=variant.size,
-                        source=variant.source,
-                        config=recipe(variant),
-                        options=RunOptions(out=default_out(recipe, variant)),
-                    ),
-                    description=recipe_line(recipe),
-                ),
-            ]
-            for recipe in recipes_in(variant)
-        )
-    ]
+    return of_recipes(
+        Run,
+        variant,
+        lambda recipe: Run(
+            size=variant.size,
+            source=variant.source,
+            config=recipe(variant),
+            options=RunOptions(out=default_out(recipe, variant)),
+        ),
+    )
 
 
 def default_out(recipe: Recipe, variant: Variant) -> Path:
