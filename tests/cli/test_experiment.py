@@ -64,7 +64,7 @@ def test_the_command_of_a_comparison_asks_for_the_same(
     seen = []
     monkeypatch.setattr(command, "_finished", lambda config, path: True)
     monkeypatch.setattr(command, "_of_equal_time", lambda configs, minutes, kept: configs)
-    monkeypatch.setattr(command, "compare", lambda runs, asked: seen.append(asked))
+    monkeypatch.setattr(command, "report_runs", lambda runs, asked: seen.append(asked))
     found = commands.parse(["experiment", name, "--out", str(tmp_path / "mixers"), *options]).experiment
     run_experiment(found)
     assert commands.parse(seen[0]).experiment == found

@@ -17,17 +17,18 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from transferfn.cli.analyze import Analyze, analyze_run
+from transferfn.cli.bench import BENCHMARKS, bench
 from transferfn.cli.choices import by_name
-from transferfn.cli.compare import Compare, compare
 from transferfn.cli.data import Data, Pictured, choices, inspect_data, prepare_data, show_prepared
 from transferfn.cli.distill import Distill, distill_run
 from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
-from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
-from transferfn.cli.reports import REPORTS, bench
+from transferfn.cli.export import Export, export_run
+from transferfn.cli.generate import Generate, generate_text
+from transferfn.cli.reduce import Reduce, reduce_run
+from transferfn.cli.report import Report, report_runs
 from transferfn.cli.stream import Streaming, stream_run
 from transferfn.cli.sweep import Sweep, sweep, sweeps
-from transferfn.cli.text import Generate, generate_text
 from transferfn.cli.train import Run, runs, train, variant_of
 from transferfn.cli.usage import UsageError, require
 from transferfn.tasks import DataError
@@ -120,7 +121,7 @@ class Demo:
 class Bench(Generic[ChoiceT]):
     """Measure on this machine: speed and memory of a layer, accuracy, constraints; calibrate the choice of paths."""
 
-    report: Annotated[ChoiceT, tyro.conf.arg(name="")]
+    measured: Annotated[ChoiceT, tyro.conf.arg(name="")]
     """What to measure."""
 
 
@@ -130,7 +131,7 @@ def _commands(variant: Variant) -> dict[str, Any]:
         "list": List,
         "train": Train[runs(variant)],
         "eval": Evaluate,
-        "report": Compare,
+        "report": Report,
         "sweep": Search[sweeps(variant)],
         "experiment": Carry[experiments()],
         "data": DataCommand[by_name(_data_commands(variant))],
@@ -141,7 +142,7 @@ def _commands(variant: Variant) -> dict[str, Any]:
         "reduce": Reduce,
         "export": Export,
         "demo": Demo,
-        "bench": Bench[by_name(REPORTS)],
+        "bench": Bench[by_name(BENCHMARKS)],
     }
 
 
@@ -208,9 +209,9 @@ def _carry_out(command: Any) -> None:
             run_experiment(asked)
         case Evaluate():
             evaluate_run(command)
-        case Compare():
+        case Report():
             require("matplotlib", extra="plots")
-            compare(command)
+            report_runs(command)
         case DataCommand(command=ListData()):
             show_prepared()
         case DataCommand(command=Prepare(chosen=Data() as chosen)):
@@ -231,8 +232,8 @@ def _carry_out(command: Any) -> None:
             reduce_run(command)
         case Export():
             export_run(command)
-        case Bench(report=report):
-            bench(report)
+        case Bench(measured=measured):
+            bench(measured)
         case Demo(out=out, overwrite=overwrite):
             require("lightning", "matplotlib", extra="train")
             from transferfn.cli.demo import demo
@@ -297,7 +298,7 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
     commands = {*_commands(Variant()), *_data_commands(Variant())}
-    names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
+    names = commands | {*BENCHMARKS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from transferfn.cli.text import score_line
+from transferfn.cli.text_scores import score_line
 from transferfn.models.parameters import count_parameters
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import RunError, evaluate, load_model

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from transferfn.cli.choices import any_of
-from transferfn.cli.compare import Compare, compare
+from transferfn.cli.report import Report, report_runs
 from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.config import differences, from_dict, kind_name, to_dict
@@ -111,7 +111,7 @@ def run_experiment(asked: Experimenting) -> None:
             print(f"{count}/{len(waiting)}  {minutes:5.1f} min  {jobs[job].name}  {score}", flush=True)
     if failures:
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, first: {failures[0]}; the same command goes on")
-    compare(Compare(runs=tuple(folders), out=asked.out), asked=_words(asked))
+    report_runs(Report(runs=tuple(folders), out=asked.out), asked=_words(asked))
 
 
 def _words(asked: Experimenting) -> list[str]:

@@ -110,7 +110,7 @@ def train(run: Run) -> None:
     draw(run.options.out, result)
     print("\n".join(report(result, run.options.out)))
     if isinstance(run.config.data, TextCorpusConfig):
-        from transferfn.cli.text import yardsticks
+        from transferfn.cli.text_scores import yardsticks
 
         print("\n".join(yardsticks(run.config.data, result)))
 

@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import tyro
 
 from transferfn.bench.machine import machine
-from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import Group, by_task, finished, grouped, unfinished
 from transferfn.cli.radii import radii_figure
+from transferfn.cli.report_pictures import learning_figure
 from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
 from transferfn.training.objective import Metric, told
@@ -26,7 +26,7 @@ from transferfn.training.run import read_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Compare:
+class Report:
     """Compare runs with each other and with what was published: a table (Markdown, CSV, JSON) and pictures."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -42,7 +42,7 @@ class Compare:
             raise ValueError("report takes folders of runs, or folders that hold such folders: none was named")
 
 
-def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
+def report_runs(command: Report, *, asked: Sequence[str] | None = None) -> None:
     """Read, write the tables and pictures, and print the table.
 
     Args:

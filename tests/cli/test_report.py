@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from transferfn.cli import main
-from transferfn.cli.compare import row, table
-from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import finished, grouped
+from transferfn.cli.report import row, table
+from transferfn.cli.report_pictures import learning_figure
 from transferfn.files import with_ending
 from transferfn.models import LanguageModelConfig
 from transferfn.tasks import SmnistConfig, TextCorpusConfig

@@ -125,7 +125,7 @@ class Generation:
     """Whether what was measured before is measured anew."""
 
 
-REPORTS: dict[str, type] = {
+BENCHMARKS: dict[str, type] = {
     "layer": Layer,
     "peers": Peers,
     "mixers": Mixers,
@@ -140,62 +140,62 @@ REPORTS: dict[str, type] = {
 """What can be measured, by the names that the command line has for it."""
 
 
-def bench(report: Any) -> None:
+def bench(asked: Any) -> None:
     """Measure and print.
 
     Args:
-        report: One of the reports above.
+        asked: What, and with which options.
 
     Raises:
-        UsageError: if a package is missing that the report needs.
+        UsageError: if a package is missing that it needs.
     """
-    match report:
+    match asked:
         case Layer():
             require("matplotlib", extra="plots")
             from transferfn.bench import layer
 
-            layer.report(out=report.out, quick=report.quick, seconds=report.seconds, retain=report.retain)
+            layer.report(out=asked.out, quick=asked.quick, seconds=asked.seconds, retain=asked.retain)
         case Peers():
             require("matplotlib", extra="plots")
             from transferfn.bench import peers
 
-            peers.report(out=report.out, seconds=report.seconds)
+            peers.report(out=asked.out, seconds=asked.seconds)
         case Mixers():
             require("matplotlib", extra="plots")
             from transferfn.bench import mixers
 
-            mixers.report(out=report.out, seconds=report.seconds)
+            mixers.report(out=asked.out, seconds=asked.seconds)
         case Lfilter():
             from transferfn.bench import lfilter
 
-            lfilter.report(out=report.out, seconds=report.seconds)
+            lfilter.report(out=asked.out, seconds=asked.seconds)
         case Numerics():
             require("mpmath", extra="dev")
             from transferfn.bench import numerics
 
-            numerics.report(out=report.out)
+            numerics.report(out=asked.out)
         case Constraints():
             require("mlxtend", extra="train")
             from transferfn.bench import constraints
 
-            constraints.report(out=report.out, quick=report.quick)
+            constraints.report(out=asked.out, quick=asked.quick)
         case Realizations():
             require("matplotlib", extra="plots")
             from transferfn.bench import realizations
 
-            realizations.report(quick=report.quick, out=report.out)
+            realizations.report(quick=asked.quick, out=asked.out)
         case Identification():
             require("matplotlib", extra="plots")
             from transferfn.bench import identification
 
-            identification.report(out=report.out, quick=report.quick)
+            identification.report(out=asked.out, quick=asked.quick)
         case Generation():
             require("matplotlib", extra="plots")
             require("transformers", extra="lm")
             from transferfn.bench import generation
 
-            generation.report(out=report.out, quick=report.quick, overwrite=report.overwrite)
+            generation.report(out=asked.out, quick=asked.quick, overwrite=asked.overwrite)
         case Calibrate():
             from transferfn.bench import calibrate
 
-            calibrate.report(seconds=report.seconds, save=report.save)
+            calibrate.report(seconds=asked.seconds, save=asked.save)
