@@ -17,10 +17,11 @@ from transferfn.files import with_ending
 from transferfn.models import LanguageModelConfig
 from transferfn.tasks import SmnistConfig, TextCorpusConfig
 from transferfn.training import Result, TrainConfig
-from transferfn.training.config import MixerName, to_dict
+from transferfn.training.config import MixerName
 from transferfn.training.objective import Metric
 from transferfn.training.published import published
 from transferfn.training.recipes import delay, lra_listops, lra_text, smnist
+from transferfn.training.serialize import to_dict
 from transferfn.training.text import wikitext
 from transferfn.training.variant import Variant
 

@@ -21,7 +21,7 @@ from transferfn.cli import sweep as command
 from transferfn.cli.sweep import read_range, summary, with_value
 from transferfn.tasks import SmnistConfig
 from transferfn.training import ModelConfig, TrainConfig
-from transferfn.training.config import to_dict
+from transferfn.training.serialize import to_dict
 
 pytest.importorskip("optuna")
 

@@ -13,7 +13,8 @@ from transferfn.cli.train import Size
 from transferfn.files import replacing
 from transferfn.tasks import IGNORED, Dataset, Signature
 from transferfn.tasks.cache import cache_folder, prepared_data, unfinished_data
-from transferfn.training.config import TaskConfig, kind_name
+from transferfn.training.config import TaskConfig
+from transferfn.training.serialize import kind_name
 from transferfn.training.variant import Variant
 
 _LOOKED_AT = 2000

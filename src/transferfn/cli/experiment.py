@@ -19,11 +19,11 @@ from transferfn.cli.choices import any_of
 from transferfn.cli.report import Report, report_runs
 from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
-from transferfn.training.config import differences, from_dict, kind_name, to_dict
 from transferfn.training.experiments import EXPERIMENTS, MINUTES, Experiment
 from transferfn.training.objective import told
 from transferfn.training.pace import of_equal_time, step_seconds
 from transferfn.training.run import RunFolder
+from transferfn.training.serialize import differences, from_dict, kind_name, to_dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

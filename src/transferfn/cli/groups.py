@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from transferfn.training import Result, RunError, TrainConfig
-from transferfn.training.config import kind_name, to_dict
 from transferfn.training.idle import idle_options
 from transferfn.training.run import RunFolder
+from transferfn.training.serialize import kind_name, to_dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,10 +23,10 @@ from transferfn.cli.usage import require
 from transferfn.files import write_json
 from transferfn.tasks import DataError
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
-from transferfn.training.config import differences, from_dict, to_dict
 from transferfn.training.idle import refuse_idle_search
 from transferfn.training.objective import better, objective, told
 from transferfn.training.recipes import recipe_name
+from transferfn.training.serialize import differences, from_dict, to_dict
 from transferfn.training.variant import Variant
 
 if TYPE_CHECKING:

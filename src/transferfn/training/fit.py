@@ -20,7 +20,7 @@ from transferfn.models.substitutes import put_substitutes
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
 from transferfn.training.build import build_model
-from transferfn.training.config import AnyModelConfig, RunOptions, TrainConfig, to_dict
+from transferfn.training.config import AnyModelConfig, RunOptions, TrainConfig
 from transferfn.training.lock import alone_in
 from transferfn.training.objective import Objective, objective
 from transferfn.training.run import (
@@ -35,6 +35,7 @@ from transferfn.training.run import (
     resume_path,
 )
 from transferfn.training.saved import checkpoint_config, checkpoint_substitutes, model_weights, read_checkpoint
+from transferfn.training.serialize import to_dict
 from transferfn.training.tokens import load_splits, run_signature, write_tokens
 
 if TYPE_CHECKING:
