@@ -20,7 +20,7 @@ from transferfn.cli.report import Report, report_runs
 from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.experiments import EXPERIMENTS, MINUTES, Experiment
-from transferfn.training.objective import told
+from transferfn.training.objective import format_score
 from transferfn.training.pace import of_equal_time, step_seconds
 from transferfn.training.run import RunFolder
 from transferfn.training.serialize import differences, from_dict, kind_name, to_dict
@@ -106,7 +106,9 @@ def run_experiment(asked: Experimenting) -> None:
             result = RunFolder(path=jobs[job]).read_result()
             if error or result is None:
                 failures.append(error)
-            score = error if error or result is None else f"{result.metric} {told(result.metric, result.test_score)}"
+                score = error
+            else:
+                score = f"{result.metric} {format_score(result.metric, result.test_score)}"
             minutes = (time.monotonic() - start) / 60
             print(f"{count}/{len(waiting)}  {minutes:5.1f} min  {jobs[job].name}  {score}", flush=True)
     if failures:

@@ -20,7 +20,7 @@ from transferfn.cli.radii import radii_figure
 from transferfn.cli.report_pictures import learning_figure
 from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
-from transferfn.training.objective import Metric, told
+from transferfn.training.objective import Metric, format_score
 from transferfn.training.published import experiment, published, published_order, unlike
 from transferfn.training.run import read_rows
 
@@ -154,11 +154,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [head + "steps a second | memory MB |", "|---|---|---|---|---|---|---|---|"]
     for values in rows:
         metric = values["metric"]
-        score = told(metric, values["mean"])
+        score = format_score(metric, values["mean"])
         if values["seeds"] > 1:
-            score += f" ({told(metric, values['lowest'])} to {told(metric, values['highest'])}, {values['seeds']})"
+            lowest, highest = (format_score(metric, values[name]) for name in ("lowest", "highest"))
+            score += f" ({lowest} to {highest}, {values['seeds']})"
         memory = "" if values["memory MB"] is None else f"{values['memory MB']:,.0f}"
-        beside_it = "" if values["published"] is None else told(metric, values["published"])
+        beside_it = "" if values["published"] is None else format_score(metric, values["published"])
         beside_it += "" if values["published with"] is None else f" ({values['published with']})"
         lines.append(
             f"| {values['task']} | {values['model']} | {values['parameters']:,} | {metric} {score} | {beside_it} | "
@@ -191,7 +192,7 @@ def beside(groups: Sequence[Group]) -> list[str]:
 
 def _figure(metric: Metric, score: float) -> str:
     """A published score, and its perplexity if that is how it was published."""
-    return told(metric, score) + (f" bits (perplexity {2**score:.1f})" if metric == "bits" else "")
+    return format_score(metric, score) + (f" bits (perplexity {2**score:.1f})" if metric == "bits" else "")
 
 
 def comma_separated(rows: Sequence[dict[str, Any]]) -> str:

@@ -22,7 +22,7 @@ from transferfn.files import write_json
 from transferfn.tasks import DataError
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
 from transferfn.training.idle import refuse_idle_search
-from transferfn.training.objective import better, objective, told
+from transferfn.training.objective import better, format_score, objective
 from transferfn.training.recipes import recipe_name
 from transferfn.training.serialize import differences, from_dict, to_dict
 from transferfn.training.variant import Variant
@@ -181,7 +181,7 @@ def work(out: Path, trials: int) -> None:
             raise optuna.TrialPruned from None
         score = result.test_score if result.validation_score is None else result.validation_score
         values = ", ".join(f"{name} {format_value(value)}" for name, value in trial.params.items())
-        print(f"trial {trial.number}: {goal.metric} {told(goal.metric, score)} with {values}", flush=True)
+        print(f"trial {trial.number}: {goal.metric} {format_score(goal.metric, score)} with {values}", flush=True)
         return score
 
     done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -218,7 +218,7 @@ def summary(out: Path) -> list[str]:
     lines = [f"{len(found)} trials; the best by validation {metric}:"]
     for value, number, params in found[:5]:
         values = ", ".join(f"{name} {format_value(chosen)}" for name, chosen in params.items())
-        lines.append(f"  {told(metric, value)}  {values}  {out / f'trial-{number:04d}'}")
+        lines.append(f"  {format_score(metric, value)}  {values}  {out / f'trial-{number:04d}'}")
     return lines + ([failed] if failed else [])
 
 

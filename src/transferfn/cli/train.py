@@ -13,7 +13,7 @@ from transferfn.cli.choices import of_recipes
 from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import Result, RunOptions, TrainConfig, fit
-from transferfn.training.objective import told
+from transferfn.training.objective import format_score
 from transferfn.training.recipes import Recipe, recipe_name
 from transferfn.training.run import process_rank
 from transferfn.training.variant import Variant
@@ -123,9 +123,9 @@ def report(result: Result, out: Path) -> list[str]:
         out: Its folder.
     """
     metric, validation = result.metric, result.validation_score
-    chosen = "" if validation is None else f", validation {metric} {told(metric, validation)}"
+    chosen = "" if validation is None else f", validation {metric} {format_score(metric, validation)}"
     return [
-        f"test {metric} {told(metric, result.test_score)} on {result.test_samples:,} samples "
+        f"test {metric} {format_score(metric, result.test_score)} on {result.test_samples:,} samples "
         f"(weights of epoch {result.best_epoch}{chosen})",
         f"{result.parameters:,} parameters, {result.steps:,} steps, {result.seconds:.0f} s; everything is in {out}",
     ]

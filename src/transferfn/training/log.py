@@ -18,7 +18,7 @@ from torch import Tensor
 
 from transferfn.files import replacing
 from transferfn.models.parameters import count_parameters
-from transferfn.training.objective import Objective, told
+from transferfn.training.objective import Objective, format_score
 from transferfn.training.radii import radius_row
 from transferfn.training.run import RunError, process_rank, read_rows
 
@@ -163,11 +163,11 @@ class Log(Callback):
         row |= radius_row(pl_module)
         _tell(trainer, row)
         self._close()
-        validated = f"  validation {told(metric, row[f'val_{metric}']):>6}" if f"val_{metric}" in row else ""
+        validated = f"  validation {format_score(metric, row[f'val_{metric}']):>6}" if f"val_{metric}" in row else ""
         self._say(
             trainer,
             f"epoch {row['epoch'] + 1:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
-            f"training {told(metric, row[f'train_{metric}']):>6}{validated}  {self.elapsed:7.1f} s",
+            f"training {format_score(metric, row[f'train_{metric}']):>6}{validated}  {self.elapsed:7.1f} s",
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
