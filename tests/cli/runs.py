@@ -12,8 +12,8 @@ from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import TrainConfig
 from transferfn.training.checkpoint import write_weights
-from transferfn.training.config import to_dict
 from transferfn.training.run import RunFolder
+from transferfn.training.serialize import to_dict
 
 LENGTH = 32
 

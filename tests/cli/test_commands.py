@@ -17,7 +17,7 @@ from processes import command as foreground
 from processes import status as ended_with
 from tasks.digit_files import write_idx
 from training.stub import tiny
-from transferfn.cli import commands, main
+from transferfn.cli import commands, main, usage
 from transferfn.training import RECIPES, ModelConfig, OptimizerConfig, RunError, RunOptions, TrainConfig, fit
 from transferfn.training.recipes import recipe_line, recipe_name
 from transferfn.training.run import RunFolder, begin_run
@@ -279,10 +279,16 @@ def test_a_run_that_diverges_says_what_to_do(data: Path, tmp_path: Path, capsys:
 def test_without_the_extra_it_is_named(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
-    monkeypatch.setattr(commands, "find_spec", lambda name: None if name == package else name)
+    monkeypatch.setattr(usage, "find_spec", lambda name: None if name == package else name)
     told = f"this command needs the package {package}: pip install 'transferfn[train]'"
     assert told in error(capsys, *small(data, tmp_path))
     assert told in error(capsys, "demo")
+
+
+@pytest.mark.parametrize("words", [["report", "runs"], ["analyze", "run"], ["data", "inspect", "digits"]])
+def test_what_only_draws_asks_for_no_more(words: list[str], capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage, "find_spec", lambda name: None)
+    assert "needs the package matplotlib: pip install 'transferfn[plots]'" in error(capsys, *words)
 
 
 def test_without_the_extra_the_library_names_it(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,7 +383,7 @@ def test_bench_measures_what_it_is_asked_for(monkeypatch) -> None:
 
 
 def test_bench_names_what_is_missing(capsys, monkeypatch) -> None:
-    monkeypatch.setattr("transferfn.cli.reports.find_spec", lambda package: None)
+    monkeypatch.setattr(usage, "find_spec", lambda package: None)
     assert "needs the package mpmath: pip install 'transferfn[dev]'" in error(capsys, "bench", "numerics")
     assert "see transferfn bench --help" in error(capsys, "bench", "speed")
     assert "see transferfn bench layer --help" in error(capsys, "bench", "layer", "--fast")

@@ -11,7 +11,7 @@ import torch
 from cli.runs import LENGTH, write_run
 from transferfn import analysis
 from transferfn.analysis import distill_model
-from transferfn.cli import distill, main, text
+from transferfn.cli import distill, generate, main
 from transferfn.nn import RTF, Realization
 from transferfn.nn.long_conv import LongConvolution
 from transferfn.training import RunError, RunOptions, load_model
@@ -74,7 +74,7 @@ def test_what_ends_at_its_horizon_says_what_to_do(run: Path, capsys: pytest.Capt
 def test_speed_over_the_context(
     distilled: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], weights: list[str]
 ) -> None:
-    monkeypatch.setattr(text, "CONTEXTS", (8, 48))
+    monkeypatch.setattr(generate, "CONTEXTS", (8, 48))
     assert main(["generate", str(distilled / "order-4"), "--benchmark", *weights]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("context 8, prefill, tokens/s ")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from processes import run_forked
+from transferfn.cli import commands
 from transferfn.cli import experiment as command
 from transferfn.cli.experiment import Experimenting, experiment_name, run_experiment
 from transferfn.tasks import SmnistConfig
@@ -53,6 +54,20 @@ def test_runs_of_equal_time_are_done_once_and_compared(
 
     with pytest.raises(RunError, match=r"holds another run \(epoch_steps 30 \(there 3\)\)"):
         run_experiment(asked(tmp_path, minutes=0.5))
+
+
+@pytest.mark.parametrize("name", ["mixers-smnist", "delay-orders"])  # which have a time, and none
+@pytest.mark.parametrize("options", [[], ["--minutes", "None"], ["--minutes", "0.5", "--jobs", "3"]])
+def test_the_command_of_a_comparison_asks_for_the_same(
+    name: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(command, "_finished", lambda config, path: True)
+    monkeypatch.setattr(command, "_of_equal_time", lambda configs, minutes, kept: configs)
+    monkeypatch.setattr(command, "report_runs", lambda runs, asked: seen.append(asked))
+    found = commands.parse(["experiment", name, "--out", str(tmp_path / "mixers"), *options]).experiment
+    run_experiment(found)
+    assert commands.parse(seen[0]).experiment == found
 
 
 def test_a_run_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from transferfn.cli import export, main
-from transferfn.cli.filters import Export
 from transferfn.core import select
 from transferfn.interop.export import StepProgram
 from transferfn.models import Backbone, Classifier
@@ -33,7 +32,7 @@ def use(monkeypatch: pytest.MonkeyPatch, mixer) -> Classifier:
 @torch.no_grad()
 def test_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, both: bool) -> None:
     model = use(monkeypatch, lambda: RTF(4, 2, horizon=16, bidirectional=both))
-    errors = export.export_run(tmp_path, out=tmp_path / "programs", dynamic=True)
+    errors = export.export_model(tmp_path, out=tmp_path / "programs", dynamic=True)
     written = list(errors)
     assert written == sorted((tmp_path / "programs").iterdir())
     assert [path.name for path in written] == ["forward.pt2"] + ["step.pt2"] * (not both)
@@ -73,10 +72,10 @@ def test_the_step_takes_a_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, 
         y, *state = program(u_t, *state)
     torch.testing.assert_close(y, model(u), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="--format c has no option --form"):
-        Export(run=tmp_path, format="c", form="lattice")
+        export.Export(run=tmp_path, format="c", form="lattice")
     use(monkeypatch, lambda: RTF(4, 2, horizon=16, bidirectional=True))
     with pytest.raises(RunError, match="looks ahead and has no step, which --form is about"):
-        export.export_run(tmp_path, form="lattice")
+        export.export_model(tmp_path, form="lattice")
 
 
 @pytest.mark.compile
@@ -133,15 +132,15 @@ def test_text_of_what_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(RunError, match="no causal layer whose filters are transfer functions"):
         export.export_filters(tmp_path, format="numpy")
     with pytest.raises(ValueError, match="--format pt2 has no option --layer"):
-        Export(run=tmp_path, layer=2)
+        export.Export(run=tmp_path, layer=2)
     with pytest.raises(ValueError, match="--format c has no option --length"):
-        Export(run=tmp_path, format="c", length=20)
+        export.Export(run=tmp_path, format="c", length=20)
 
 
 def test_errors_are_those_of_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     use(monkeypatch, lambda: Hyena(4, filter=lambda: ImplicitFilter(4, horizon=8, features=3, width=4)))
     with pytest.raises(RunError, match=r"cannot be exported: .*known up to their horizon of 8 samples"):
-        export.export_run(tmp_path)
+        export.export_model(tmp_path)
     use(monkeypatch, lambda: RTF(4, 2, horizon=16))
     with pytest.raises(RunError, match="cannot be exported: ONNX files have no convolution by FFT"):
-        export.export_run(tmp_path, format="onnx", dynamic=True)
+        export.export_model(tmp_path, format="onnx", dynamic=True)

@@ -17,9 +17,10 @@ from processes import command as foreground
 from tasks.digit_files import write_idx
 from transferfn.cli import commands, main
 from transferfn.cli import sweep as command
-from transferfn.cli.sweep import read_range, summary, with_value
+from transferfn.cli.search_space import read_range
+from transferfn.cli.sweep import summary
 from transferfn.training import TrainConfig
-from transferfn.training.config import to_dict
+from transferfn.training.serialize import to_dict
 
 pytest.importorskip("optuna")
 
@@ -89,14 +90,6 @@ def test_an_option_is_the_same_however_it_is_written(data: Path, tmp_path: Path)
     assert main(again) == 0
 
 
-@pytest.mark.parametrize("option", ["model.denominator_groups", "epoch_steps", "model.order"])
-def test_whole_numbers_that_may_be_left_out_are_whole(option: str) -> None:
-    found = read_range(f"{option}=1..4", TrainConfig())
-    assert (type(found.low), found.low, found.high) == (int, 1, 4)
-    with pytest.raises(ValueError, match="two whole numbers"):
-        read_range(f"{option}=1..4.5", TrainConfig())
-
-
 def test_options_that_do_nothing_are_not_searched(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["sweep", "digits", "--out", str(tmp_path), "--search", "optimizer.filter_lr=1e-3..1e-2"]
     assert main([*words, "--mixer", "attention"]) == 2
@@ -135,32 +128,6 @@ def test_interrupting_a_sweep_is_told_in_one_line(jobs: str, data: Path, tmp_pat
     assert ended == 130, told
     assert told.strip().count("\n") == 0, told
     assert "interrupted; to continue: transferfn sweep smnist" in told
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("optimizer.lr", "option=low..high"),
-        ("optimizer.speed=1,2", "no option 'optimizer.speed'"),
-        ("optimizer=1,2", "no option 'optimizer'"),
-        ("optimizer.lr=0..1", "0 < low < high"),
-        ("optimizer.lr=2..1", "0 < low < high"),
-        ("optimizer.lr=a..b", "two numbers"),
-        ("model.order=1.5..3", "two whole numbers"),
-        ("model.init=comb,best", "init"),
-        ("optimizer.warmup=0.1,2", "share of all steps"),
-    ],
-)
-def test_what_cannot_be_searched_is_named(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_range(text, TrainConfig())
-
-
-def test_a_value_goes_to_its_place() -> None:
-    config = with_value(TrainConfig(), "data.side", 14)
-    assert config.data.signature.length == 196
-    assert read_range("--model.denominator-groups=1,4", TrainConfig()).choices == (1, 4)
-    assert read_range("batch_size=10..100", TrainConfig()).high == 100
 
 
 class Started:

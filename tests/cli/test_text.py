@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from transferfn.cli import commands, main
+from transferfn.cli import commands, main, text_scores
 from transferfn.tasks import TextCorpusConfig
 from transferfn.tasks.yardsticks import compressed_bits, ngram_bits
 from transferfn.training.run import RunFolder
@@ -72,16 +72,14 @@ def test_training_tells_bits_a_byte_beside_honest_others(run: Path, capsys: pyte
 
 
 def test_the_ngram_model_reads_no_more_than_it_says(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transferfn.cli import text
-
     config, result = RunFolder(path=run).read_config(), RunFolder(path=run).read_result()
     assert isinstance(config.data, TextCorpusConfig)
     assert result is not None
-    monkeypatch.setattr(text, "NGRAM_TEXT", 1200)
+    monkeypatch.setattr(text_scores, "NGRAM_TEXT", 1200)
     corpus = config.data.read()
     bits = ngram_bits(corpus.text("test"), corpus.text("train")[:1200], order=4) / corpus.size("test")
     line = f"  {bits:.3f}  n-gram model of 5 bytes, trained on the first 1,200 bytes of the same texts"
-    assert line in text.yardsticks(config.data, result)
+    assert line in text_scores.yardsticks(config.data, result)
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])

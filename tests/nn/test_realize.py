@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import signal
 
+from nn.layers import untyped
 from transferfn.core import TransferFunction, UnstableFilterWarning, naive
 from transferfn.nn import (
     RTF,
@@ -101,6 +102,7 @@ def test_narrow_states_keep_the_contract(form) -> None:
     assert narrow.init_state(2).dtype == torch.bfloat16
 
 
+@untyped
 def test_a_form_by_name_is_measured_alone_and_says_why_it_cannot_be() -> None:
     unstable = TransferFunction(*(torch.tensor(x, dtype=F64) for x in ([[1.0]], [[-1.01]], [1.0])))
     with pytest.raises(ArithmeticError, match="only stable ones have a lattice"):

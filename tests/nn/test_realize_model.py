@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import signal
 
+from nn.layers import untyped
 from transferfn.core import TransferFunction, UnstableFilterWarning, stack
 from transferfn.interop.export import StepProgram
 from transferfn.models import Backbone, Classifier, LanguageModel
@@ -153,6 +154,7 @@ def test_unstable_filters_are_compared_within_their_horizon() -> None:
         found.decoder.init_state(1)
 
 
+@untyped
 def test_what_has_no_form_to_choose_is_refused() -> None:
     with pytest.raises(ValueError, match="this S4D has no filters given by transfer functions"):
         realize_model(S4D(2, 4))

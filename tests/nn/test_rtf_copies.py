@@ -35,7 +35,7 @@ def test_with_horizon_is_the_same_filter(options: dict[str, Any], horizon: int) 
     own = {x.data_ptr() for x in layer.parameters()}
     assert not own & {x.data_ptr() for x in other.parameters()}
     assert layer.horizon == P
-    with pytest.raises(ValueError, match="the horizon must exceed the order, got horizon=0"):
+    with pytest.raises(ValueError, match=r"the horizon must .*, got horizon=0"):
         layer.with_horizon(0)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from transferfn.models import LanguageModel
 from transferfn.models.language_config import tiny
 from transferfn.tasks import IGNORED, Batch
-from transferfn.training.objective import Classes, Signals, Tokens, better, objective, told, worst
+from transferfn.training.objective import Classes, Signals, Tokens, better, format_score, objective, worst
 
 
 def batch(targets: torch.Tensor, lengths: torch.Tensor | None = None) -> Batch:
@@ -82,4 +82,4 @@ def test_which_score_is_better() -> None:
     for metric in ("accuracy", "rmse", "bits"):
         assert better(metric, 0.5, worst(metric))
         assert not better(metric, 0.5, 0.5)
-    assert told("rmse", 0.00612) == "0.00612"
+    assert format_score("rmse", 0.00612) == "0.00612"

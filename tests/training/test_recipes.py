@@ -16,7 +16,7 @@ from transferfn.training.recipes import RECIPES, recipe_name, recipes_in
 from transferfn.training.text import lm, wikitext
 from transferfn.training.variant import Variant
 
-MIXERS = tuple(dict.fromkeys((*get_args(MixerName), *get_args(LanguageMixer))))
+MIXERS = get_args(LanguageMixer)
 WORDS = Signature(length=1024, vocabulary=50_257, outputs=50_257, target="next-token")  # as in GPT-2's tokenizer
 
 
@@ -29,6 +29,10 @@ def test_each_mixer_learns_at_rates_of_its_own(recipe, size: Literal["small", "f
         assert filter_lr <= (1e-3 if size == "full" else 1e-2), mixer
     for mixer in ("attention", "hyena"):
         assert recipe(Variant(size=size, mixer=mixer)).optimizer.lr <= 1e-3, mixer
+
+
+def test_a_variant_has_any_mixer() -> None:
+    assert set(get_args(MixerName)) == set(MIXERS) - {"hyena-s4d"}
 
 
 @pytest.mark.parametrize("size", ["small", "full"])

@@ -8,9 +8,9 @@ import pytest
 
 from transferfn.files import write_json
 from transferfn.training import ModelConfig, RunError, RunOptions, TrainConfig
-from transferfn.training.config import to_dict
 from transferfn.training.run import Result, RunFolder, begin_run, open_run, resume_path
 from transferfn.training.saved import read_checkpoint
+from transferfn.training.serialize import to_dict
 
 CONFIG = TrainConfig()
 

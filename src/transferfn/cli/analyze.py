@@ -68,7 +68,7 @@ def analyze_run(command: Analyze) -> None:
     sections, rows = [], []
     with drawing():
         drawings = [
-            (_written(out / f"00-{name}", figure, png=command.png), OVERVIEWS[name])
+            (_write_picture(out / f"00-{name}", figure, png=command.png), OVERVIEWS[name])
             for name, figure in overview(found.layers, dt).items()
         ]
         sections.append(Section(title="All layers", lines=[], drawings=drawings))
@@ -78,7 +78,7 @@ def analyze_run(command: Analyze) -> None:
             drawings = []
             for name, caption in CAPTIONS.items():
                 file = out / f"{number:02d}-{layer.name.replace(', ', '-').replace(' ', '-')}-{name}"
-                drawings.append((_written(file, panel(name, these), png=command.png), caption))
+                drawings.append((_write_picture(file, panel(name, these), png=command.png), caption))
             sections.append(Section(title=layer.name, lines=[sentence(these)], drawings=drawings))
     header = header_of(dt)
     text = page(f"Filters of {command.run.resolve().name}", [*_about(found, dt), *told], header, rows, sections)
@@ -202,7 +202,7 @@ def _columns(rows: list[list[str]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _written(file: Path, figure: Figure, *, png: bool) -> str:
+def _write_picture(file: Path, figure: Figure, *, png: bool) -> str:
     """Write a picture and return its SVG document."""
     text = svg_of(figure)
     write_text(file.with_name(f"{file.name}.svg"), text)

@@ -10,25 +10,27 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, Union
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from transferfn.cli.analyze import Analyze, analyze_run
-from transferfn.cli.compare import Compare, compare
+from transferfn.cli.bench import BENCHMARKS, bench
+from transferfn.cli.choices import by_name
 from transferfn.cli.data import Data, Pictured, choices, inspect_data, prepare_data, show_prepared
 from transferfn.cli.distill import Distill, distill_run
 from transferfn.cli.evaluate import Evaluate, evaluate_run
 from transferfn.cli.experiment import Experimenting, experiment_name, experiments, run_experiment
-from transferfn.cli.filters import Export, Reduce, export_run, reduce_run
-from transferfn.cli.reports import REPORTS, MissingPackageError, Report, bench
+from transferfn.cli.export import Export, export_run
+from transferfn.cli.generate import Generate, generate_text
+from transferfn.cli.reduce import Reduce, reduce_run
+from transferfn.cli.report import Report, report_runs
 from transferfn.cli.stream import Streaming, stream_run
 from transferfn.cli.sweep import Sweep, sweep, sweeps
-from transferfn.cli.text import Generate, generate_text
 from transferfn.cli.train import Run, runs, train, variant_of
+from transferfn.cli.usage import UsageError, require
 from transferfn.tasks import DataError
 from transferfn.training import RECIPES, RunError
 from transferfn.training.experiments import EXPERIMENTS
@@ -116,10 +118,10 @@ class Demo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bench:
+class Bench(Generic[ChoiceT]):
     """Measure on this machine: speed and memory of a layer, accuracy, constraints; calibrate the choice of paths."""
 
-    report: Annotated[Report, tyro.conf.arg(name="")]
+    measured: Annotated[ChoiceT, tyro.conf.arg(name="")]
     """What to measure."""
 
 
@@ -129,10 +131,10 @@ def _commands(variant: Variant) -> dict[str, Any]:
         "list": List,
         "train": Train[runs(variant)],
         "eval": Evaluate,
-        "report": Compare,
+        "report": Report,
         "sweep": Search[sweeps(variant)],
         "experiment": Carry[experiments()],
-        "data": DataCommand[_any_of(_data_commands(variant))],
+        "data": DataCommand[by_name(_data_commands(variant))],
         "generate": Generate,
         "distill": Distill,
         "analyze": Analyze,
@@ -140,7 +142,7 @@ def _commands(variant: Variant) -> dict[str, Any]:
         "reduce": Reduce,
         "export": Export,
         "demo": Demo,
-        "bench": Bench,
+        "bench": Bench[by_name(BENCHMARKS)],
     }
 
 
@@ -150,17 +152,6 @@ def _data_commands(variant: Variant) -> dict[str, Any]:
         "prepare": Prepare[choices(Data, variant)],
         "inspect": Inspect[choices(Pictured, variant)],
     }
-
-
-def _any_of(commands: dict[str, Any]) -> Any:
-    """Return the type of a choice between commands."""
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())
-    ]
-
-
-class UsageError(Exception):
-    """Raised when the command line cannot be understood."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _carry_out(parse(arguments))
         finally:
             sys.stdout.flush()  # not at the end of the process, which would complain of a reader that has gone
-    except (UsageError, MissingPackageError, DataError, RunError) as error:
+    except (UsageError, DataError, RunError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Terminated) as stopped:
@@ -208,32 +199,32 @@ def _carry_out(command: Any) -> None:
         case List():
             show_recipes()
         case Train(run=Run() as run):
-            _require("lightning", "matplotlib")
+            require("lightning", "matplotlib", extra="train")
             train(run)
         case Search(sweep=Sweep() as asked):
-            _require("lightning", "matplotlib")
+            require("lightning", "matplotlib", extra="train")
             sweep(asked)
         case Carry(experiment=Experimenting() as asked):
-            _require("lightning", "matplotlib")
+            require("lightning", "matplotlib", extra="train")
             run_experiment(asked)
         case Evaluate():
             evaluate_run(command)
-        case Compare():
-            _require("matplotlib")
-            compare(command)
+        case Report():
+            require("matplotlib", extra="plots")
+            report_runs(command)
         case DataCommand(command=ListData()):
             show_prepared()
         case DataCommand(command=Prepare(chosen=Data() as chosen)):
             prepare_data(chosen)
         case DataCommand(command=Inspect(chosen=Pictured() as chosen)):
-            _require("matplotlib")
+            require("matplotlib", extra="plots")
             inspect_data(chosen)
         case Generate():
             generate_text(command)
         case Distill():
             distill_run(command)
         case Analyze():
-            _require("matplotlib")
+            require("matplotlib", extra="plots")
             analyze_run(command)
         case Streaming():
             stream_run(command)
@@ -241,20 +232,13 @@ def _carry_out(command: Any) -> None:
             reduce_run(command)
         case Export():
             export_run(command)
-        case Bench(report=report):
-            bench(report)
+        case Bench(measured=measured):
+            bench(measured)
         case Demo(out=out, overwrite=overwrite):
-            _require("lightning", "matplotlib")
+            require("lightning", "matplotlib", extra="train")
             from transferfn.cli.demo import demo
 
             demo(out, overwrite=overwrite)
-
-
-def _require(*packages: str) -> None:
-    """Say now, rather than after hours of training, what is not installed."""
-    for package in packages:
-        if find_spec(package) is None:
-            raise UsageError(f"this command needs the package {package}: pip install 'transferfn[train]'")
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -278,7 +262,7 @@ def parse(arguments: Sequence[str]) -> Any:
         recipes = [recipe(variant) for recipe in RECIPES if recipe_name(recipe) in words]
         with contextlib.redirect_stderr(screen):
             command = tyro.cli(
-                _any_of(_commands(variant)),
+                by_name(_commands(variant)),
                 prog=PROGRAM,
                 description=DESCRIPTION,
                 args=list(arguments) or ["--help"],
@@ -314,7 +298,7 @@ def _one_line(screen: str, arguments: Sequence[str]) -> str:
         elif part.startswith("Available"):
             message += f"; {part[0].lower()}{part[1:]}"
     commands = {*_commands(Variant()), *_data_commands(Variant())}
-    names = commands | {*REPORTS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
+    names = commands | {*BENCHMARKS, *(recipe_name(recipe) for recipe in RECIPES), *map(experiment_name, EXPERIMENTS)}
     command = [PROGRAM, *takewhile(lambda argument: argument in names, arguments), "--help"]
     return f"{message} (see {' '.join(command)})"
 

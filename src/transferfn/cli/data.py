@@ -6,16 +6,15 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Any
 
-import tyro
-
+from transferfn.cli.choices import of_recipes
 from transferfn.cli.train import Size
 from transferfn.files import replacing
 from transferfn.tasks import IGNORED, Dataset, Signature
 from transferfn.tasks.cache import cache_folder, prepared_data, unfinished_data
-from transferfn.training.config import TaskConfig, kind_name
-from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
+from transferfn.training.config import TaskConfig
+from transferfn.training.serialize import kind_name
 from transferfn.training.variant import Variant
 
 _LOOKED_AT = 2000
@@ -55,27 +54,15 @@ def choices(kind: type[Data], variant: Variant) -> Any:
         kind: What is asked for besides the data.
         variant: Which form of the recipes.
     """
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                kind,
-                tyro.conf.subcommand(
-                    recipe_name(recipe),
-                    default=kind(size=variant.size, data=recipe(variant).data),
-                    description=recipe_line(recipe),
-                ),
-            ]
-            for recipe in recipes_in(variant)
-        )
-    ]
+    return of_recipes(kind, variant, lambda recipe: kind(size=variant.size, data=recipe(variant).data))
 
 
 def show_prepared() -> None:
     """Print which data has been made ready, and where, and what was left unfinished."""
     found = prepared_data()
     for prepared in found:
-        told = ", ".join(f"{name} {value}" for name, value in prepared.key.items() if _short(value))
-        print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {told}")
+        values = ", ".join(f"{name} {value}" for name, value in prepared.key.items() if _short(value))
+        print(f"{prepared.name:<16} {prepared.size / 1e6:9.1f} MB  {prepared.folder.name}  {values}")
     for folder, size, seconds in unfinished_data():
         print(
             f"unfinished       {size / 1e6:9.1f} MB  {folder.name}  last written {seconds / 60:,.0f} minutes ago; if "

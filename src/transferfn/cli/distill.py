@@ -13,7 +13,7 @@ import tyro
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from transferfn.cli import text
+from transferfn.cli import text_scores
 from transferfn.files import write_json, write_text
 from transferfn.tasks import Signature, TextCorpusConfig
 from transferfn.training import RunError, TrainConfig, evaluate, load_model
@@ -192,7 +192,7 @@ def scores(config: TrainConfig, metric: str, score: float) -> Row:
     if metric != "bits":
         return {metric: score}
     if isinstance(config.data, TextCorpusConfig):
-        return text.scores(config.data, score)
+        return text_scores.scores(config.data, score)
     return {"bits a token": score, "perplexity": 2**score}
 
 

@@ -87,7 +87,7 @@ def lines(found: Row) -> list[str]:
     told = machine_line(found["machine"])
     names = list(dict.fromkeys(name for row in found["models"] for name in row))
     names.sort(key=lambda name: list(found["models"][-1]).index(name))  # the row before lacks most of them
-    rows = [{name: _told(row.get(name)) for name in names} for row in found["models"]]
+    rows = [{name: _cell(row.get(name)) for name in names} for row in found["models"]]
     text = ["## Filters and scores", "", *table(rows), "", NOTE]
     if found["decoding"]:
         contexts = list(dict.fromkeys(context for row in found["decoding"].values() for context in row))
@@ -95,7 +95,7 @@ def lines(found: Row) -> list[str]:
         columns = [(f"step after {context:,}, ms", context, "step, ms") for context in contexts]
         columns += [(f"state after {context:,}, KiB", context, "state, KiB a row") for context in (contexts[-2:])]
         timed = [
-            {"filters": name} | {title: _told(row.get(context, {}).get(what)) for title, context, what in columns}
+            {"filters": name} | {title: _cell(row.get(context, {}).get(what)) for title, context, what in columns}
             for name, row in found["decoding"].items()
         ]
         text += ["", "## Decoding, one row", "", *table(timed), ""]
@@ -170,7 +170,7 @@ def _draw_steps(axis: Any, decoding: Row, colors: Mapping[int, str]) -> None:
     axis.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
 
 
-def _told(value: Any) -> str:
+def _cell(value: Any) -> str:
     if not isinstance(value, float):
         return "-" if value is None else str(value)
     return f"{value:.2g}" if value < 0.1 else f"{value:.4g}"

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from transferfn.cli.text import score_line
+from transferfn.cli.text_scores import score_line
+from transferfn.models.parameters import count_parameters
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import RunError, evaluate, load_model
-from transferfn.training.fit import count_parameters
-from transferfn.training.objective import objective, told
+from transferfn.training.objective import format_score, objective
 from transferfn.training.run import RunFolder
 from transferfn.training.tokens import load_splits
 
@@ -63,7 +63,7 @@ def evaluate_run(command: Evaluate) -> None:
     start = time.perf_counter()
     score, loss = evaluate(model, data, goal, batch_size=command.batch_size, device=command.device)
     seconds = time.perf_counter() - start
-    print(f"{command.split} {goal.metric} {told(goal.metric, score)}, loss {loss:.4g} on {len(data):,} samples")
+    print(f"{command.split} {goal.metric} {format_score(goal.metric, score)}, loss {loss:.4g} on {len(data):,} samples")
     if isinstance(config.data, TextCorpusConfig):
         print(score_line(config.data, score, command.split))
     print(f"{count_parameters(model):,} parameters; {len(data) / seconds:,.0f} samples a second on {command.device}")

@@ -11,18 +11,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any
 
 import tyro
 
-from transferfn.cli.compare import Compare, compare
+from transferfn.cli.choices import any_of
+from transferfn.cli.report import Report, report_runs
 from transferfn.files import write_json
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
-from transferfn.training.config import differences, from_dict, kind_name, to_dict
 from transferfn.training.experiments import EXPERIMENTS, MINUTES, Experiment
-from transferfn.training.objective import told
+from transferfn.training.objective import format_score
 from transferfn.training.pace import of_equal_time, step_seconds
 from transferfn.training.run import RunFolder
+from transferfn.training.serialize import differences, from_dict, kind_name, to_dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,24 +54,22 @@ class Experimenting:
 
 def experiments() -> Any:
     """Return the type of an experiment whose subcommands are their names."""
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Experimenting,
-                tyro.conf.subcommand(
-                    experiment_name(experiment),
-                    default=Experimenting(
-                        name=experiment_name(experiment),
-                        runs=Path("runs") / experiment_name(experiment),
-                        out=Path("results") / experiment_name(experiment),
-                        minutes=MINUTES.get(experiment),
-                    ),
-                    description=(experiment.__doc__ or "").strip(),
+    return any_of(
+        Annotated[
+            Experimenting,
+            tyro.conf.subcommand(
+                experiment_name(experiment),
+                default=Experimenting(
+                    name=experiment_name(experiment),
+                    runs=Path("runs") / experiment_name(experiment),
+                    out=Path("results") / experiment_name(experiment),
+                    minutes=MINUTES.get(experiment),
                 ),
-            ]
-            for experiment in EXPERIMENTS
-        )
-    ]
+                description=(experiment.__doc__ or "").strip(),
+            ),
+        ]
+        for experiment in EXPERIMENTS
+    )
 
 
 def experiment_name(experiment: Experiment) -> str:
@@ -107,18 +106,21 @@ def run_experiment(asked: Experimenting) -> None:
             result = RunFolder(path=jobs[job]).read_result()
             if error or result is None:
                 failures.append(error)
-            score = error if error or result is None else f"{result.metric} {told(result.metric, result.test_score)}"
+                score = error
+            else:
+                score = f"{result.metric} {format_score(result.metric, result.test_score)}"
             minutes = (time.monotonic() - start) / 60
             print(f"{count}/{len(waiting)}  {minutes:5.1f} min  {jobs[job].name}  {score}", flush=True)
     if failures:
         raise RunError(f"{len(failures)} of {len(configs)} runs failed, first: {failures[0]}; the same command goes on")
-    compare(Compare(runs=tuple(folders), out=asked.out), asked=_words(asked))
+    report_runs(Report(runs=tuple(folders), out=asked.out), asked=_words(asked))
 
 
 def _words(asked: Experimenting) -> list[str]:
     """Return the command line that asks for an experiment."""
     words = ["experiment", asked.name, "--runs", str(asked.runs), "--out", str(asked.out)]
-    words += [] if asked.minutes is None else ["--minutes", str(asked.minutes)]
+    timed = asked.name in map(experiment_name, MINUTES)  # else no time is what is meant if none is named
+    words += ["--minutes", str(asked.minutes)] if timed or asked.minutes is not None else []
     return [*words, "--jobs", str(asked.jobs)]
 
 

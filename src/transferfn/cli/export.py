@@ -1,14 +1,17 @@
-"""Files of a trained model, or of one layer's filters, that run without this package: ``transferfn export RUN``."""
+"""`transferfn export RUN`: files of a trained model, or of one layer's filters, that run without this package."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 
-from transferfn.cli.forms import FormOption, in_form
+from transferfn.cli.forms import in_form
 from transferfn.files import write_text
+from transferfn.nn.realize import FormOption
 from transferfn.training import RunError, load_model
 from transferfn.training.run import RunFolder
 from transferfn.training.tokens import run_signature
@@ -17,7 +20,94 @@ Format = Literal["pt2", "onnx"]
 Text = Literal["c", "numpy"]
 
 
-def export_run(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Export:
+    """Write a run's best model as files that run without this package: its forward pass, and its step if it has one.
+
+    With --format c or numpy, the filters of one layer as source text that depends on nothing. With --format
+    huggingface, a language model and its tokeniser for transformers.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+
+    format: Literal["pt2", "onnx", "c", "numpy", "huggingface"] = "pt2"
+    """What torch.export.load reads, or ONNX, or the files of transformers, which are loaded again and compared with the
+    model on noise; or a layer's filters in C99 or Python with NumPy."""
+
+    length: int | None = None
+    """Samples of a sequence, for pt2 and onnx; None takes that of the run's data."""
+
+    dynamic: bool = False
+    """Whether other lengths are taken, too, by pt2; ONNX cannot do that."""
+
+    form: FormOption | None = None
+    """Form that the filters of the step decode in, for all layers; auto takes for each the one whose measured error is
+    least. The errors are told on standard error. None takes the direct form, unmeasured."""
+
+    layer: int = 1
+    """Which layer, of those that have transfer functions; for c and numpy."""
+
+    channels: tuple[int, ...] = ()
+    """Which of its channels, from 0 on; none given means all; for c and numpy."""
+
+    name: str = "filter"
+    """What the file and the names in it begin with; for c and numpy."""
+
+    out: Path | None = None
+    """Folder for the files; None takes that of the run, or huggingface in it."""
+
+    def __post_init__(self) -> None:
+        of_models = [name for name in ("length", "dynamic", "form") if getattr(self, name) != _DEFAULTS[name]]
+        of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
+        left = (of_models if self.format not in ("pt2", "onnx") else []) + (
+            of_filters if self.format not in ("c", "numpy") else []
+        )
+        if left:
+            raise ValueError(f"--format {self.format} has no option --{left[0]}")  # the parser adds where help is
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Export)}
+
+
+def export_run(command: Export) -> None:
+    """Write the files, and print where they are and how far they are from the model.
+
+    Args:
+        command: Which run, and how.
+    """
+    if command.format == "huggingface":
+        from transferfn.cli.export_huggingface import export_huggingface
+
+        out = command.run / "huggingface" if command.out is None else command.out
+        error = export_huggingface(command.run, out)
+        print(f"{out}: differs from the model by at most {error:.1e} of the largest logit, on noise")
+        print(f'to load: import transferfn; AutoModelForCausalLM.from_pretrained("{out}"), and AutoTokenizer likewise')
+        return
+    if command.format in ("c", "numpy"):
+        path, about = export_filters(
+            command.run,
+            format=command.format,
+            layer=command.layer,
+            channels=command.channels,
+            name=command.name,
+            out=command.out,
+        )
+        print(f"{path}\n{about}")
+        return
+    written = export_model(
+        command.run,
+        format=command.format,
+        out=command.out,
+        length=command.length,
+        dynamic=command.dynamic,
+        form=command.form,
+    )
+    for path, error in written.items():
+        print(f"{path}: differs from the model by at most {error:.1e} of the largest output, on noise")
+
+
+def export_model(
     run: Path,
     *,
     format: Format = "pt2",

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from transferfn.nn import realize_model
+from transferfn.nn.realize import FormOption
 from transferfn.nn.realize_model import ModelChoice
 from transferfn.training import RunError
-
-FormOption = Literal["auto", "direct", "sections", "modal", "lattice"]
-"""What `--form` takes."""
 
 
 def in_form(model: torch.nn.Module, form: FormOption, run: Path, *, narrow: bool = False) -> ModelChoice:

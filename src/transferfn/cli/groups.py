@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from transferfn.training import Result, RunError, TrainConfig
-from transferfn.training.config import kind_name, to_dict
+from transferfn.training.idle import idle_options
 from transferfn.training.run import RunFolder
+from transferfn.training.serialize import kind_name, to_dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,15 +146,16 @@ def _groups_of_task(task: str, runs: Sequence[Finished]) -> Iterator[Group]:
     for run in runs:
         groups.setdefault((repr(_unseeded(run.config)), run.derivation), []).append(run)
     flat = [_flat(to_dict(members[0].config)) for members in groups.values()]
-    orders = {values["model.order"] for values in flat if values["model.mixer"] not in _WITHOUT_ORDER}
-    for values, members in zip(flat, groups.values(), strict=True):
+    with_order = ["model.order" not in idle_options(members[0].config.model) for members in groups.values()]
+    orders = {values["model.order"] for values, has_order in zip(flat, with_order, strict=True) if has_order}
+    for values, has_order, members in zip(flat, with_order, groups.values(), strict=True):
         # Other mixers have other learning rates, and options that mean nothing to this one.
         mixer = values["model.mixer"]
         alike = [other for other in flat if other["model.mixer"] == mixer]
         names = [name for name in values if name not in _UNTOLD and len({repr(o.get(name)) for o in alike}) > 1]
         if names != ["epoch_steps"]:  # runs of equal time do as many steps as they can
             names = [name for name in names if name != "epoch_steps"]
-        if len(orders) > 1 and mixer not in _WITHOUT_ORDER and "model.order" not in names:
+        if len(orders) > 1 and has_order and "model.order" not in names:
             names.insert(0, "model.order")  # a lone one would pass for either
         parts = [f"{name.removeprefix('model.')} {values[name]}" for name in names]
         parts += [] if members[0].derivation is None else [members[0].derivation]
@@ -161,7 +163,6 @@ def _groups_of_task(task: str, runs: Sequence[Finished]) -> Iterator[Group]:
 
 
 _UNTOLD = ("seed", "data.seed", "data.kind", "model.kind")
-_WITHOUT_ORDER = ("attention", "hyena")
 
 
 def _task_names(configs: Sequence[TrainConfig]) -> list[str]:

@@ -15,7 +15,7 @@ from transferfn.core import TransferFunction
 from transferfn.files import replacing
 from transferfn.nn import RTF
 from transferfn.training import Result, load_model
-from transferfn.training.objective import told
+from transferfn.training.objective import format_score
 from transferfn.training.run import RunFolder, read_rows
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def learning_figure(rows: Sequence[dict[str, str]], result: Result) -> Figure:
         markersize=9,
         color=plots.COLOURS[2],
         linestyle="none",
-        label=f"test, {told(result.metric, result.test_score)}",
+        label=f"test, {format_score(result.metric, result.test_score)}",
     )
     ax.legend(frameon=False, fontsize="small", loc="best")
     return figure

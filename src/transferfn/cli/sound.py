@@ -115,7 +115,7 @@ def sound_file(
     """
     encoder = Encoder(kind)
     part = part_of(path)
-    with _told(path):
+    with _as_run_error(path):
         if written.size and not part.exists():
             os.replace(path, part)
         file = part.open("rb+" if written.size else "wb")
@@ -124,7 +124,7 @@ def sound_file(
         raw = encoder(values)
         if written.size + len(raw) > _ROOM:
             raise RunError(f"a WAV file holds {_ROOM:,} bytes and no more: write raw numbers to standard output")
-        with _told(path):
+        with _as_run_error(path):
             file.write(raw)
             file.flush()
             if durable:
@@ -133,7 +133,7 @@ def sound_file(
 
     with file:
         try:
-            with _told(path):
+            with _as_run_error(path):
                 header = _header(_UNKNOWN, rate, channels, kind)
                 file.write(header)
                 file.truncate(len(header) + written.size)  # samples of which no state was kept come again
@@ -144,12 +144,12 @@ def sound_file(
             raise
         finally:
             encoder.tell()
-            with _told(path):
+            with _as_run_error(path):
                 file.seek(0)
                 file.write(_header(written.size, rate, channels, kind))
                 file.flush()
                 os.fsync(file.fileno())
-    with _told(path):
+    with _as_run_error(path):
         os.replace(part, path)
 
 
@@ -174,7 +174,7 @@ def whole_so_far(path: Path, *, channels: int, kind: Numbers, written: Written |
         return Written()
     begin = len(_header(0, 1, channels, kind))
     there = Written()
-    with _told(path), found.open("rb") as file:
+    with _as_run_error(path), found.open("rb") as file:
         file.seek(begin)
         while written is not None and there.size < written.size:
             if not (raw := file.read(min(2**20, written.size - there.size))):
@@ -200,7 +200,7 @@ def part_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_run_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

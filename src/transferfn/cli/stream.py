@@ -14,11 +14,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from transferfn.cli.forms import FormOption, in_form
+from transferfn.cli.forms import in_form
 from transferfn.cli.samples import Block, Expected, Kind, blocks_of, read_sound
 from transferfn.cli.sound import Encoder, Numbers, Writer, Written, sound_file, whole_so_far
 from transferfn.nn import StateOverflowError, Stream
 from transferfn.nn.mixer import NotCausalError
+from transferfn.nn.realize import FormOption
 from transferfn.tasks import Signature, SpeechCommandsConfig
 from transferfn.training import RunError, TrainConfig, load_model
 from transferfn.training.run import RunFolder
@@ -112,7 +113,7 @@ def _stream(command: Streaming) -> None:
         from transferfn.cli.latency import measure_streams
 
         rate = command.rate or _rate_of(config)
-        with _told(model, command.run):
+        with _as_run_error(model, command.run):
             print("\n".join(measure_streams(decoder, signature, block=command.block, rate=rate)))
         return
     stream = Stream(decoder, batch_size=1)
@@ -140,7 +141,7 @@ def _stream(command: Streaming) -> None:
     try:
         with _sound_out(command, rate, signature, written) as write:
             for block in _blocks(command, expected, sound, skip=seen):
-                with _told(model, command.run, seen):
+                with _as_run_error(model, command.run, seen):
                     y = _take_in(stream, block, block_size=command.block)
                 seen += len(block)
                 if write is None:
@@ -227,7 +228,7 @@ def _check_together(command: Streaming) -> None:
 
 
 @contextmanager
-def _told(model: torch.nn.Module, run: Path, seen: int | None = None) -> Iterator[None]:
+def _as_run_error(model: torch.nn.Module, run: Path, seen: int | None = None) -> Iterator[None]:
     """Tell in a line what a model cannot take in: more samples than its kernels are known for, or a growing state."""
     from transferfn.bench.growth import longest
 

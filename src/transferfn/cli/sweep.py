@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import tyro
 
+from transferfn.cli.choices import of_recipes
+from transferfn.cli.search_space import format_range, format_value, read_ranges, with_value
 from transferfn.cli.train import Size
+from transferfn.cli.usage import require
 from transferfn.files import write_json
 from transferfn.tasks import DataError
 from transferfn.training import RunError, RunOptions, TrainConfig, fit
-from transferfn.training.config import differences, from_dict, to_dict
 from transferfn.training.idle import refuse_idle_search
-from transferfn.training.objective import better, objective, told
-from transferfn.training.recipes import recipe_line, recipe_name, recipes_in
+from transferfn.training.objective import better, format_score, objective
+from transferfn.training.recipes import recipe_name
+from transferfn.training.serialize import differences, from_dict, to_dict
 from transferfn.training.variant import Variant
 
 if TYPE_CHECKING:
@@ -70,164 +70,16 @@ def sweeps(variant: Variant) -> Any:
     Args:
         variant: Which form of the recipes.
     """
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Sweep,
-                tyro.conf.subcommand(
-                    recipe_name(recipe),
-                    default=Sweep(
-                        search=("optimizer.lr=1e-3..3e-2",),
-                        out=Path("sweeps") / recipe_name(recipe),
-                        size=variant.size,
-                        config=recipe(variant),
-                    ),
-                    description=recipe_line(recipe),
-                ),
-            ]
-            for recipe in recipes_in(variant)
-        )
-    ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Range:
-    """The values that an option may take: between two, or one of several."""
-
-    option: str
-    """Its place in the configuration, such as ``optimizer.lr``."""
-
-    low: Any = None
-    """The lowest value, or None if there are choices."""
-
-    high: Any = None
-    """The highest value."""
-
-    choices: tuple[Any, ...] = ()
-    """The values."""
-
-    def suggest(self, trial: optuna.Trial) -> Any:
-        """Let Optuna choose a value.
-
-        Args:
-            trial: The trial.
-        """
-        if self.choices:
-            return trial.suggest_categorical(self.option, self.choices)
-        if isinstance(self.low, int):
-            return trial.suggest_int(self.option, self.low, self.high, log=True)
-        return trial.suggest_float(self.option, self.low, self.high, log=True)
-
-
-_ALIASES = {name: f"model.{name}" for name in ("mixer", "width", "layers", "order")}
-"""What train calls options of the model for short."""
-
-
-def read_ranges(search: Sequence[str], config: TrainConfig) -> dict[str, Range]:
-    """Read what to vary; the ranges by their options.
-
-    Args:
-        search: What was written.
-        config: The configuration whose options they are.
-
-    Raises:
-        ValueError: if one cannot be read, or an option is there twice.
-    """
-    found: dict[str, Range] = {}
-    for text in search:
-        item = read_range(text, config)
-        if item.option in found:
-            raise ValueError(f"--search takes each option once, got {item.option} twice: {', '.join(search)}")
-        found[item.option] = item
-    return dict(sorted(found.items()))
-
-
-def read_range(text: str, config: TrainConfig) -> Range:
-    """Read ``option=low..high`` or ``option=one,other``.
-
-    Args:
-        text: What was written.
-        config: The configuration whose option it is.
-
-    Raises:
-        ValueError: if there is no such option, or the values are not of its type.
-
-    Example:
-        >>> found = read_range("optimizer.lr=1e-4..1e-2", TrainConfig())
-        >>> found.option, found.low, found.high
-        ('optimizer.lr', 0.0001, 0.01)
-        >>> read_range("model.order=4,8", TrainConfig()).choices
-        (4, 8)
-    """
-    option, equals, values = text.partition("=")
-    option = option.strip().removeprefix("--").replace("-", "_")
-    option = _ALIASES.get(option, option)
-    if not equals or not values:
-        raise ValueError(f"--search takes option=low..high or option=one,other, got {text!r}")
-    with_value(config, option, _value_of(config, option))  # there is such an option
-    if ".." not in values:
-        choices = tuple(_read(part) for part in values.split(","))
-        for choice in choices:
-            with_value(config, option, choice)
-        return Range(option=option, choices=choices)
-    low, _, high = values.partition("..")
-    ends = _read(low), _read(high)
-    whole = _is_whole(config, option)
-    if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in ends) or (
-        whole and not all(isinstance(end, int) for end in ends)
-    ):
-        raise ValueError(f"{option} needs two {'whole ' if whole else ''}numbers as low..high, got {values!r}")
-    if not 0 < ends[0] < ends[1] or not math.isfinite(ends[1]):
-        raise ValueError(f"{option} needs 0 < low < high, since values are spread on a log scale; got {values!r}")
-    ends = ends if whole else (float(ends[0]), float(ends[1]))
-    for end in ends:
-        with_value(config, option, end)
-    return Range(option=option, low=ends[0], high=ends[1])
-
-
-def with_value(config: TrainConfig, option: str, value: Any) -> TrainConfig:
-    """Return a configuration with another value of one option.
-
-    Args:
-        config: The configuration.
-        option: The option's place, such as ``optimizer.lr``.
-        value: Its value.
-
-    Raises:
-        ValueError: if there is no such option, or it cannot have that value.
-    """
-    values = to_dict(config)
-    *path, last = option.split(".")
-    inner = values
-    for name in path:
-        inner = inner.get(name) if isinstance(inner, dict) else None
-    if not isinstance(inner, dict) or last not in inner or isinstance(inner[last], dict):
-        raise ValueError(f"there is no option {option!r} to search; options are written as for train, without --")
-    inner[last] = value
-    return from_dict(TrainConfig, values)
-
-
-def _value_of(config: Any, option: str) -> Any:
-    for name in option.split("."):
-        if not is_dataclass(config) or name not in {item.name for item in fields(config)}:
-            raise ValueError(f"there is no option {option!r} to search; options are written as for train, without --")
-        config = getattr(config, name)
-    return config
-
-
-def _is_whole(config: Any, option: str) -> bool:
-    """Whether an option takes whole numbers, also where it may be left out (`int | None`)."""
-    *path, last = option.split(".")
-    kind = get_type_hints(type(_value_of(config, ".".join(path)) if path else config))[last]
-    return int in (get_args(kind) or (kind,))
-
-
-def _read(text: str) -> Any:
-    """Read a value as JSON does, and what is no JSON as text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+    return of_recipes(
+        Sweep,
+        variant,
+        lambda recipe: Sweep(
+            search=("optimizer.lr=1e-3..3e-2",),
+            out=Path("sweeps") / recipe_name(recipe),
+            size=variant.size,
+            config=recipe(variant),
+        ),
+    )
 
 
 def sweep(asked: Sweep) -> None:
@@ -240,10 +92,10 @@ def sweep(asked: Sweep) -> None:
         asked: What and how.
 
     Raises:
-        RunError: if Optuna is not installed, the folder holds another sweep, or all trials failed.
+        UsageError: if Optuna is not installed.
+        RunError: if the folder holds another sweep, or all trials failed.
     """
-    if find_spec("optuna") is None:
-        raise RunError("a sweep needs the package optuna: pip install 'transferfn[sweep]'")
+    require("optuna", extra="sweep")
     asked.out.mkdir(parents=True, exist_ok=True)
     about = asked.out / "sweep.json"
     if about.exists():
@@ -293,18 +145,12 @@ def _refuse_another(about: Path, asked: Sweep) -> None:
         ) from None
     mine = read_ranges(asked.search, asked.config)
     found = [
-        f"{option} {_written(mine.get(option))} (there {_written(there.get(option))})"
+        f"{option} {format_range(mine.get(option))} (there {format_range(there.get(option))})"
         for option in sorted({*mine, *there})
         if mine.get(option) != there.get(option)
     ]
     if found := found + differences(asked.config, config):
         raise RunError(f"{about.parent} holds another sweep: {', '.join(found)}. Choose another folder with --out")
-
-
-def _written(found: Range | None) -> str:
-    if found is None:
-        return "not searched"
-    return ",".join(map(_told, found.choices)) if found.choices else f"{_told(found.low)}..{_told(found.high)}"
 
 
 def work(out: Path, trials: int) -> None:
@@ -334,8 +180,8 @@ def work(out: Path, trials: int) -> None:
             trial.set_user_attr("failure", str(error))
             raise optuna.TrialPruned from None
         score = result.test_score if result.validation_score is None else result.validation_score
-        values = ", ".join(f"{name} {_told(value)}" for name, value in trial.params.items())
-        print(f"trial {trial.number}: {goal.metric} {told(goal.metric, score)} with {values}", flush=True)
+        values = ", ".join(f"{name} {format_value(value)}" for name, value in trial.params.items())
+        print(f"trial {trial.number}: {goal.metric} {format_score(goal.metric, score)} with {values}", flush=True)
         return score
 
     done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -371,8 +217,8 @@ def summary(out: Path) -> list[str]:
     found.sort(key=lambda trial: trial[0], reverse=better(metric, 1.0, 0.0))
     lines = [f"{len(found)} trials; the best by validation {metric}:"]
     for value, number, params in found[:5]:
-        values = ", ".join(f"{name} {_told(chosen)}" for name, chosen in params.items())
-        lines.append(f"  {told(metric, value)}  {values}  {out / f'trial-{number:04d}'}")
+        values = ", ".join(f"{name} {format_value(chosen)}" for name, chosen in params.items())
+        lines.append(f"  {format_score(metric, value)}  {values}  {out / f'trial-{number:04d}'}")
     return lines + ([failed] if failed else [])
 
 
@@ -389,10 +235,6 @@ def _study(out: Path, config: TrainConfig) -> optuna.Study:
         direction="maximize" if better(metric, 1.0, 0.0) else "minimize",
         load_if_exists=True,
     )
-
-
-def _told(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def job() -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from transferfn.cli.choices import of_recipes
+from transferfn.models.language_config import LanguageMixer
 from transferfn.tasks import TextCorpusConfig
 from transferfn.training import Result, RunOptions, TrainConfig, fit
-from transferfn.training.config import MixerName
-from transferfn.training.objective import told
-from transferfn.training.recipes import Recipe, recipe_line, recipe_name, recipes_in
+from transferfn.training.objective import format_score
+from transferfn.training.recipes import Recipe, recipe_name
 from transferfn.training.run import process_rank
 from transferfn.training.variant import Variant
 
@@ -44,24 +45,16 @@ def runs(variant: Variant) -> Any:
     Args:
         variant: Which form of the recipes.
     """
-    return Union[  # noqa: UP007 (a union of a tuple's members)
-        tuple(
-            Annotated[
-                Run,
-                tyro.conf.subcommand(
-                    recipe_name(recipe),
-                    default=Run(
-                        size=variant.size,
-                        source=variant.source,
-                        config=recipe(variant),
-                        options=RunOptions(out=default_out(recipe, variant)),
-                    ),
-                    description=recipe_line(recipe),
-                ),
-            ]
-            for recipe in recipes_in(variant)
-        )
-    ]
+    return of_recipes(
+        Run,
+        variant,
+        lambda recipe: Run(
+            size=variant.size,
+            source=variant.source,
+            config=recipe(variant),
+            options=RunOptions(out=default_out(recipe, variant)),
+        ),
+    )
 
 
 def default_out(recipe: Recipe, variant: Variant) -> Path:
@@ -99,7 +92,7 @@ def variant_of(arguments: Sequence[str]) -> Variant:
     return Variant(
         size=chosen(["--size"], get_args(Size), "full"),
         source=chosen(["--source"], get_args(Source), "code"),
-        mixer=chosen(["--mixer", "--model.mixer"], [*get_args(MixerName), "hyena-s4d"], None),
+        mixer=chosen(["--mixer", "--model.mixer"], get_args(LanguageMixer), None),
     )
 
 
@@ -117,7 +110,7 @@ def train(run: Run) -> None:
     draw(run.options.out, result)
     print("\n".join(report(result, run.options.out)))
     if isinstance(run.config.data, TextCorpusConfig):
-        from transferfn.cli.text import yardsticks
+        from transferfn.cli.text_scores import yardsticks
 
         print("\n".join(yardsticks(run.config.data, result)))
 
@@ -130,9 +123,9 @@ def report(result: Result, out: Path) -> list[str]:
         out: Its folder.
     """
     metric, validation = result.metric, result.validation_score
-    chosen = "" if validation is None else f", validation {metric} {told(metric, validation)}"
+    chosen = "" if validation is None else f", validation {metric} {format_score(metric, validation)}"
     return [
-        f"test {metric} {told(metric, result.test_score)} on {result.test_samples:,} samples "
+        f"test {metric} {format_score(metric, result.test_score)} on {result.test_samples:,} samples "
         f"(weights of epoch {result.best_epoch}{chosen})",
         f"{result.parameters:,} parameters, {result.steps:,} steps, {result.seconds:.0f} s; everything is in {out}",
     ]

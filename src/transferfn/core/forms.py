@@ -282,7 +282,7 @@ def _step_down(a: Any) -> Any:
         for m in reversed(range(a.shape[1])):
             k[:, m] = a[:, -1]
             head, last = a[:, :-1], a[:, -1:]
-            a = (head + head[:, ::-1]) / (2 + 2 * last) + (head - head[:, ::-1]) / (2 - 2 * last)
+            a = (head - last * head[:, ::-1]) / ((1 - last) * (1 + last))
     return k
 
 

@@ -71,8 +71,7 @@ def step_down(a: Rows) -> Rows:
     for _ in range(a.shape[-1]):
         head, k = a[..., :-1], a[..., -1:]
         highest_first.append(k)
-        even, odd = (head + head.flip(-1)) / 2, (head - head.flip(-1)) / 2  # what head - k flip(head) cancels is apart
-        a = even / (1 + k) + odd / (1 - k)
+        a = (head - k * head.flip(-1)) / (1 - k * k)
     return torch.cat(highest_first[::-1], -1)
 
 

@@ -29,10 +29,10 @@ def noise_gain(a):
             if not abs(k) < 1:
                 power, stable = 0.0, False
                 break
-            even, odd = 0.5 / (1 + k), 0.5 / (1 - k)  # of halves apart, what head - k flip(head) cancels is not lost
-            power *= 4 * even * odd
+            scale = 1 / (1 - k * k)
+            power *= scale
             for i in range(m):
-                lower[i] = even * (head[i] + head[m - 1 - i]) + odd * (head[i] - head[m - 1 - i])
+                lower[i] = (head[i] - k * head[m - 1 - i]) * scale
             head, lower = lower, head
         worst = max(worst, total * np.sqrt(power))
     return worst, stable

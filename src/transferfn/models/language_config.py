@@ -7,7 +7,12 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
+from transferfn.nn.options import Constraint
+
 LanguageMixer = Literal["hyena-rtf", "hyena", "hyena-s4d", "rtf", "s4", "s4d", "s5", "lru", "attention"]
+
+ConstraintOption = Literal["none", Constraint]
+"""What configurations take for the constraint of a layer: "none" where the layer takes None."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +50,7 @@ class LanguageModelConfig:
     init: Literal["resonators", "comb", "zeros", "xavier", "montel"] = "xavier"
     """Where the filters of RTF start."""
 
-    constraint: Literal["none", "l1", "reflection"] = "l1"
+    constraint: ConstraintOption = "l1"
     """What keeps the filters of RTF stable."""
 
     rank: int | None = 384

@@ -1,4 +1,4 @@
-"""Optimizer groups: filters apart from the rest, every parameter exactly once."""
+"""What is learned of a model: how many numbers, and in which groups an optimizer has them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from torch import nn
 
 from transferfn.nn.block import Block
 from transferfn.nn.mixer import merged
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers of a model are learned.
+
+    Args:
+        model: The model.
+    """
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 class WithParamGroups(nn.Module):

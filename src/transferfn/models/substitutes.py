@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from transferfn.core import TransferFunction
+from transferfn.models.language_config import ConstraintOption
 from transferfn.nn import RTF, Realization
 from transferfn.nn.options import NumeratorKind
 from transferfn.ops.choice import Method
@@ -46,7 +47,7 @@ class Substitute:
     numerator: NumeratorKind = "exact"
     """Which numerator RTF learns."""
 
-    constraint: Literal["none", "l1", "reflection"] = "none"
+    constraint: ConstraintOption = "none"
     """What keeps RTF stable."""
 
     bidirectional: bool = False

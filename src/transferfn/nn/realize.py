@@ -27,6 +27,9 @@ from transferfn.nn.state_space_realization import ModalRealization
 Form = Literal["direct", "sections", "modal", "lattice"]
 """The cheapest step first."""
 
+FormOption = Literal["auto", Form]
+"""A form, or whichever loses least."""
+
 LENGTH = 4096  # samples over which forms are compared unless told otherwise
 COMPARABLE = 2.0  # errors that differ by no more than this factor are taken for the same
 
@@ -65,7 +68,7 @@ def realize(
     *,
     dtype: torch.dtype = torch.float32,
     state_dtype: torch.dtype | None = None,
-    form: str = "auto",
+    form: FormOption = "auto",
     length: int = LENGTH,
 ) -> Choice:
     """Realise filters for decoding in the form whose measured error is least.

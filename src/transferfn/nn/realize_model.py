@@ -13,7 +13,7 @@ from torch import nn
 from transferfn.core.stability import UnstableFilterWarning, judged
 from transferfn.nn.mixer import NotCausalError
 from transferfn.nn.realization import Realization
-from transferfn.nn.realize import LENGTH, Choice, realize
+from transferfn.nn.realize import LENGTH, Choice, FormOption, realize
 from transferfn.nn.rtf import RTF
 
 
@@ -39,7 +39,7 @@ class ModelChoice:
 def realize_model(
     model: nn.Module,
     *,
-    form: str = "auto",
+    form: FormOption = "auto",
     state_dtype: torch.dtype | None = None,
     length: int | None = None,
 ) -> ModelChoice:
@@ -103,7 +103,9 @@ def realize_model(
     return ModelChoice(decoder.eval(), filters)
 
 
-def _realized(layer: RTF | Realization, form: str, state_dtype: torch.dtype | None, length: int | None) -> Choice:
+def _realized(
+    layer: RTF | Realization, form: FormOption, state_dtype: torch.dtype | None, length: int | None
+) -> Choice:
     system = layer.transfer_function()
     like = next(iter((*layer.parameters(), *layer.buffers())))
     system = system.to(device="cpu")

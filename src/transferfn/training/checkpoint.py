@@ -13,10 +13,11 @@ from torch import nn
 
 from transferfn.files import replacing
 from transferfn.models.substitutes import Substitute
-from transferfn.training.config import TrainConfig, to_dict
+from transferfn.training.config import TrainConfig
 from transferfn.training.log import finite_loss
 from transferfn.training.objective import Metric, better, objective, worst
 from transferfn.training.saved import KEY, PREFIX
+from transferfn.training.serialize import to_dict
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

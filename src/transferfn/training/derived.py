@@ -8,12 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from transferfn.files import write_json
+from transferfn.models.parameters import count_parameters
 from transferfn.models.substitutes import substitutes_in
 from transferfn.tasks import TextCorpusConfig
-from transferfn.training.config import TrainConfig, to_dict
-from transferfn.training.fit import count_parameters
+from transferfn.training.config import TrainConfig
 from transferfn.training.objective import Metric
 from transferfn.training.run import Result, RunError, RunFolder
+from transferfn.training.serialize import to_dict
 from transferfn.training.tokens import read_tokens, write_tokens
 
 

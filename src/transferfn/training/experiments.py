@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Literal
 
-from transferfn.models.language_config import LanguageMixer
+from transferfn.models.language_config import ConstraintOption, LanguageMixer
+from transferfn.nn.options import NamedInit
 from transferfn.tasks import ListopsConfig, PathfinderConfig, SmnistConfig
 from transferfn.training.config import MixerName, ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
 from transferfn.training.recipes import Recipe, copying, delay
@@ -16,9 +16,6 @@ from transferfn.training.variant import Variant
 
 Experiment = Callable[[], list[TrainConfig]]
 SEEDS = (0, 1, 2)
-
-Init = Literal["resonators", "comb", "zeros", "xavier", "montel"]
-Constraint = Literal["none", "l1", "reflection"]
 
 
 def delay_orders() -> list[TrainConfig]:
@@ -71,6 +68,8 @@ def lattice() -> list[TrainConfig]:
     remembers = _delay(512)[0]
     taps = replace(remembers, model=replace(remembers.model, numerator="lattice"))
     s5 = delay(Variant(mixer="s5"))
+    # Steps of each of ten epochs: the time S4 trained in the mixers experiments, in 400, 6,180 and 1,330 steps
+    # in all, or less: docs/experiments.md has what a step takes beside one of S4.
     return list(
         _seeded(
             [
@@ -92,8 +91,8 @@ def mixers_lm() -> list[TrainConfig]:
 
 def births_smnist() -> list[TrainConfig]:
     """Where filters start and what keeps them stable, on sequential MNIST of 14 x 14 pixels with order 8."""
-    inits: tuple[Init, ...] = ("resonators", "comb", "zeros", "xavier", "montel")
-    constraints: tuple[Constraint, ...] = ("none", "l1", "reflection")
+    inits: tuple[NamedInit, ...] = ("resonators", "comb", "zeros", "xavier", "montel")
+    constraints: tuple[ConstraintOption, ...] = ("none", "l1", "reflection")
     # Most filters that xavier draws are unstable, which no reflection coefficients can be, and l1 holds no resonators.
     left_out = {("xavier", "reflection"), ("resonators", "l1")}
     pairs = [pair for pair in itertools.product(inits, constraints) if pair not in left_out]
@@ -137,7 +136,7 @@ def _bands(data: TaskConfig, steps: int, *, filter_lr: float, bidirectional: boo
     return TrainConfig(data=data, model=model, optimizer=optimizer, epochs=10, epoch_steps=steps)
 
 
-def _birth(init: Init, constraint: Constraint, filter_lr: float = 4e-3) -> TrainConfig:
+def _birth(init: NamedInit, constraint: ConstraintOption, filter_lr: float = 4e-3) -> TrainConfig:
     return TrainConfig(
         data=SmnistConfig(side=14),
         model=ModelConfig(width=64, layers=3, order=8, init=init, constraint=constraint, head="last"),

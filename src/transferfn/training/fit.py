@@ -15,11 +15,12 @@ from torch import nn
 
 from transferfn.files import write_json
 from transferfn.memory import highest
+from transferfn.models.parameters import count_parameters
 from transferfn.models.substitutes import put_substitutes
 from transferfn.nn.norm import synchronize_norms
 from transferfn.tasks import Batch, Dataset, Signature
 from transferfn.training.build import build_model
-from transferfn.training.config import AnyModelConfig, RunOptions, TrainConfig, to_dict
+from transferfn.training.config import AnyModelConfig, RunOptions, TrainConfig
 from transferfn.training.lock import alone_in
 from transferfn.training.objective import Objective, objective
 from transferfn.training.run import (
@@ -34,6 +35,7 @@ from transferfn.training.run import (
     resume_path,
 )
 from transferfn.training.saved import checkpoint_config, checkpoint_substitutes, model_weights, read_checkpoint
+from transferfn.training.serialize import to_dict
 from transferfn.training.tokens import load_splits, run_signature, write_tokens
 
 if TYPE_CHECKING:
@@ -248,15 +250,6 @@ def evaluate(
         total += float(judged.total)
         count += float(judged.count)
     return objective.score(total, count), loss / count
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return how many numbers of a model are learned.
-
-    Args:
-        model: The model.
-    """
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _peak_memory(device: torch.device) -> int:

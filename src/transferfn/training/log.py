@@ -17,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from transferfn.files import replacing
-from transferfn.training.objective import Objective, told
+from transferfn.models.parameters import count_parameters
+from transferfn.training.objective import Objective, format_score
 from transferfn.training.radii import radius_row
 from transferfn.training.run import RunError, process_rank, read_rows
 
@@ -114,10 +115,9 @@ class Log(Callback):
             pl_module: The module.
         """
         self._clock, self._trainer = time.monotonic(), trainer
-        parameters = sum(value.numel() for value in pl_module.parameters() if value.requires_grad)
         start = f"continuing after step {trainer.global_step} of" if trainer.global_step else "for"
         steps = int(trainer.num_training_batches) // trainer.accumulate_grad_batches * (trainer.max_epochs or 0)
-        self._say(trainer, f"training {parameters:,} parameters {start} {steps:,} steps")
+        self._say(trainer, f"training {count_parameters(pl_module):,} parameters {start} {steps:,} steps")
         if trainer.global_step == 0 and (radii := radius_row(pl_module)):
             _tell(trainer, {"epoch": 0, **radii})
 
@@ -163,11 +163,11 @@ class Log(Callback):
         row |= radius_row(pl_module)
         _tell(trainer, row)
         self._close()
-        validated = f"  validation {told(metric, row[f'val_{metric}']):>6}" if f"val_{metric}" in row else ""
+        validated = f"  validation {format_score(metric, row[f'val_{metric}']):>6}" if f"val_{metric}" in row else ""
         self._say(
             trainer,
             f"epoch {row['epoch'] + 1:>3}/{trainer.max_epochs}  loss {row['train_loss']:.4f}  "
-            f"training {told(metric, row[f'train_{metric}']):>6}{validated}  {self.elapsed:7.1f} s",
+            f"training {format_score(metric, row[f'train_{metric}']):>6}{validated}  {self.elapsed:7.1f} s",
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

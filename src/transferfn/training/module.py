@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -16,33 +16,6 @@ from transferfn.training.loader import Loader
 from transferfn.training.objective import Judged, Objective
 
 
-@runtime_checkable
-class Trainable(Protocol):
-    """What a model must be able to do to be trained here; it is a module, too."""
-
-    def __call__(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Return logits, (B, classes) or (B, L, classes), or signals, (B, L, O)."""
-        ...
-
-    def param_groups(
-        self,
-        *,
-        lr: float,
-        weight_decay: float,
-        filter_lr: float | None = None,
-        filter_weight_decay: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return the optimiser's groups of parameters, each parameter once.
-
-        Args:
-            lr: Learning rate.
-            weight_decay: Weight decay.
-            filter_lr: Learning rate of the filters' own parameters; None means ``lr``.
-            filter_weight_decay: Weight decay of the filters' own parameters; None means ``weight_decay``.
-        """
-        ...
-
-
 class TrainingModule(pl.LightningModule):
     """The objective, AdamW, a linear warm-up and a cosine decay stepped every batch.
 
@@ -50,7 +23,7 @@ class TrainingModule(pl.LightningModule):
     interrupted draws the same as one that was not.
 
     Args:
-        model: The model, a ``Trainable`` module.
+        model: The model, one with ``param_groups``.
         objective: What it is trained for and judged by.
         optimizer: The optimiser's values.
         steps: Number of steps of the whole run.

@@ -185,7 +185,7 @@ def worst(metric: Metric) -> float:
     return -1.0 if metric == "accuracy" else math.inf
 
 
-def told(metric: Metric, score: float) -> str:
+def format_score(metric: Metric, score: float) -> str:
     """Write a score for people.
 
     Args:
@@ -193,7 +193,7 @@ def told(metric: Metric, score: float) -> str:
         score: The score.
 
     Example:
-        >>> told("accuracy", 0.9375), told("rmse", 0.02912), told("bits", 1.8)
+        >>> format_score("accuracy", 0.9375), format_score("rmse", 0.02912), format_score("bits", 1.8)
         ('93.8%', '0.0291', '1.800')
     """
     return {"accuracy": f"{score:.1%}", "rmse": f"{score:.3g}", "bits": f"{score:.3f}"}[metric]

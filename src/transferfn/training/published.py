@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from transferfn.tasks import TextCorpusConfig
-from transferfn.training.config import TaskConfig, TrainConfig, to_dict
+from transferfn.training.config import TaskConfig, TrainConfig
 from transferfn.training.lra import lra_image, lra_listops, lra_path_x, lra_pathfinder, lra_retrieval, lra_text
 from transferfn.training.recipes import Recipe, copying, delay
+from transferfn.training.serialize import to_dict
 from transferfn.training.text import wikitext
 from transferfn.training.variant import DEFAULT, Variant
 

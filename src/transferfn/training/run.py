@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transferfn.files import write_json
-from transferfn.training.config import RunOptions, TrainConfig, differences, from_dict, to_dict
+from transferfn.training.config import RunOptions, TrainConfig
 from transferfn.training.objective import Metric
+from transferfn.training.serialize import differences, from_dict, to_dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

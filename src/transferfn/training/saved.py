@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from transferfn.models.substitutes import Substitute
-from transferfn.training.config import TrainConfig, from_dict
+from transferfn.training.config import TrainConfig
 from transferfn.training.run import RunError
+from transferfn.training.serialize import from_dict
 
 KEY = "transferfn"
 """Where a checkpoint keeps what is ours beside what Lightning writes."""

@@ -16,8 +16,9 @@ class Variant:
     size: Literal["full", "small"] = "full"
     """The experiment as published, or a small one that a laptop finishes in minutes."""
 
-    mixer: MixerName | LanguageMixer | None = None
-    """What mixes the samples of a block along time, RTF if nothing is said; learning rates are those for it."""
+    mixer: LanguageMixer | None = None
+    """What mixes the samples of a block along time, RTF if nothing is said; learning rates are those for it. Language
+    models come with all that others come with."""
 
     source: Literal["code", "paper"] = "code"
     """Whose values hold where the paper and the official code differ."""

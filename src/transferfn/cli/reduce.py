@@ -1,15 +1,14 @@
-"""`transferfn reduce RUN` and `transferfn export RUN`: a trained model made smaller, and made to run elsewhere."""
+"""`transferfn reduce RUN`: a trained model made smaller."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import tyro
 
-from transferfn.cli.forms import FormOption
 from transferfn.files import write_json
 from transferfn.training import RunError, evaluate, load_model
 from transferfn.training.objective import objective
@@ -45,56 +44,6 @@ class Reduce:
 
     out: Path | None = None
     """Folder for the new run and the errors, reduced.json; None takes reduced in the run's folder."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Export:
-    """Write a run's best model as files that run without this package: its forward pass, and its step if it has one.
-
-    With --format c or numpy, the filters of one layer as source text that depends on nothing. With --format
-    huggingface, a language model and its tokeniser for transformers.
-    """
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
-
-    format: Literal["pt2", "onnx", "c", "numpy", "huggingface"] = "pt2"
-    """What torch.export.load reads, or ONNX, or the files of transformers, which are loaded again and compared with the
-    model on noise; or a layer's filters in C99 or Python with NumPy."""
-
-    length: int | None = None
-    """Samples of a sequence, for pt2 and onnx; None takes that of the run's data."""
-
-    dynamic: bool = False
-    """Whether other lengths are taken, too, by pt2; ONNX cannot do that."""
-
-    form: FormOption | None = None
-    """Form that the filters of the step decode in, for all layers; auto takes for each the one whose measured error is
-    least. The errors are told on standard error. None takes the direct form, unmeasured."""
-
-    layer: int = 1
-    """Which layer, of those that have transfer functions; for c and numpy."""
-
-    channels: tuple[int, ...] = ()
-    """Which of its channels, from 0 on; none given means all; for c and numpy."""
-
-    name: str = "filter"
-    """What the file and the names in it begin with; for c and numpy."""
-
-    out: Path | None = None
-    """Folder for the files; None takes that of the run, or huggingface in it."""
-
-    def __post_init__(self) -> None:
-        of_models = [name for name in ("length", "dynamic", "form") if getattr(self, name) != _DEFAULTS[name]]
-        of_filters = [name for name in ("layer", "channels", "name") if getattr(self, name) != _DEFAULTS[name]]
-        left = (of_models if self.format not in ("pt2", "onnx") else []) + (
-            of_filters if self.format not in ("c", "numpy") else []
-        )
-        if left:
-            raise ValueError(f"--format {self.format} has no option --{left[0]}")  # the parser adds where help is
-
-
-_DEFAULTS = {field.name: field.default for field in fields(Export)}
 
 
 def reduce_run(command: Reduce) -> None:
@@ -147,42 +96,3 @@ def reduce_run(command: Reduce) -> None:
     )
     write_json(out / "reduced.json", found.table())
     print("\n".join([*found.lines(), f"{out} is a run of its own, for transferfn eval, generate and export"]))
-
-
-def export_run(command: Export) -> None:
-    """Write the files, and print where they are and how far they are from the model.
-
-    Args:
-        command: Which run, and how.
-    """
-    from transferfn.cli import export
-
-    if command.format == "huggingface":
-        from transferfn.cli.export_huggingface import export_huggingface
-
-        out = command.run / "huggingface" if command.out is None else command.out
-        error = export_huggingface(command.run, out)
-        print(f"{out}: differs from the model by at most {error:.1e} of the largest logit, on noise")
-        print(f'to load: import transferfn; AutoModelForCausalLM.from_pretrained("{out}"), and AutoTokenizer likewise')
-        return
-    if command.format in ("c", "numpy"):
-        path, about = export.export_filters(
-            command.run,
-            format=command.format,
-            layer=command.layer,
-            channels=command.channels,
-            name=command.name,
-            out=command.out,
-        )
-        print(f"{path}\n{about}")
-        return
-    written = export.export_run(
-        command.run,
-        format=command.format,
-        out=command.out,
-        length=command.length,
-        dynamic=command.dynamic,
-        form=command.form,
-    )
-    for path, error in written.items():
-        print(f"{path}: differs from the model by at most {error:.1e} of the largest output, on noise")

@@ -15,18 +15,18 @@ from typing import Annotated, Any
 import tyro
 
 from transferfn.bench.machine import machine
-from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import Group, by_task, finished, grouped, unfinished
 from transferfn.cli.radii import radii_figure
+from transferfn.cli.report_pictures import learning_figure
 from transferfn.files import replacing, with_ending, write_json, write_text
 from transferfn.training import RunError
-from transferfn.training.objective import Metric, told
+from transferfn.training.objective import Metric, format_score
 from transferfn.training.published import experiment, published, published_order, unlike
 from transferfn.training.run import read_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Compare:
+class Report:
     """Compare runs with each other and with what was published: a table (Markdown, CSV, JSON) and pictures."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -42,7 +42,7 @@ class Compare:
             raise ValueError("report takes folders of runs, or folders that hold such folders: none was named")
 
 
-def compare(command: Compare, *, asked: Sequence[str] | None = None) -> None:
+def report_runs(command: Report, *, asked: Sequence[str] | None = None) -> None:
     """Read, write the tables and pictures, and print the table.
 
     Args:
@@ -154,11 +154,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [head + "steps a second | memory MB |", "|---|---|---|---|---|---|---|---|"]
     for values in rows:
         metric = values["metric"]
-        score = told(metric, values["mean"])
+        score = format_score(metric, values["mean"])
         if values["seeds"] > 1:
-            score += f" ({told(metric, values['lowest'])} to {told(metric, values['highest'])}, {values['seeds']})"
+            lowest, highest = (format_score(metric, values[name]) for name in ("lowest", "highest"))
+            score += f" ({lowest} to {highest}, {values['seeds']})"
         memory = "" if values["memory MB"] is None else f"{values['memory MB']:,.0f}"
-        beside_it = "" if values["published"] is None else told(metric, values["published"])
+        beside_it = "" if values["published"] is None else format_score(metric, values["published"])
         beside_it += "" if values["published with"] is None else f" ({values['published with']})"
         lines.append(
             f"| {values['task']} | {values['model']} | {values['parameters']:,} | {metric} {score} | {beside_it} | "
@@ -191,7 +192,7 @@ def beside(groups: Sequence[Group]) -> list[str]:
 
 def _figure(metric: Metric, score: float) -> str:
     """A published score, and its perplexity if that is how it was published."""
-    return told(metric, score) + (f" bits (perplexity {2**score:.1f})" if metric == "bits" else "")
+    return format_score(metric, score) + (f" bits (perplexity {2**score:.1f})" if metric == "bits" else "")
 
 
 def comma_separated(rows: Sequence[dict[str, Any]]) -> str:

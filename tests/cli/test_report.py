@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 from transferfn.cli import main
-from transferfn.cli.compare import row, table
-from transferfn.cli.compare_pictures import learning_figure
 from transferfn.cli.groups import finished, grouped
+from transferfn.cli.report import row, table
+from transferfn.cli.report_pictures import learning_figure
 from transferfn.files import with_ending
 from transferfn.models import LanguageModelConfig
 from transferfn.tasks import SmnistConfig, TextCorpusConfig
 from transferfn.training import Result, TrainConfig
-from transferfn.training.config import MixerName, to_dict
+from transferfn.training.config import MixerName
 from transferfn.training.objective import Metric
 from transferfn.training.published import published
 from transferfn.training.recipes import delay, lra_listops, lra_text, smnist
+from transferfn.training.serialize import to_dict
 from transferfn.training.text import wikitext
 from transferfn.training.variant import Variant
 

@@ -1,4 +1,4 @@
-"""`transferfn generate RUN`, and how a language model is judged: bits a byte beside an n-gram model and compressors."""
+"""`transferfn generate RUN`: what a language model makes of a prompt."""
 
 from __future__ import annotations
 
@@ -6,26 +6,21 @@ import codecs
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 import tyro
 
-from transferfn.cli.forms import FormOption, in_form
+from transferfn.cli.forms import in_form
 from transferfn.models import LanguageModel
 from transferfn.models.generate import check_numbers, generate
 from transferfn.models.int8 import Int8Decoder
 from transferfn.nn.long_conv import HorizonError
+from transferfn.nn.realize import FormOption
 from transferfn.tasks import TextCorpusConfig
-from transferfn.tasks.text_corpus import TextCorpus
-from transferfn.training import Result, RunError, load_model
+from transferfn.training import RunError, load_model
 from transferfn.training.run import RunFolder
 from transferfn.training.tokens import read_tokens
-
-Part = Literal["validation", "test"]
-
-NGRAM_TEXT = 32_000_000
-"""Bytes that the n-gram model learns from at most: its counts take 25 to 40 bytes of memory for each."""
 
 CONTEXTS = (128, 512, 2048, 8192)
 """Tokens before those that are decoded, in the benchmark."""
@@ -110,53 +105,3 @@ def generate_text(command: Generate) -> None:
         )
         raise RunError(f"{error}{advice}") from error
     print(decoder.decode(b"", final=True))
-
-
-def scores(data: TextCorpusConfig, bits: float, part: Part = "test") -> dict[str, float]:
-    """Return the score of a language model in all that it is usually told in.
-
-    Args:
-        data: The texts.
-        bits: How many bits a token takes in the mean.
-        part: Which texts.
-    """
-    corpus = data.read()
-    total = bits * _targets(corpus, part)
-    return {"bits a token": bits, "perplexity": 2**bits, "bits a byte": total / corpus.size(part)}
-
-
-def score_line(data: TextCorpusConfig, bits: float, part: Part = "test") -> str:
-    """Say the score of a language model in all that it is usually told in.
-
-    Args:
-        data: The texts.
-        bits: How many bits a token takes in the mean.
-        part: Which texts.
-    """
-    found = scores(data, bits, part)
-    return f"perplexity {found['perplexity']:.4g} a token; {found['bits a byte']:.3f} bits a byte"
-
-
-def yardsticks(data: TextCorpusConfig, result: Result) -> list[str]:
-    """Say how many bits a byte of the test texts take, by the model and by honest others.
-
-    Args:
-        data: The texts.
-        result: What the run came to.
-    """
-    from transferfn.tasks.yardsticks import compressed_bits, ngram_bits
-
-    corpus = data.read()
-    text, size = corpus.text("test"), corpus.size("test")
-    train = corpus.text("train", NGRAM_TEXT)
-    learned = "the same texts" if len(train) < NGRAM_TEXT else f"the first {NGRAM_TEXT:,} bytes of the same texts"
-    bits = {"this model": result.test_score * _targets(corpus, "test")}
-    bits[f"n-gram model of 5 bytes, trained on {learned}"] = ngram_bits(text, train, order=4)
-    bits |= compressed_bits(text)
-    lines = [score_line(data, result.test_score), f"bits a byte on {size:,} held-out bytes:"]
-    return lines + [f"  {value / size:.3f}  {name}" for name, value in sorted(bits.items(), key=lambda item: item[1])]
-
-
-def _targets(corpus: TextCorpus, part: Part) -> int:
-    """How many tokens are predicted: each once, the first one aside."""
-    return max(len(corpus.rows(part, 1).tokens) - 1, 0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
+from transferfn.cli.usage import require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,98 +125,77 @@ class Generation:
     """Whether what was measured before is measured anew."""
 
 
-Report = (
-    Annotated[Layer, tyro.conf.subcommand("layer")]
-    | Annotated[Peers, tyro.conf.subcommand("peers")]
-    | Annotated[Mixers, tyro.conf.subcommand("mixers")]
-    | Annotated[Lfilter, tyro.conf.subcommand("lfilter")]
-    | Annotated[Numerics, tyro.conf.subcommand("numerics")]
-    | Annotated[Constraints, tyro.conf.subcommand("constraints")]
-    | Annotated[Realizations, tyro.conf.subcommand("realizations")]
-    | Annotated[Identification, tyro.conf.subcommand("identification")]
-    | Annotated[Generation, tyro.conf.subcommand("generation")]
-    | Annotated[Calibrate, tyro.conf.subcommand("calibrate")]
-)
-
-REPORTS = (
-    "layer",
-    "peers",
-    "mixers",
-    "lfilter",
-    "numerics",
-    "constraints",
-    "realizations",
-    "identification",
-    "generation",
-    "calibrate",
-)
+BENCHMARKS: dict[str, type] = {
+    "layer": Layer,
+    "peers": Peers,
+    "mixers": Mixers,
+    "lfilter": Lfilter,
+    "numerics": Numerics,
+    "constraints": Constraints,
+    "realizations": Realizations,
+    "identification": Identification,
+    "generation": Generation,
+    "calibrate": Calibrate,
+}
+"""What can be measured, by the names that the command line has for it."""
 
 
-class MissingPackageError(Exception):
-    """A report needs a package that is not installed."""
-
-
-def bench(report: Any) -> None:
+def bench(asked: Any) -> None:
     """Measure and print.
 
     Args:
-        report: One of the reports above.
+        asked: What, and with which options.
 
     Raises:
-        MissingPackageError: if a package is missing that the report needs.
+        UsageError: if a package is missing that it needs.
     """
-    match report:
+    match asked:
         case Layer():
-            _require("matplotlib", "plots")
+            require("matplotlib", extra="plots")
             from transferfn.bench import layer
 
-            layer.report(out=report.out, quick=report.quick, seconds=report.seconds, retain=report.retain)
+            layer.report(out=asked.out, quick=asked.quick, seconds=asked.seconds, retain=asked.retain)
         case Peers():
-            _require("matplotlib", "plots")
+            require("matplotlib", extra="plots")
             from transferfn.bench import peers
 
-            peers.report(out=report.out, seconds=report.seconds)
+            peers.report(out=asked.out, seconds=asked.seconds)
         case Mixers():
-            _require("matplotlib", "plots")
+            require("matplotlib", extra="plots")
             from transferfn.bench import mixers
 
-            mixers.report(out=report.out, seconds=report.seconds)
+            mixers.report(out=asked.out, seconds=asked.seconds)
         case Lfilter():
             from transferfn.bench import lfilter
 
-            lfilter.report(out=report.out, seconds=report.seconds)
+            lfilter.report(out=asked.out, seconds=asked.seconds)
         case Numerics():
-            _require("mpmath", "dev")
+            require("mpmath", extra="dev")
             from transferfn.bench import numerics
 
-            numerics.report(out=report.out)
+            numerics.report(out=asked.out)
         case Constraints():
-            _require("mlxtend", "train")
+            require("mlxtend", extra="train")
             from transferfn.bench import constraints
 
-            constraints.report(out=report.out, quick=report.quick)
+            constraints.report(out=asked.out, quick=asked.quick)
         case Realizations():
-            _require("matplotlib", "plots")
+            require("matplotlib", extra="plots")
             from transferfn.bench import realizations
 
-            realizations.report(quick=report.quick, out=report.out)
+            realizations.report(quick=asked.quick, out=asked.out)
         case Identification():
-            _require("matplotlib", "plots")
+            require("matplotlib", extra="plots")
             from transferfn.bench import identification
 
-            identification.report(out=report.out, quick=report.quick)
+            identification.report(out=asked.out, quick=asked.quick)
         case Generation():
-            _require("matplotlib", "plots")
-            _require("transformers", "lm")
+            require("matplotlib", extra="plots")
+            require("transformers", extra="lm")
             from transferfn.bench import generation
 
-            generation.report(out=report.out, quick=report.quick, overwrite=report.overwrite)
+            generation.report(out=asked.out, quick=asked.quick, overwrite=asked.overwrite)
         case Calibrate():
             from transferfn.bench import calibrate
 
-            calibrate.report(seconds=report.seconds, save=report.save)
-
-
-def _require(package: str, extra: str) -> None:
-    if find_spec(package) is None:
-        raise MissingPackageError(f"this report needs the package {package}: pip install 'transferfn[{extra}]'")
+            calibrate.report(seconds=asked.seconds, save=asked.save)
