@@ -81,8 +81,8 @@ def reflections(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """An initialisation of stable filters with poles anywhere."""
     draw = partial(torch.randn, dtype=torch.float64, generator=generator)
-    a = step_up(torch.tanh(0.4 * draw(denominator_groups, order)))
-    return draw(channels, order) / order**0.5, a, draw(channels)
+    k = torch.tanh(0.4 * draw(denominator_groups, order))
+    return draw(channels, order) / order**0.5, k if numerator == "lattice" else step_up(k), draw(channels)
 
 
 def realized(form: Form, order: int = 4, *, groups: int = 2) -> Any:

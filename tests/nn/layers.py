@@ -26,12 +26,12 @@ def make(**options: Any) -> RTF:
 
 
 def reflections(
-    channels: int, order: int, *, denominator_groups: int, generator: torch.Generator | None, **_: Any
+    channels: int, order: int, *, denominator_groups: int, numerator: str, generator: torch.Generator | None, **_: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """An initialisation of stable filters with poles anywhere."""
     draw = partial(torch.randn, dtype=F64, generator=generator)
-    a = step_up(torch.tanh(0.4 * draw(denominator_groups, order)))
-    return draw(channels, order), a, draw(channels)
+    k = torch.tanh(0.4 * draw(denominator_groups, order))
+    return draw(channels, order), k if numerator == "lattice" else step_up(k), draw(channels)
 
 
 def unstable(radius: float) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from functools import partial
 from typing import Any
 
@@ -16,8 +17,12 @@ from laws.tolerance import relative_error, tolerance
 from nn.layers import F64, D, N, P, by_scipy, causal_options, make, unstable, untyped
 from transferfn.core import TransferFunction, TruncatedTransferFunction
 from transferfn.core import init as inits
+from transferfn.core.doubt import IllConditionedWarning
 from transferfn.core.lattice_system import rotate
+from transferfn.core.polynomial import roots
+from transferfn.core.stability import UnstableFilterWarning
 from transferfn.nn import RTF, LatticeRealization
+from transferfn.nn.guard import StateOverflowError
 from transferfn.ops.choice import Method
 
 # -------------------------------------------------------------------------------------------------------- options
@@ -170,6 +175,61 @@ def test_taps_are_right_in_every_mode_wherever_training_leads(order: int, scale:
     for y in (torch.cat((torch.stack(steps, 1), rest), 1), realized(u)):
         assert relative_error(y.double(), truth) < 2e-5
     assert relative_error(after.double(), x) < 2e-5
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("numerator", ["truncated", "exact", "lattice"])
+def test_poles_and_kernels_are_those_of_the_transfer_function(numerator: Any, bidirectional: bool) -> None:
+    layer = make(
+        numerator=numerator,
+        constraint="reflection",
+        denominator_groups=2,
+        bidirectional=bidirectional,
+        init="comb",
+    )
+    with torch.no_grad():
+        layer.reflection.add_(0.2 * torch.randn(layer.reflection.shape, dtype=F64))
+    h = layer.transfer_function()
+    assert layer.poles().shape == h.a.shape
+    by_angle = [x.flatten()[x.flatten().angle().argsort()] for x in (layer.poles(), roots(h.a)[0])]
+    assert torch.allclose(*by_angle)
+    assert torch.allclose(layer.kernel(50), h.impulse_response(50), atol=1e-12)
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        layer.kernel(0)
+
+
+def test_what_no_coefficients_hold_is_told() -> None:
+    """By a warning with the error that it names; poles and responses are right all the same."""
+    layer = RTF(2, 8, horizon=784, numerator="lattice", constraint="reflection", init="bands")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", IllConditionedWarning)
+        layer.transfer_function()
+        layer.stabilize()
+    with torch.no_grad():
+        layer.reflection.mul_(2)
+    with pytest.warns(
+        IllConditionedWarning, match=r"rounding their coefficients in float64 changes responses by about"
+    ):
+        wrong = layer.transfer_function().impulse_response(300)
+    right = layer.kernel(300)
+    assert relative_error(wrong, right) > 1e-3
+    assert float(layer.poles().detach().abs().max()) < 1
+    assert relative_error(layer(torch.eye(300)[None, :, :1].expand(1, 300, 2))[0].mT.double(), right) < 1e-6
+    with pytest.raises(ArithmeticError, match="stable as they are, by their reflection coefficients"):
+        layer.stabilize()
+
+
+@pytest.mark.parametrize("name", ["reflection", "taps"])
+def test_parameters_that_are_not_finite_are_told_as_such(name: str) -> None:
+    layer = make(numerator="lattice", constraint="reflection", init="comb")
+    with torch.no_grad():
+        getattr(layer, name)[0, 0] = torch.nan
+    u = signal(1, 5, D)
+    with pytest.warns(UnstableFilterWarning, match="parameters of the filters are not finite"):
+        assert layer(u)[..., 1:].isfinite().all()  # those of other channels are
+    if name == "reflection":
+        with pytest.raises(StateOverflowError, match="parameters of the filters are not finite"):
+            layer.extend(u)
 
 
 @pytest.mark.parametrize("groups", [D, 1])
