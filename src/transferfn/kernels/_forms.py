@@ -1,4 +1,4 @@
-"""One sample of a cascade of sections and of a normalised lattice, as Numba loops. Imported on first use."""
+"""One sample of a cascade of sections and of a normalised lattice, and chunks of that. Imported on first use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import no_type_check
 import numpy as np
 
 from transferfn.kernels._compile import native
+
+TILE = 16  # channels that go through a lattice side by side
 
 
 @native
@@ -56,3 +58,49 @@ def lattice(u, x, k, c, v, h0, y, after):
             y[row, d] = out
             finite = finite and np.isfinite(forward)
     return finite
+
+
+@native
+@no_type_check
+def lattice_chunk(u, x, k, c, v, h0, ends, resets, y, after, first, last):
+    """The same for samples u (B, L, D) up to the ends, (B) or none at all, cleared before resets, (B, L) or none.
+
+    A job takes the samples of a row and of ``TILE`` channels.
+    """
+    length, channels, n = u.shape[1], u.shape[2], x.shape[2]
+    tiles = (channels + TILE - 1) // TILE
+    members = channels // max(k.shape[0], 1)
+    sines, cosines, taps, state = np.zeros((n, TILE)), np.zeros((n, TILE)), np.zeros((n, TILE)), np.zeros((n, TILE))
+    forward, out, through = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
+    for job in range(first, last):
+        row, c0 = job // tiles, job % tiles * TILE
+        width = min(TILE, channels - c0)
+        for i in range(width):
+            through[i] = h0[c0 + i]
+            for m in range(n):
+                sines[m, i], cosines[m, i] = k[(c0 + i) // members, m], c[(c0 + i) // members, m]
+                taps[m, i], state[m, i] = v[c0 + i, m], x[row, c0 + i, m]
+        end = min(ends[row], length) if ends.size else length
+        for t in range(end):
+            if resets.size and resets[row, t]:
+                state[:] = 0
+            for i in range(width):
+                forward[i] = u[row, t, c0 + i]
+                out[i] = through[i] * forward[i]
+            for m in range(n - 1, -1, -1):
+                for i in range(TILE):
+                    ahead, back = forward[i], state[m, i]
+                    out[i] += taps[m, i] * back
+                    forward[i] = cosines[m, i] * ahead - sines[m, i] * back
+                    if m + 1 < n:
+                        state[m + 1, i] = sines[m, i] * ahead + cosines[m, i] * back
+            if n:
+                state[0] = forward
+            for i in range(width):
+                y[row, t, c0 + i] = out[i]
+        for t in range(end, length):
+            for i in range(width):
+                y[row, t, c0 + i] = 0
+        for i in range(width):
+            for m in range(n):
+                after[row, c0 + i, m] = state[m, i]

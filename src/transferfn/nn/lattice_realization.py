@@ -14,7 +14,7 @@ from transferfn.core.forms import lattice
 from transferfn.core.kernel import spread
 from transferfn.core.lattice_system import Lattice, rotate
 from transferfn.core.system import TransferFunction
-from transferfn.kernels.forms import lattice_step
+from transferfn.kernels.forms import lattice_chunk, lattice_step
 from transferfn.kernels.tracing import is_plain
 from transferfn.nn.guard import ADVICE, check_finite, require_finite, warn_if_overflowed, warn_of_overflow
 from transferfn.nn.mixer import (
@@ -199,6 +199,11 @@ def extend_lattice(
     """
     if state is not None:
         check_state(state, (u.shape[0], *lattice.v.shape), "batch, channels, order")
+    if u.device.type == "cpu" and is_plain(u, *lattice[:4], *(() if state is None else (state,))):
+        rest = u.new_zeros(u.shape[0], *lattice.v.shape, dtype=signal_dtype(u.dtype))
+        y, after = lattice_chunk(u, rest if state is None else state, *lattice[:4], lengths=lengths, resets=resets)
+        require_finite(after, u, lambda: largest_radius(lattice), ADVICE)
+        return y.to(u.dtype), after.to(signal_dtype(u.dtype))
     if lattice.prefers_matrices():
         return _extend_by_matrices(u, lattice, state, lengths, resets)
     system, matrix = lattice.companion()
