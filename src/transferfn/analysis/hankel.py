@@ -159,5 +159,5 @@ def _lanczos(h: Tensor, rows: int, count: int) -> tuple[Tensor, Tensor]:
     try:
         values, vectors = eigsh(matrix, k=count, v0=np.ones(rows) / rows**0.5, ncv=min(2 * count + 20, rows))
     except ArpackNoConvergence:
-        return torch.linalg.eigh(hankel_matrix(h, rows))  # pyright: ignore[reportReturnType]
+        return torch.linalg.eigh(hankel_matrix(h, rows))
     return torch.from_numpy(values), torch.from_numpy(vectors)

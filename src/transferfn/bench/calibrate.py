@@ -104,7 +104,7 @@ def measure(job: Job, numerator: Numerator, *, seconds: float) -> dict[Way, floa
             horizon=job.length,
             numerator=numerator,
             method=method,
-            dtype=dtype,  # pyright: ignore[reportArgumentType]
+            dtype=dtype,
         )
         if not job.training:
             return torch.no_grad()(lambda: layer(u))

@@ -78,7 +78,7 @@ def experiment_name(experiment: Experiment) -> str:
     Args:
         experiment: One of ``EXPERIMENTS``.
     """
-    return experiment.__name__.replace("_", "-")  # pyright: ignore[reportAttributeAccessIssue]
+    return experiment.__name__.replace("_", "-")
 
 
 def run_experiment(asked: Experimenting) -> None:

@@ -43,7 +43,7 @@ class Export:
 
     form: FormOption | None = None
     """Form that the filters of the step decode in, for all layers; auto takes for each the one whose measured error is
-    least. The errors are told on standard error. None takes the direct form, unmeasured."""
+    least. The errors are told on standard error. None takes the direct form, of taps the lattice, unmeasured."""
 
     layer: int = 1
     """Which layer, of those that have transfer functions; for c and numpy."""

@@ -141,7 +141,7 @@ def _refuse_another(about: Path, asked: Sweep) -> None:
         there = read_ranges(kept["search"], config)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
-            f"{about} cannot be read ({error or type(error).__name__}): choose another folder with --out"
+            f"{about} cannot be read ({str(error) or type(error).__name__}): choose another folder with --out"
         ) from None
     mine = read_ranges(asked.search, asked.config)
     found = [

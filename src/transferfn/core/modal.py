@@ -83,7 +83,7 @@ class ModalSystem:
             else _sums(*piece, length, dtype)
             for piece in zip(weights.split(channels, -2), self.A.split(channels), strict=True)
         ]
-        k = torch.cat(pieces, -2)  # pyright: ignore[reportArgumentType]
+        k = torch.cat(pieces, -2)
         return k + pad(self.D[..., None].to(dtype), (0, length - 1))
 
     def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -160,10 +160,10 @@ class TransferFnForCausalLM(PreTrainedModel, GenerationMixin):
                 losses = F.cross_entropy(scores.flatten(0, 1), _shifted(labels).flatten(), reduction="none")
             loss = _mean(losses, labels, num_items_in_batch)
         return CausalLMOutputWithPast(
-            loss=loss,  # pyright: ignore[reportArgumentType]
-            logits=logits,  # pyright: ignore[reportArgumentType]
+            loss=loss,
+            logits=logits,
             cache=cache,
-            hidden_states=None if hidden is None else (*hidden, features),  # pyright: ignore[reportArgumentType]
+            hidden_states=None if hidden is None else (*hidden, features),
         )
 
     def new_cache(self) -> StateCache:

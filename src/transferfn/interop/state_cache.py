@@ -154,7 +154,7 @@ class StateCache(Cache):
         decoder: What takes in tokens, made by :func:`recurrent_twin`.
     """
 
-    layers: list[StateLayer]  # pyright: ignore[reportIncompatibleVariableOverride]
+    layers: list[StateLayer]
 
     def __init__(self, layers: int, decoder: LanguageModel | None = None) -> None:
         super().__init__(layers=[StateLayer() for _ in range(layers)])

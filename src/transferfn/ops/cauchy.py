@@ -44,7 +44,7 @@ def cauchy(
     real = torch.cat((2 * v.real, -2 * (v * poles.conj()[:, None]).real), 1)
     size, decay = poles.abs(), poles.real
     if poles.device.type == "cpu" and is_eager(real, size, decay):
-        return _Native.apply(real, size, decay, angles)  # pyright: ignore[reportReturnType]
+        return _Native.apply(real, size, decay, angles)
     return _by_groups(real, size, decay, angles)
 
 
@@ -83,7 +83,7 @@ def _by_groups(real: Tensor, size: Tensor, decay: Tensor, angles: Tensor) -> Ten
         else _sums(real, size, decay, phi)
         for phi in groups
     ]
-    return torch.cat(sums, -1)  # pyright: ignore[reportArgumentType]
+    return torch.cat(sums, -1)
 
 
 def _sums(real: Tensor, size: Tensor, decay: Tensor, phi: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def generated_kernel(system: DPLR, C_tilde: Complex[Tensor, "*bank D N"], horizo
             if again
             else _eliminated(*piece, phi)
             for piece in pieces
-        ]  # pyright: ignore[reportArgumentType]
+        ]
     )
     k = torch.fft.irfft(spectrum, horizon).transpose(0, 1)
     return k.reshape(*C_tilde.shape[:-1], horizon)

@@ -206,7 +206,7 @@ def recipe_name(recipe: Recipe) -> str:
         >>> recipe_name(smnist_full)
         'smnist-full'
     """
-    return recipe.__name__.replace("_", "-")  # pyright: ignore[reportAttributeAccessIssue]
+    return recipe.__name__.replace("_", "-")
 
 
 def recipe_line(recipe: Recipe) -> str:

@@ -130,7 +130,7 @@ class RunFolder:
             raise RunError(f"{self.path} holds no run: {self.config.name} is missing") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{self.config} cannot be read ({error or type(error).__name__}): name another folder, "
+                f"{self.config} cannot be read ({str(error) or type(error).__name__}): name another folder, "
                 "or train anew with --overwrite"
             ) from None
 
@@ -153,7 +153,7 @@ class RunFolder:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{self.derived} cannot be read ({error or type(error).__name__}): make the run again by transferfn "
+                f"{self.derived} cannot be read ({str(error) or type(error).__name__}): make the run again by transferfn "
                 "reduce or distill"
             ) from None
 
