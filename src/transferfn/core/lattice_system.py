@@ -70,6 +70,16 @@ class Lattice(NamedTuple):
         states = DenseSystem(A, B, pad(self.v, (0, odd)), torch.zeros_like(self.h0))
         return LatticeSystem(states, self.v, self.h0)
 
+    def kernel(self, length: int, dtype: torch.dtype) -> Kernel:
+        """Impulse responses, (*bank, D, L), those of all banks at once.
+
+        Args:
+            length: Number of samples L.
+            dtype: Type of the result.
+        """
+        merged = Lattice(*(x.flatten(0, self.k.dim() - 2) for x in self[:3]), self.h0.flatten())
+        return merged.system().kernel(length, dtype).view(*self.h0.shape, length)
+
     def matrices(self) -> tuple[Tensor, Tensor]:
         """T, (G, n, n), and g, (G, n), of one bank: states and a sample after the rotations."""
         groups, order = self.k.shape

@@ -163,14 +163,13 @@ def filter_lattice(
         resets: True where a new sequence starts, (B, L); None means nowhere.
         kernel_dropout: Probability of dropping a tap of an impulse response.
     """
-    first, *second = (bank.system() for bank in lattice.banks())
     if resets is not None and values_are_hidden() and not kernel_dropout:  # rows cannot be cut there
+        first, *second = (bank.system() for bank in lattice.banks())
         if second:
             return scan_both_ways(u, first, *second, lengths=lengths, resets=resets)
         return state_space_filter(u, first, lengths=lengths, resets=resets, return_state=False)[0]
     with without_autocast(u):
-        kernels = [system.kernel(max(u.shape[1], 1), signal_dtype(u.dtype)) for system in (first, *second)]
-        kernel = dropout(torch.stack(kernels) if second else kernels[0], kernel_dropout)
+        kernel = dropout(lattice.kernel(max(u.shape[1], 1), signal_dtype(u.dtype)), kernel_dropout)
     y = convolution_filter(u, kernel, lengths=lengths, resets=resets)
     warn_of_overflow(y, u, lengths, lambda: largest_radius(lattice), ADVICE, stacklevel=4)
     return y

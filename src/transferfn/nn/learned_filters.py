@@ -180,8 +180,7 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
         check_length(length)
         if self.numerator_kind != "lattice" or not (lattice := self._lattice()).prefers_matrices():
             return self.transfer_function().impulse_response(length)
-        banks = [bank.system().kernel(length, bank.v.dtype) for bank in lattice.banks()]
-        return torch.stack(banks) if self.bidirectional else banks[0]
+        return lattice.kernel(length, lattice.v.dtype)
 
     def filter_parameters(self) -> Iterable[nn.Parameter]:
         """Numerators, denominators and what constrains them, but not taps and the feedthrough beside them.

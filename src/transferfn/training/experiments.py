@@ -74,7 +74,7 @@ def lattice() -> list[TrainConfig]:
         _seeded(
             [
                 _bands(SmnistConfig(), 41, filter_lr=0.01),
-                _bands(LISTOPS, 720, filter_lr=0.01, bidirectional=True),
+                _bands(LISTOPS, 610, filter_lr=0.01, bidirectional=True),
                 _bands(PATHFINDER, 122, filter_lr=0.001, bidirectional=True),
                 taps,
                 replace(s5, model=replace(s5.model, order=512), epochs=8),

@@ -153,8 +153,8 @@ class RunFolder:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
-                f"{self.derived} cannot be read ({str(error) or type(error).__name__}): make the run again by transferfn "
-                "reduce or distill"
+                f"{self.derived} cannot be read ({str(error) or type(error).__name__}): make the run again by "
+                "transferfn reduce or distill"
             ) from None
 
     def clear(self) -> None:
