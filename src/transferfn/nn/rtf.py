@@ -64,8 +64,8 @@ class RTF(LearnedFilters, SequenceMixer):
             normalised lattice, orthonormal coordinates of the true response, for ``constraint="reflection"``.
         init: ``"resonators"`` (stable, memories of all lengths), ``"comb"`` (stable, one long memory for all
             frequencies; the one for ``constraint="l1"``, which holds no resonators), ``"bands"`` (stable, smooth, at
-            several time scales; for low orders and ``numerator="lattice"``), ``"zeros"``, ``"xavier"``, ``"montel"`` or
-            a function like those of :mod:`transferfn.core.init`.
+            several time scales, of order 8 up to 149 samples; for low orders and ``numerator="lattice"``),
+            ``"zeros"``, ``"xavier"``, ``"montel"`` or a function like those of :mod:`transferfn.core.init`.
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
         method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``. Taps of
