@@ -8,7 +8,7 @@ from scipy import signal
 from transferfn.core import TransferFunction
 from transferfn.core.constrain import step_up
 from transferfn.core.forms import lattice, modes, refined_poles, second_order_sections
-from transferfn.core.lattice import companion_to_lattice
+from transferfn.core.lattice_system import companion_to_lattice
 
 F64 = torch.float64
 

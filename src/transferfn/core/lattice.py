@@ -197,36 +197,6 @@ def lattice_filter(raw: Rows, taps: Taps) -> tuple[Rows, Taps]:
     return _filter(raw, taps, False)
 
 
-def companion_to_lattice(k: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """The denominator of a lattice, and the matrix that maps the companion state onto the lattice's.
-
-    Args:
-        k: Reflection coefficients k_1..k_n, (G, n).
-        c: Their complements, (G, n); pairs are taken as directions, whatever their length is.
-
-    Returns:
-        Denominator, (G, n), and matrices, lower triangular, (G, n, n).
-
-    It has derivatives of every order.
-
-    Example:
-        >>> companion_to_lattice(torch.tensor([[-0.6]]), torch.tensor([[0.8]]))
-        (tensor([[-0.6000]]), tensor([[[0.8000]]]))
-    """
-    size = torch.hypot(k, c)
-    k, c = k / size, c / size
-    n = k.shape[-1]
-    a = torch.ones_like(k[..., :1])
-    scale = c.flip(-1).cumprod(-1).flip(-1)  # of state j: the product of c_m over m > j
-    rows = []
-    for m in range(n):
-        rows.append(pad(a.flip(-1) * scale[..., m : m + 1], (0, n - m - 1)))
-        a = pad(a, (0, 1))
-        a = torch.addcmul(a, k[..., m : m + 1], a.flip(-1))
-    matrix = torch.stack(rows, -2) if rows else k.new_zeros(*k.shape, n)
-    return a[..., 1:], matrix
-
-
 def _filter(raw: Tensor, taps: Tensor, scaled: bool) -> tuple[Tensor, Tensor]:
     return _run(raw, taps, scaled) if is_plain(raw, taps) else apply(_Lattice, raw, taps, scaled)
 

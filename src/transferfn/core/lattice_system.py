@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from transferfn.core.dense import DenseSystem
 from transferfn.core.kernel import spread
-from transferfn.core.lattice import companion_to_lattice, step_up
+from transferfn.core.lattice import step_up
 from transferfn.core.system import TransferFunction
 from transferfn.kernels.tracing import values_are_hidden
 from transferfn.typing import FilterState, Kernel, Lengths, Resets, Signal
@@ -77,7 +77,8 @@ class Lattice(NamedTuple):
             length: Number of samples L.
             dtype: Type of the result.
         """
-        merged = Lattice(*(x.flatten(0, self.k.dim() - 2) for x in self[:3]), self.h0.flatten())
+        k, c, v = (x.flatten(0, -2) for x in self[:3])
+        merged = Lattice(k, c, v, self.h0.flatten())
         return merged.system().kernel(length, dtype).view(*self.h0.shape, length)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
@@ -214,6 +215,36 @@ class LatticeSystem:
 
     def _single(self, state: Tensor) -> FilterState:
         return state.flatten(-2)[..., : self.v.shape[-1]]
+
+
+def companion_to_lattice(k: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The denominator of a lattice, and the matrix that maps the companion state onto the lattice's.
+
+    Args:
+        k: Reflection coefficients k_1..k_n, (G, n).
+        c: Their complements, (G, n); pairs are taken as directions, whatever their length is.
+
+    Returns:
+        Denominator, (G, n), and matrices, lower triangular, (G, n, n).
+
+    It has derivatives of every order.
+
+    Example:
+        >>> companion_to_lattice(torch.tensor([[-0.6]]), torch.tensor([[0.8]]))
+        (tensor([[-0.6000]]), tensor([[[0.8000]]]))
+    """
+    size = torch.hypot(k, c)
+    k, c = k / size, c / size
+    n = k.shape[-1]
+    a = torch.ones_like(k[..., :1])
+    scale = c.flip(-1).cumprod(-1).flip(-1)  # of state j: the product of c_m over m > j
+    rows = []
+    for m in range(n):
+        rows.append(pad(a.flip(-1) * scale[..., m : m + 1], (0, n - m - 1)))
+        a = pad(a, (0, 1))
+        a = torch.addcmul(a, k[..., m : m + 1], a.flip(-1))
+    matrix = torch.stack(rows, -2) if rows else k.new_zeros(*k.shape, n)
+    return a[..., 1:], matrix
 
 
 def rotate(u: Tensor, x: Tensor, k: Tensor, c: Tensor) -> Tensor:
