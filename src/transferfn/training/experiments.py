@@ -23,6 +23,13 @@ def delay_orders() -> list[TrainConfig]:
     return list(_seeded(run for order in (512, 1024) for run in _delay(order)))
 
 
+def delay_short() -> list[TrainConfig]:
+    """Delay of 100 samples in signals of 400, order 64, too small to be FIR: RTF, also with taps, S4, S4D and S5."""
+    ours, *others = _memories(_short_delay)
+    runs = [_with_taps(ours), ours, *others, _short_delay(Variant(mixer="s5"))]
+    return list(_seeded(replace(run, model=replace(run.model, order=64)) for run in runs))
+
+
 def copying_orders() -> list[TrainConfig]:
     """Copying of 128 tokens instead of 1,024, with RTF, S4 and S4D of orders below 64, too small to be FIR, and 64."""
     return list(_seeded(run for order in (16, 32, 64) for run in _copying(order)))
@@ -38,6 +45,14 @@ def _copying(order: int) -> list[TrainConfig]:
         data = replace(run.data, memorize=128, samples=2000, held_out=200)
         found.append(replace(run, data=data, model=replace(run.model, layers=2, order=order), epochs=10))
     return found
+
+
+def _short_delay(variant: Variant) -> TrainConfig:
+    return delay(replace(variant, size="small"))
+
+
+def _with_taps(run: TrainConfig) -> TrainConfig:
+    return replace(run, model=replace(run.model, numerator="lattice"))
 
 
 def _memories(recipe: Recipe) -> list[TrainConfig]:
@@ -64,10 +79,7 @@ def mixers_pathfinder() -> list[TrainConfig]:
 
 
 def lattice() -> list[TrainConfig]:
-    """Taps of a lattice on four tasks, in the time of the others: bands of order 8, on Delay resonators; S5 there."""
-    remembers = _delay(512)[0]
-    taps = replace(remembers, model=replace(remembers.model, numerator="lattice"))
-    s5 = delay(Variant(mixer="s5"))
+    """Taps of a lattice on four tasks: bands of order 8 in the time of the others, on Delay resonators of order 512."""
     # Steps of each of ten epochs: the time S4 trained in the mixers experiments, in 400, 6,180 and 1,330 steps
     # in all, or less: docs/experiments.md has what a step takes beside one of S4.
     return list(
@@ -76,8 +88,7 @@ def lattice() -> list[TrainConfig]:
                 _bands(SmnistConfig(), 41, filter_lr=0.01),
                 _bands(LISTOPS, 610, filter_lr=0.01, bidirectional=True),
                 _bands(PATHFINDER, 122, filter_lr=0.001, bidirectional=True),
-                taps,
-                replace(s5, model=replace(s5.model, order=512), epochs=8),
+                _with_taps(_delay(512)[0]),
             ]
         )
     )
@@ -153,6 +164,7 @@ def _seeded(configs: Iterable[TrainConfig], seeds: tuple[int, ...] = SEEDS) -> I
 
 EXPERIMENTS: tuple[Experiment, ...] = (
     delay_orders,
+    delay_short,
     copying_orders,
     mixers_smnist,
     mixers_listops,
