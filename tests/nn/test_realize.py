@@ -125,6 +125,10 @@ def test_states_of_the_lattice_convert() -> None:
     expected, mine = direct.extend(u)[1], lattice.extend(u)[1]
     torch.testing.assert_close(lattice.from_companion(expected), mine, rtol=0, atol=1e-10)
     torch.testing.assert_close(lattice.to_companion(mine), expected, rtol=1e-8, atol=1e-8)
+    for convert in (lattice.from_companion, lattice.to_companion):
+        for wrong in (mine[0], mine[..., :3]):
+            with pytest.raises(ValueError, match="expected a state of shape"):
+                convert(wrong)
 
 
 def test_sections_come_from_a_design_that_no_polynomial_holds() -> None:

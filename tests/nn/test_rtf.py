@@ -209,14 +209,36 @@ def test_what_no_coefficients_hold_is_told() -> None:
         layer.reflection.mul_(2)
     with pytest.warns(
         IllConditionedWarning, match=r"rounding their coefficients in float64 changes responses by about"
-    ):
+    ) as caught:
         wrong = layer.transfer_function().impulse_response(300)
+    assert caught[0].filename == __file__  # the caller's line is named
     right = layer.kernel(300)
     assert relative_error(wrong, right) > 1e-3
     assert float(layer.poles().detach().abs().max()) < 1
     assert relative_error(layer(torch.eye(300)[None, :, :1].expand(1, 300, 2))[0].mT.double(), right) < 1e-6
     with pytest.raises(ArithmeticError, match="stable as they are, by their reflection coefficients"):
         layer.stabilize()
+
+
+def test_an_overflow_of_taps_is_told_as_such() -> None:
+    layer = RTF(4, 8, horizon=100, numerator="lattice", constraint="reflection", init="bands")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(StateOverflowError, match=r"the largest pole radius is 0\.99"):
+            layer.extend(torch.ones(1, 2, 4), torch.full((1, 4, 8), torch.inf))
+
+
+def test_crowded_poles_of_high_orders_are_right_where_values_are_hidden() -> None:
+    layer = RTF(4, 20, horizon=200, numerator="lattice", constraint="reflection", init="bands")
+    with torch.no_grad():
+        layer.reflection.mul_(1.5)
+    u = signal(1, 300, 4, torch.float32)
+    loss = lambda raw: torch.func.functional_call(layer, {"reflection": raw}, (u,)).square().sum()  # noqa: E731
+    found = torch.func.grad(loss)(layer.reflection.detach())
+    (expected,) = torch.autograd.grad(loss(layer.reflection), layer.reflection)
+    assert relative_error(found, expected) < 1e-4
+    each = torch.vmap(layer)(torch.stack((u, -u)))
+    assert relative_error(each[1], -layer(u)) < 1e-5
 
 
 @pytest.mark.parametrize("name", ["reflection", "taps"])

@@ -101,12 +101,11 @@ class Lattice(NamedTuple):
     def prefers_matrices(self) -> bool:
         """Whether signals should be filtered by :meth:`system` and not by coefficients.
 
-        That is where these take no less time, and where they are wrong; of which of the two is not decided by values
-        that cannot be looked at.
+        That is where these take no less time, and where they are wrong or nobody can look whether they are.
         """
-        if self.k.shape[-1] <= SMALL:
+        if self.k.shape[-1] <= SMALL or values_are_hidden() or self.k.is_meta:
             return True
-        return not (values_are_hidden() or self.k.is_meta) and self.rounding() > LARGEST_ROUNDING
+        return self.rounding() > LARGEST_ROUNDING
 
     def poles(self) -> Tensor:
         """Poles of one bank, complex, (G, n): eigenvalues of T, as exact as their own conditioning lets them be."""

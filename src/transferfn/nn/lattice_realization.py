@@ -91,6 +91,7 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         Args:
             state: Companion state, (B, D, n).
         """
+        self._check_batch(state)
         return (self._companion()[1] @ widest(state)[..., None])[..., 0].to(state.dtype)
 
     def to_companion(self, state: FilterState) -> FilterState:
@@ -99,6 +100,7 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         Args:
             state: State of the lattice, (B, D, n).
         """
+        self._check_batch(state)
         return _solved(self._companion()[1], state)
 
     @override
@@ -146,6 +148,10 @@ class LatticeRealization(WideCoefficients, SequenceMixer):
         k, c, v, h0 = (widest(x) for x in (self.k, self.c, self.v, self.h0))
         length = torch.hypot(k, c)
         return Lattice(k / length, c / length, v, h0, self.dt)
+
+    def _check_batch(self, state: FilterState) -> None:
+        rows = len(state) if isinstance(state, Tensor) and state.dim() else 1
+        check_state(state, (rows, self.channels, self.order), "batch, channels, order")
 
     def _companion(self) -> tuple[TransferFunction, Tensor]:
         return self._lattice().companion()
@@ -257,7 +263,7 @@ def largest_radius(lattice: Lattice) -> float:
     """
     if not all(bool(x.isfinite().all()) for x in lattice[:4]):
         return math.nan
-    return max(float(bank.poles().abs().max()) for bank in lattice.banks())
+    return max(float(bank.poles().detach().abs().max()) for bank in lattice.banks())
 
 
 def _solved(matrix: Tensor, state: Tensor) -> Tensor:

@@ -233,7 +233,7 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
                 f"{rounding:.1g}: what is made of the transfer function is another filter. The layer itself, its "
                 f"poles(), its kernel(length) and what realize() returns do not go by way of it.",
                 IllConditionedWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     @torch.no_grad()
