@@ -118,6 +118,7 @@ def test_a_form_by_name_is_measured_alone_and_says_why_it_cannot_be() -> None:
         realize(unstable, dtype=torch.bfloat16)
 
 
+@untyped  # the hook would be the first to complain
 def test_states_of_the_lattice_convert() -> None:
     h = low_pass(4, 0.2)
     direct, lattice = Realization(h), LatticeRealization(h)
@@ -155,6 +156,7 @@ def test_the_native_step_is_the_one_in_tensor_operations(form) -> None:
     torch.testing.assert_close(after, after_plain.detach(), rtol=1e-13, atol=1e-13)
 
 
+@untyped
 @pytest.mark.parametrize("form", ["sections", "lattice"])
 def test_wrong_states_and_overflows_are_told(form) -> None:
     layer = build(form, low_pass(4, 0.2), F32)
