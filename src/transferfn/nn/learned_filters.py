@@ -111,7 +111,8 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
             check_draw(coefficients, self.channels, self.order, self.denominator_groups, self.numerator_kind)
         b, a, h0 = (torch.stack(parts) if self.bidirectional else parts[0] for parts in zip(*draws, strict=True))
         if self.numerator_kind == "lattice":
-            self._assign_lattice(b, a, h0)
+            largest = 1 - torch.finfo(torch.float64).eps
+            self._assign_lattice(b, widest(a).clamp(-largest, largest).atanh(), h0)
         else:
             self._assign(b, a, h0)
 
@@ -209,7 +210,7 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
         _, rows = lattice_filter(raw, states.expand(*raw.shape, -1))
         b = h.b.unflatten(-2, (self.denominator_groups, -1))
         taps = torch.linalg.solve_triangular(rows, b, upper=False, left=False).flatten(-3, -2)
-        self._assign_lattice(taps, raw.tanh(), h.h0)
+        self._assign_lattice(taps, raw, h.h0)
 
     @torch.no_grad()
     def _assign(self, b: Tensor, a: Tensor, h0: Tensor) -> None:
@@ -237,10 +238,9 @@ class LearnedFilters(RelativeToHorizon, WideCoefficients):
             )
 
     @torch.no_grad()
-    def _assign_lattice(self, taps: Tensor, k: Tensor, h0: Tensor) -> None:
-        largest = 1 - torch.finfo(torch.float64).eps
+    def _assign_lattice(self, taps: Tensor, raw: Tensor, h0: Tensor) -> None:
         self.taps.copy_(taps)
-        self.reflection.copy_(k.to(torch.float64).clamp(-largest, largest).atanh())
+        self.reflection.copy_(raw)
         self.feedthrough.copy_(h0)
 
     def _lattice(self) -> Lattice:

@@ -69,7 +69,7 @@ class RTF(LearnedFilters, SequenceMixer):
         constraint: None; ``"l1"``, the paper's, sufficient for stability; or ``"reflection"``, which reaches every
             stable filter.
         method: As for :func:`transferfn.ops.linear_filter`: ``"auto"``, ``"fft"``, ``"scan"`` or ``"blocks"``. Taps of
-            up to 16, and where poles crowd, are run by matrices of the lattice and an FFT, whatever it is.
+            orders up to 16, and where poles crowd, are run by matrices of the lattice and an FFT, whatever it is.
         kernel_dropout: Probability of dropping a tap of the kernel in training. It implies the FFT, and in training
             mode ``extend`` and ``step`` raise.
         dt: Sampling interval of the filters in seconds; None means per sample. No output depends on it.
